@@ -1,0 +1,171 @@
+import type { Owner } from '../../kit/ids.ts';
+import type { Offering } from './offering.ts';
+
+/**
+ * What the processes of one edgepoint say to each other over unix sockets (`host/calls.ts` carries it as lines of JSON).
+ * The processes of one edgepoint are upgraded together, so these carry no version; what leaves the machine does (`kit/wire`).
+ */
+
+/** A directory that outlives instances: an ext4 image of a fixed size, mounted while an instance uses it. */
+export interface VolumeOrder {
+  readonly name: string;
+  /** The image file on the edgepoint's disk; made when it is not there. */
+  readonly imagePath: string;
+  readonly sizeBytes: number;
+  /** Where the instance sees it. */
+  readonly mountPath: string;
+}
+
+/** Everything that makes the box of an instance: the same for a boot and for a restore. */
+export interface BoxOrder {
+  readonly instance: string;
+  readonly owner: Owner;
+  readonly release: number;
+  /** Instances see uid 0 to 65535 as `uidSlot * 65536` onwards. */
+  readonly uidSlot: number;
+  readonly offering: Offering;
+  /** The unpacked artefact, read-only below the private disk, at /app. */
+  readonly artefactPath: string;
+  readonly volumes: readonly VolumeOrder[];
+  readonly hostname: string;
+  /** The address to use again, for an instance whose connections sleep with it; otherwise null: any free one. */
+  readonly address: string | null;
+}
+
+export interface BootOrder extends BoxOrder {
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export interface RestoreOrder extends BoxOrder {
+  /** The snapshot's folder: CRIU images, private disk, description. */
+  readonly snapshotPath: string;
+}
+
+/** What the kernel counted for an instance so far. */
+export interface KernelCounters {
+  readonly cpuNs: number;
+  readonly memoryBytes: number;
+}
+
+export interface StartedInstance {
+  readonly instance: string;
+  /** Process id of its first process, on the machine. */
+  readonly pid: number;
+  readonly address: string;
+  readonly tookMs: number;
+  /** Where the milliseconds went, by step. */
+  readonly stepsMs: Readonly<Record<string, number>>;
+}
+
+export interface RunningInstance extends StartedInstance {
+  readonly owner: Owner;
+  readonly release: number;
+  /** Folders of the instance's cgroup counters: read by the perf monitor. */
+  readonly cgroup: CgroupPaths;
+  /** The file its stdout and stderr go to, as the machine sees it. */
+  readonly logPath: string;
+  /** Restored rather than booted. */
+  readonly restored: boolean;
+}
+
+export interface CgroupPaths {
+  readonly version: 1 | 2;
+  /** Version 2: the one folder in all fields. */
+  readonly cpu: string;
+  readonly memory: string;
+  readonly pids: string;
+  readonly freezer: string;
+}
+
+export interface SnapshotOrder {
+  readonly instance: string;
+  /** A folder that does not exist yet; complete when the call returns, absent when it fails. */
+  readonly snapshotPath: string;
+  /** Let it run on afterwards (a template is taken from a live instance), or end it (it sleeps). */
+  readonly keepRunning: boolean;
+  /** Established connections sleep with it (`keep`) or are closed in the restored copy (`close`). */
+  readonly connections: 'keep' | 'close';
+}
+
+export interface SnapshotTaken {
+  readonly bytes: number;
+  readonly frozenMs: number;
+  readonly tookMs: number;
+}
+
+/** restored: starts and ends instances. Every call may be repeated: a second one for the same instance returns the first's result. */
+export interface RestoredCalls {
+  boot(order: BootOrder): Promise<RunningInstance>;
+  restore(order: RestoreOrder): Promise<RunningInstance>;
+  /** Ends it and removes its box; returns its last counters, or null when there was no such instance. */
+  stop(order: { instance: string; graceMs: number }): Promise<KernelCounters | null>;
+  list(): Promise<readonly RunningInstance[]>;
+}
+/** restored tells the head, unasked. */
+export interface RestoredNews {
+  /** An instance ended by itself. */
+  exited(news: { instance: string; counters: KernelCounters; status: string }): void;
+}
+
+/** snapd: snapshots running instances. */
+export interface SnapdCalls {
+  snapshot(order: SnapshotOrder): Promise<SnapshotTaken>;
+  /** Removes a snapshot's folder; absent is success. */
+  discard(order: { snapshotPath: string }): Promise<void>;
+}
+
+/** What the head tells the local dispatcher about one app. */
+export interface Route {
+  readonly owner: Owner;
+  readonly hosts: readonly string[];
+  /** `ready`: hold requests while no instance is warm. `preparing`: hold too (its first release is on its way). `failed`: answer 503 with the reason. */
+  readonly status: 'ready' | 'preparing' | 'failed';
+  readonly reason: string;
+  readonly concurrency: number;
+  /** How long a request may be held, then 503 with Retry-After. */
+  readonly holdMs: number;
+  readonly instances: readonly { readonly instance: string; readonly address: string; readonly port: number }[];
+}
+
+/** What the local dispatcher tells the head, when it changes (at most every 50 ms for one app, at once when requests begin to wait). */
+export interface Demand {
+  readonly owner: Owner;
+  /** Requests held because no instance can take them. */
+  readonly waiting: number;
+  readonly instances: readonly {
+    readonly instance: string;
+    /** Exchanges under way. */
+    readonly outstanding: number;
+    /** Open upgraded connections (WebSocket). */
+    readonly tunnels: number;
+    /** Boot clock of the last byte in or out. */
+    readonly lastActiveBootNs: number;
+  }[];
+  /** Totals since the dispatcher started, by instance: the head bills their growth. `epoch` names that start. */
+  readonly epoch: string;
+  readonly traffic: readonly { readonly instance: string; readonly requests: number; readonly bytesIn: number; readonly bytesOut: number }[];
+}
+
+/** The head calls these on the dispatcher. */
+export interface DispatcherCalls {
+  /** The whole table; what is not in it is gone. */
+  routes(routes: readonly Route[]): Promise<void>;
+  route(route: Route): Promise<void>;
+  /** Removes an app; held requests get 404. */
+  removeRoute(owner: Owner): Promise<void>;
+  /**
+   * No new exchange for this instance from now on. `drained` false when some are still under way after `timeoutMs` (it is then
+   * given requests again). With `park`, open tunnels stay and their bytes are held until `unpark`; without, tunnels count as under way.
+   * Idle upstream connections are closed.
+   */
+  drain(order: { instance: string; park: boolean; timeoutMs: number }): Promise<{ drained: boolean }>;
+  /** Ends a drain: the instance (the same address) takes exchanges and its parked tunnels flow again. */
+  unpark(order: { instance: string }): Promise<void>;
+}
+/** The dispatcher tells the head, unasked; on connecting it tells the demand of every app it knows. */
+export interface DispatcherNews {
+  demand(demand: Demand): void;
+  /** An instance refused or reset a connection before it answered. */
+  suspect(news: { instance: string; reason: string }): void;
+}

@@ -1,0 +1,44 @@
+import { z } from 'zod';
+import { defineMessage } from './version.ts';
+
+/** The stages of a deploy on one edgepoint, in order; `ready` and `failed` end it. */
+export const deployStages = ['fetch', 'unpack', 'boot', 'probe', 'warm', 'snapshot', 'trial', 'sleep', 'ready', 'failed'] as const;
+
+/** Stream EVENTS, subject `event.<zone>.<edgepoint>.<provider>.<scope>.<app>`: what happened to an app, for people and progress bars. */
+export const eventSchema = z.object({
+  zone: z.string(),
+  edgepoint: z.string(),
+  provider: z.string(),
+  scope: z.string(),
+  app: z.string(),
+  release: z.int(),
+  /** Empty when it belongs to no deploy. */
+  deployId: z.string().default(''),
+  kind: z.enum(['deploy', 'wake', 'sleep', 'scale', 'fault']),
+  /** For `deploy`: one of deployStages. */
+  stage: z.string().default(''),
+  /** A sentence for people. */
+  text: z.string(),
+  /** A stable code when something failed, else empty. */
+  code: z.string().default(''),
+  /** How long the thing it speaks of took; null when it has just begun. */
+  tookMs: z.number().nullable().default(null),
+  figures: z.record(z.string(), z.number()).default({}),
+  wallMs: z.number(),
+});
+export type AppEvent = z.output<typeof eventSchema>;
+export const eventMessage = defineMessage('event', { major: 1, minor: 0 }, eventSchema);
+
+/** Stream LOGS, subject `log.<zone>.<edgepoint>.<provider>.<scope>.<app>`: what instances wrote on stdout and stderr. */
+export const logSchema = z.object({
+  provider: z.string(),
+  scope: z.string(),
+  app: z.string(),
+  release: z.int(),
+  instance: z.string(),
+  wallMs: z.number(),
+  /** One or more whole lines (a line over 8 KiB is cut). */
+  text: z.string(),
+});
+export type LogChunk = z.output<typeof logSchema>;
+export const logMessage = defineMessage('log', { major: 1, minor: 0 }, logSchema);

@@ -1,0 +1,47 @@
+import { z } from 'zod';
+import { namePattern } from '../ids.ts';
+
+/** What a provider writes in `edgepoint.toml`, after parsing. Unknown keys are refused by the conduit, which knows the lines. */
+export const manifestSchema = z.object({
+  app: z.string().regex(namePattern, 'a name is lower-case letters, digits and inner hyphens, 1 to 40 of them, and begins with a letter'),
+  /** argv of the program, looked up in PATH inside the instance; the working directory is /app. */
+  command: z.array(z.string().min(1).max(4096)).min(1).max(64),
+  /** The TCP port the program listens on for HTTP. Also handed to it as PORT. */
+  port: z.int().min(1).max(65535),
+  state: z.enum(['template', 'keep']).default('template'),
+  /** A row of the table of service offerings. */
+  offering: z.string().regex(namePattern).default('small'),
+  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768)).default({}),
+  probe: z
+    .object({
+      /** Ready when GET answers below 500. */
+      path: z.string().startsWith('/').max(2048).default('/'),
+      timeoutSeconds: z.number().positive().max(600).default(60),
+    })
+    .prefault({}),
+  /** Requests made once before the snapshot, so that the template is warm. */
+  warmup: z.array(z.object({ path: z.string().startsWith('/').max(2048) })).max(32).default([]),
+  volume: z
+    .array(
+      z.object({
+        name: z.string().regex(namePattern),
+        path: z.string().regex(/^\/[^\0]*$/).max(255),
+        sizeMegabytes: z.int().min(8).max(65_536).default(256),
+        /** Several instances may write at once; otherwise one writer. */
+        shareable: z.boolean().default(false),
+      }),
+    )
+    .max(8)
+    .default([]),
+  scale: z
+    .object({
+      min: z.int().min(0).max(100).default(0),
+      max: z.int().min(1).max(100).default(8),
+      /** Requests one instance handles at once before another is wanted. */
+      concurrency: z.int().min(1).max(10_000).default(16),
+      idleSeconds: z.number().min(0.2).max(86_400).default(15),
+    })
+    .prefault({}),
+});
+
+export type Manifest = z.output<typeof manifestSchema>;
