@@ -1,0 +1,58 @@
+import type { Manifest } from '../../kit/wire/manifest.ts';
+import type { KeyPath } from './locate.ts';
+
+export interface RuleProblem {
+  readonly path: KeyPath;
+  readonly text: string;
+}
+
+/** Names under the zone that belong to the operator. */
+export const reservedNames: readonly string[] = ['www', 'ns', 'ns1', 'ns2', 'dns', 'conduit', 'console', 'api', 'mail', 'localhost'];
+
+/** Folders of the box that a volume may not cover. */
+const reservedFolders = ['/app', '/dev', '/proc', '/sys', '/run', '/bin', '/sbin', '/lib', '/lib64', '/usr', '/etc', '/boot'];
+
+type Rule = (manifest: Manifest) => RuleProblem[];
+
+/** What one key alone cannot say; a table of labelled rows. */
+const rules: Readonly<Record<string, Rule>> = {
+  'name is not reserved': ({ app }) =>
+    reservedNames.includes(app) ? [{ path: ['app'], text: `\`app\` cannot be "${app}": that name belongs to the operator` }] : [],
+  'least is not above most': ({ scale }) =>
+    scale.min > scale.max ? [{ path: ['scale', 'min'], text: `\`scale.min\` (${scale.min}) is above \`scale.max\` (${scale.max})` }] : [],
+  'what is kept has one instance': ({ state, scale }) =>
+    state === 'keep' && scale.min > 1
+      ? [{ path: ['scale', 'min'], text: '`scale.min` is above 1, but an app with state = "keep" has exactly one instance' }]
+      : [],
+  'the port is ours to say': ({ env, port }) =>
+    env['PORT'] !== undefined && env['PORT'] !== String(port)
+      ? [{ path: ['env', 'PORT'], text: `\`env.PORT\` is "${env['PORT']}", but PORT is set from \`port\` (${port}); leave it out` }]
+      : [],
+  'no zero bytes': ({ env, command }) => [
+    ...Object.entries(env).flatMap(([name, value]) => (value.includes('\0') ? [{ path: ['env', name], text: `\`env.${name}\` has a zero byte in it` }] : [])),
+    ...command.flatMap((word, index) => (word.includes('\0') ? [{ path: ['command', index], text: `\`command[${index}]\` has a zero byte in it` }] : [])),
+  ],
+  'volumes have names of their own': ({ volume }) =>
+    volume.flatMap(({ name }, index) =>
+      volume.findIndex((other) => other.name === name) < index
+        ? [{ path: ['volume', index, 'name'], text: `two volumes have the name "${name}"` }]
+        : [],
+    ),
+  'volumes lie in folders of their own': ({ volume }) =>
+    volume.flatMap(({ path }, index) => {
+      const at: KeyPath = ['volume', index, 'path'];
+      if (!isPlain(path)) return [{ path: at, text: `\`volume[${index}].path\` is "${path}"; it must be a plain absolute path such as /data` }];
+      const reserved = reservedFolders.find((folder) => isInside(path, folder) && !(folder === '/app' && path !== '/app'));
+      if (reserved) return [{ path: at, text: `a volume cannot lie at "${path}": ${reserved} belongs to the box` }];
+      const other = volume.find((earlier, place) => place < index && (isInside(path, earlier.path) || isInside(earlier.path, path)));
+      return other ? [{ path: at, text: `the volumes at "${other.path}" and "${path}" lie in one another` }] : [];
+    }),
+};
+
+/** Every rule the manifest breaks. */
+export function judgeManifest(manifest: Manifest): RuleProblem[] {
+  return Object.values(rules).flatMap((rule) => rule(manifest));
+}
+
+const isPlain = (path: string): boolean => /^(\/[A-Za-z0-9._-]+)+$/.test(path) && !path.split('/').some((name) => name === '.' || name === '..');
+const isInside = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`);
