@@ -24,7 +24,7 @@ export interface BoxOrder {
   /** Instances see uid 0 to 65535 as `uidSlot * 65536` onwards. */
   readonly uidSlot: number;
   readonly offering: Offering;
-  /** The unpacked artefact, read-only below the private disk, at /app. */
+  /** A folder whose `app` is the unpacked artefact; read-only below the private disk. Its owner is seen as root inside. */
   readonly artefactPath: string;
   readonly volumes: readonly VolumeOrder[];
   readonly hostname: string;
@@ -40,6 +40,11 @@ export interface BootOrder extends BoxOrder {
 export interface RestoreOrder extends BoxOrder {
   /** The snapshot's folder: CRIU images, private disk, description. */
   readonly snapshotPath: string;
+  /**
+   * True when the same instance wakes (`state = "keep"`): its connections are restored (the address must be the one it slept
+   * with) and its private disk is its own. False for a clone of a template: connections are closed, the template's disk is shared below it.
+   */
+  readonly continues: boolean;
 }
 
 /** What the kernel counted for an instance so far. */
@@ -72,6 +77,7 @@ export interface RunningInstance extends StartedInstance {
 export interface CgroupPaths {
   readonly version: 1 | 2;
   /** Version 2: the one folder in all fields. */
+  /** Holds the usage counter (version 1: the cpuacct hierarchy). */
   readonly cpu: string;
   readonly memory: string;
   readonly pids: string;
@@ -84,8 +90,6 @@ export interface SnapshotOrder {
   readonly snapshotPath: string;
   /** Let it run on afterwards (a template is taken from a live instance), or end it (it sleeps). */
   readonly keepRunning: boolean;
-  /** Established connections sleep with it (`keep`) or are closed in the restored copy (`close`). */
-  readonly connections: 'keep' | 'close';
 }
 
 export interface SnapshotTaken {
@@ -104,7 +108,7 @@ export interface RestoredCalls {
 }
 /** restored tells the head, unasked. */
 export interface RestoredNews {
-  /** An instance ended by itself. */
+  /** An instance ended without a stop: `status` is `ended`, or `snapshotted` when a snapshot with keepRunning false ended it. */
   exited(news: { instance: string; counters: KernelCounters; status: string }): void;
 }
 

@@ -1,0 +1,65 @@
+/* The box of an instance: what it lives in, made the same way for a boot and for a restore. See README in docs/ARCHITECTURE.md, "The box". */
+#ifndef EDGEPOINT_BOX_H
+#define EDGEPOINT_BOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MOST_CGROUPS 8
+#define MOST_VOLUMES 8
+#define MOST_ENVIRONMENT 512
+#define IDS_PER_INSTANCE 65536
+
+struct volume {
+  const char *image;      /* ext4 image file */
+  const char *mount_path; /* where the instance sees it */
+  char source[256];       /* where the machine mounts it */
+};
+
+struct box {
+  const char *folder;    /* the instance's run folder: private/ root/ v0/ ... are made in it */
+  const char *base;      /* base root filesystem, owned by uid 0 */
+  const char *artefact;  /* folder that holds app/, owned by artefact_uid */
+  uid_t artefact_uid;
+  const char *disk_layer; /* the private disk of a template: a lower layer of its clones; or NULL */
+  const char *disk_copy;  /* the private disk of a kept instance: copied into the upper layer; or NULL */
+  const char *dev;       /* minimal /dev, shared read-only */
+  const char *netns;     /* network namespace file */
+  const char *address;   /* dotted IPv4 */
+  int prefix_length;
+  const char *gateway;
+  const char *hostname;
+  const char *cgroups[MOST_CGROUPS];
+  int cgroup_count;
+  struct volume volumes[MOST_VOLUMES];
+  int volume_count;
+  uid_t first_uid;       /* what uid 0 inside is outside */
+  gid_t reader_gid;      /* the group that may read the log */
+  uint64_t disk_bytes;
+  const char *environment[MOST_ENVIRONMENT + 1];
+  int environment_count;
+};
+
+/* Every failure ends the program: one line "what: why" on stderr, exit status 1. */
+__attribute__((noreturn, format(printf, 1, 2))) void fail(const char *what, ...);
+
+uint64_t now_ns(void);
+
+/* mounts.c */
+void make_disk_and_root(const struct box *box);
+void attach_volumes(struct box *box);
+void enter_root(const struct box *box); /* in the instance's own namespaces */
+int user_namespace_with_maps(const char *maps);
+void write_text(const char *path, const char *text);
+
+/* network.c */
+void configure_network(const struct box *box); /* in the instance's network namespace */
+
+/* filter.c */
+void drop_rights(void); /* capabilities, no_new_privs, seccomp */
+
+/* watch.c */
+int watch_processes(void);
+
+#endif
