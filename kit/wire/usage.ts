@@ -55,6 +55,10 @@ export const usageQueryMessage = defineMessage('usage-query', { major: 1, minor:
 
 export const usageReportSchema = z.object({
   provider: z.string(),
+  /** Empty when the question was answered, else why not: `bad-query`, `nothing-used`, `unknown-app`, `ledger-away`. */
+  code: z.string().default(''),
+  /** A sentence for people, when there is something to say. */
+  note: z.string().default(''),
   currency: z.string(),
   apps: z.array(z.object({ scope: z.string(), app: z.string(), instances: z.int(), totals: usageSchema.shape.totals })),
   /** One line for each charged thing and app; `quantity * priceMicros / per` rounded half up to whole micros is `amountMicros`. */
