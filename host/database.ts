@@ -1,0 +1,77 @@
+import { createClient } from '@libsql/client';
+import type { Client } from '@libsql/client';
+import { Failure, messageOf } from '../kit/errors.ts';
+import type { Log } from './log.ts';
+
+/** One numbered step from one form of a database to the next; never changed once released. */
+export interface Migration {
+  /** 1, 2, 3 ... without gaps. */
+  readonly number: number;
+  readonly name: string;
+  readonly sql: string[];
+}
+
+/**
+ * Opens a libSQL database (`file:`, `libsql://`, `http://`) and brings it to the newest form. Each step and its number are one
+ * transaction, so that a crash leaves the database before or after a step, never within. A database that is newer than
+ * `migrations` is refused with Failure `database-newer`.
+ */
+export async function openDatabase(options: { url: string; authToken?: string; migrations: readonly Migration[] }, log: Log): Promise<Client> {
+  const { url, authToken, migrations } = options;
+  checkNumbers(migrations);
+  const client = createClient(authToken === undefined ? { url } : { url, authToken });
+  try {
+    if (url.startsWith('file:')) await tune(client);
+    await migrate(client, migrations, url, log);
+    return client;
+  } catch (thrown) {
+    client.close();
+    if (thrown instanceof Failure) throw thrown;
+    throw new Failure('database-unusable', `the database ${withoutToken(url)} cannot be used: ${messageOf(thrown)}`, { cause: thrown });
+  }
+}
+
+/** Readers and one writer at once, every commit on the disk before it returns, and a writer waits for another instead of failing. */
+async function tune(client: Client): Promise<void> {
+  await client.execute('PRAGMA busy_timeout = 5000');
+  await client.execute('PRAGMA journal_mode = WAL');
+  await client.execute('PRAGMA synchronous = FULL');
+  await client.execute('PRAGMA foreign_keys = ON');
+}
+
+async function migrate(client: Client, migrations: readonly Migration[], url: string, log: Log): Promise<void> {
+  await client.execute('CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)');
+  const found = await numberOf(client);
+  const newest = migrations.length;
+  if (found > newest) {
+    throw new Failure('database-newer', `the database ${withoutToken(url)} was written by a newer version: its form is ${found}, this version knows up to ${newest}`, {
+      remedy: 'Start the newer version again, or restore a copy of the database made before the upgrade.',
+    });
+  }
+  for (const migration of migrations.slice(found)) {
+    const recorded = { sql: 'INSERT INTO migration (number, name) VALUES (?, ?)', args: [migration.number, migration.name] };
+    try {
+      // The number goes first: when two processes open at once, the second one's step fails on it and does nothing.
+      await client.batch([recorded, ...migration.sql], 'write');
+    } catch (thrown) {
+      if ((await numberOf(client)) >= migration.number) continue;
+      throw new Failure('migration-failed', `step ${migration.number} (${migration.name}) of ${withoutToken(url)} failed and was undone: ${messageOf(thrown)}`, { cause: thrown });
+    }
+    log.info('database step done', { number: migration.number, step: migration.name });
+  }
+}
+
+async function numberOf(client: Client): Promise<number> {
+  const { rows } = await client.execute('SELECT coalesce(max(number), 0) AS number FROM migration');
+  return Number(rows[0]?.['number'] ?? 0);
+}
+
+function checkNumbers(migrations: readonly Migration[]): void {
+  for (const [place, { number, name }] of migrations.entries()) {
+    if (number !== place + 1) throw new Error(`broken invariant: migration ${name} has number ${number}, not ${place + 1}`);
+  }
+}
+
+function withoutToken(url: string): string {
+  return url.split('?')[0] ?? url;
+}
