@@ -107,6 +107,8 @@ static void enter_network(const struct box *box) {
   if (setns(fd, CLONE_NEWNET)) fail("enter %s", box->netns);
   close(fd);
   configure_network(box);
+  /* Inside, every port is an ordinary one: nobody else shares the address. */
+  write_text("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
 }
 
 /* The first process of the instance, in its new namespaces, until it becomes the program. */
@@ -149,7 +151,8 @@ static int boot(struct box *box, char **command) {
   int go[2], failed[2];
   if (pipe2(go, O_CLOEXEC) || pipe2(failed, O_CLOEXEC)) fail("pipe");
   struct clone_args arguments = {
-      .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
+      /* A time namespace too, because CRIU gives every restored instance one so that its monotonic clock goes on. */
+      .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWTIME,
       .exit_signal = SIGCHLD,
   };
   pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
@@ -190,6 +193,8 @@ int main(int count, char **arguments) {
   enter_network(&box);
   dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
   if (!strcmp(arguments[1], "boot")) return boot(&box, command);
+  /* CRIU leaves the cgroup namespace as it finds it: what it restores inherits this one, rooted at the instance's cgroups. */
+  if (unshare(CLONE_NEWCGROUP)) fail("cgroup namespace");
   execv(command[0], command);
   fail("cannot run %s", command[0]);
 }

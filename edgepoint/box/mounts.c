@@ -112,12 +112,14 @@ void make_disk_and_root(const struct box *box) {
   char disk[256], root[256], upper[256], work[256], base[256], artefact[256], options[2048];
   path_in(disk, sizeof disk, box->folder, "private");
   path_in(root, sizeof root, box->folder, "root");
-  /* What an instance writes is for root and the log's reader alone on the machine. */
-  make_folder(box->folder, 0750);
-  if (chown(box->folder, 0, box->reader_gid)) fail("chown %s", box->folder);
-  make_folder(disk, 0755);
+  /*
+   * What an instance writes is for root and the log's reader alone; the folder above may be walked through because CRIU opens
+   * the sources of external mounts as the instance's own uid.
+   */
+  make_folder(box->folder, 0711);
+  make_folder(disk, 0750);
   make_folder(root, 0755);
-  snprintf(options, sizeof options, "size=%llu,mode=0755,nr_inodes=65536", (unsigned long long)box->disk_bytes);
+  snprintf(options, sizeof options, "size=%llu,mode=0750,gid=%u,nr_inodes=65536", (unsigned long long)box->disk_bytes, box->reader_gid);
   if (mount("edgepoint-disk", disk, "tmpfs", MS_NODEV, options)) fail("mount the private disk at %s", disk);
 
   path_in(upper, sizeof upper, disk, "upper");

@@ -1,0 +1,76 @@
+import type { BootOrder, BoxOrder, CgroupPaths, RestoreOrder } from '../model/calls.ts';
+import { snapshotParts } from './folders.ts';
+
+/** What the edgepoint adds to an order before a box can be made of it. */
+export interface BoxFacts {
+  readonly folder: string;
+  readonly base: string;
+  readonly artefactUid: number;
+  readonly dev: string;
+  readonly netnsPath: string;
+  readonly address: string;
+  readonly prefixLength: number;
+  readonly gateway: string;
+  readonly cgroupFolders: readonly string[];
+  readonly readerGid: number;
+}
+
+const idsPerInstance = 65_536;
+
+/** The options of edgepoint-box that boots and restores share. */
+export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
+  const firstUid = order.uidSlot * idsPerInstance;
+  return [
+    ...facts.cgroupFolders.flatMap((folder) => ['--cgroup', folder]),
+    ...order.volumes.flatMap((volume) => ['--volume', volume.imagePath, volume.mountPath]),
+    ...['--folder', facts.folder, '--base', facts.base, '--artefact', order.artefactPath, '--artefact-uid', `${facts.artefactUid}`],
+    ...['--dev', facts.dev, '--netns', facts.netnsPath, '--address', facts.address, '--prefix-length', `${facts.prefixLength}`],
+    ...['--gateway', facts.gateway, '--hostname', order.hostname, '--first-uid', `${firstUid}`],
+    ...['--reader-gid', `${facts.readerGid}`, '--disk-bytes', `${order.offering.diskBytes}`],
+  ];
+}
+
+export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
+  const environment = Object.entries(order.env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
+}
+
+/** `criu` is the command that runs CRIU; its pid file and log go to `workFolder`. */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, criu: readonly string[], workFolder: string): string[] {
+  const snapshot = snapshotParts(order.snapshotPath);
+  return [
+    'restore',
+    ...boxArguments(order, facts),
+    ...[order.continues ? '--disk-copy' : '--disk-layer', snapshot.disk],
+    '--',
+    ...criu,
+    ...['restore', '--restore-detached', '--images-dir', snapshot.images, '--work-dir', workFolder],
+    ...['--log-file', 'restore.log', '-v2', '--pidfile', `${workFolder}/restored.pid`],
+    ...['--root', `${facts.folder}/root`, '--manage-cgroups=ignore'],
+    ...['--external', `mnt[dev]:${facts.dev}`, ...order.volumes.flatMap((_, index) => ['--external', `mnt[v${index}]:${facts.folder}/v${index}`])],
+    order.continues ? '--tcp-established' : '--tcp-close',
+  ];
+}
+
+/** CRIU's arguments for a dump; `script` copies the private disk while everything still stands. */
+export function dumpArguments(dump: {
+  readonly pid: number;
+  readonly folder: string;
+  readonly volumeMountPaths: readonly string[];
+  readonly imagesFolder: string;
+  readonly keepRunning: boolean;
+  readonly script: string;
+}): string[] {
+  return [
+    ...['dump', '--tree', `${dump.pid}`, '--images-dir', dump.imagesFolder, '--log-file', 'dump.log', '-v2'],
+    ...['--root', `${dump.folder}/root`, '--manage-cgroups=ignore', '--network-lock', 'nftables'],
+    ...['--external', 'mnt[/dev]:dev', ...dump.volumeMountPaths.flatMap((path, index) => ['--external', `mnt[${path}]:v${index}`])],
+    ...['--tcp-established', '--skip-in-flight', '--file-locks', '--force-irmap', '--action-script', dump.script],
+    ...(dump.keepRunning ? ['--leave-running'] : []),
+  ];
+}
+
+/** All cgroup folders of an instance, without repetition. */
+export function cgroupFolders(paths: CgroupPaths & { readonly cpuLimit: string }): string[] {
+  return [...new Set([paths.cpu, paths.cpuLimit, paths.memory, paths.pids, paths.freezer])];
+}

@@ -1,0 +1,94 @@
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { CgroupPaths, KernelCounters } from '../model/calls.ts';
+import type { Offering } from '../model/offering.ts';
+
+/** Version 1 keeps a tree for each controller, and the one with the limit need not be the one with the counter. */
+export type InstanceCgroup = CgroupPaths & { readonly cpuLimit: string };
+
+const mountPoint = '/sys/fs/cgroup';
+const cpuPeriodUs = 100_000;
+
+/** Which version this machine's controllers belong to: version 2 when its root lists `memory` among its controllers. */
+export function cgroupVersion(): 1 | 2 {
+  const controllers = join(mountPoint, 'cgroup.controllers');
+  return existsSync(controllers) && readFileSync(controllers, 'utf8').split(/\s+/).includes('memory') ? 2 : 1;
+}
+
+/** The folders of one instance; `world` is part of the name so that nothing of another world can be meant. */
+export function cgroupOf(version: 1 | 2, world: string, edgepoint: string, instance: string): InstanceCgroup {
+  const tail = join(`edgepoint-${world}`, edgepoint, instance);
+  if (version === 2) {
+    const folder = join(mountPoint, tail);
+    return { version, cpu: folder, cpuLimit: folder, memory: folder, pids: folder, freezer: folder };
+  }
+  const of = (controller: string): string => join(mountPoint, controller, tail);
+  return { version, cpu: of('cpuacct'), cpuLimit: of('cpu'), memory: of('memory'), pids: of('pids'), freezer: of('freezer') };
+}
+
+function parentFolders(cgroup: InstanceCgroup): string[] {
+  return [...new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer].map((folder) => join(folder, '..')))];
+}
+
+/** Makes the folders above all instances; version 2 also hands the controllers down. Idempotent. */
+export function prepareCgroupParents(cgroup: InstanceCgroup): void {
+  for (const parent of parentFolders(cgroup)) {
+    mkdirSync(parent, { recursive: true });
+    if (cgroup.version === 2) {
+      for (const folder of [mountPoint, join(parent, '..'), parent]) writeFileSync(join(folder, 'cgroup.subtree_control'), '+cpu +memory +pids');
+    }
+  }
+}
+
+/** Makes the cgroup with the offering's limits. */
+export function makeCgroup(cgroup: InstanceCgroup, offering: Offering): void {
+  for (const folder of new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer])) mkdirSync(folder, { recursive: true });
+  const quotaUs = Math.round((offering.cpuMillis / 1000) * cpuPeriodUs);
+  if (cgroup.version === 2) {
+    writeFileSync(join(cgroup.cpu, 'cpu.max'), `${quotaUs} ${cpuPeriodUs}`);
+    writeFileSync(join(cgroup.memory, 'memory.max'), `${offering.memoryBytes}`);
+  } else {
+    writeFileSync(join(cgroup.cpuLimit, 'cpu.cfs_period_us'), `${cpuPeriodUs}`);
+    writeFileSync(join(cgroup.cpuLimit, 'cpu.cfs_quota_us'), `${quotaUs}`);
+    writeFileSync(join(cgroup.memory, 'memory.limit_in_bytes'), `${offering.memoryBytes}`);
+  }
+  writeFileSync(join(cgroup.pids, 'pids.max'), `${offering.pidsMax}`);
+}
+
+/** Processes in the cgroup; empty when it is not there. */
+export function cgroupProcesses(cgroup: InstanceCgroup): number[] {
+  try {
+    return readFileSync(join(cgroup.cpu, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number);
+  } catch {
+    return []; // a cgroup that is gone holds no process
+  }
+}
+
+/** What the kernel has counted; zeros when the cgroup is gone. */
+export function readCounters(cgroup: InstanceCgroup): KernelCounters {
+  const read = (folder: string, file: string): string => {
+    try {
+      return readFileSync(join(folder, file), 'utf8');
+    } catch {
+      return '0'; // gone: nothing more was used
+    }
+  };
+  if (cgroup.version === 2) {
+    const usageUs = Number(/usage_usec (\d+)/.exec(read(cgroup.cpu, 'cpu.stat'))?.[1] ?? 0);
+    return { cpuNs: usageUs * 1000, memoryBytes: Number(read(cgroup.memory, 'memory.current')) };
+  }
+  return { cpuNs: Number(read(cgroup.cpu, 'cpuacct.usage')), memoryBytes: Number(read(cgroup.memory, 'memory.usage_in_bytes')) };
+}
+
+/** Removes the folders; true when all are gone (a dying process keeps one busy for a moment). */
+export function removeCgroup(cgroup: InstanceCgroup): boolean {
+  let gone = true;
+  for (const folder of new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer])) {
+    try {
+      if (existsSync(folder)) rmdirSync(folder);
+    } catch {
+      gone = false; // EBUSY: the caller tries again
+    }
+  }
+  return gone;
+}

@@ -1,0 +1,41 @@
+import { join } from 'node:path';
+
+/** Where an edgepoint keeps what its instances are made of. One table, so that snapd, restored and the clean-up agree. */
+export interface BoxPlaces {
+  /** `<runFolder>/instances`, for folders and records of live instances; lost at a reboot, like the instances. */
+  readonly instances: string;
+  /** The minimal /dev all instances share. */
+  readonly dev: string;
+}
+
+export function boxPlaces(runFolder: string): BoxPlaces {
+  return { instances: join(runFolder, 'instances'), dev: join(runFolder, 'dev') };
+}
+
+/** The folder of one instance: `private` (its disk), `root` (what it sees), `v0`, `v1` (its volumes). */
+export function instanceFolder(runFolder: string, instance: string): string {
+  return join(boxPlaces(runFolder).instances, instance);
+}
+
+export function recordPath(runFolder: string, instance: string): string {
+  return join(boxPlaces(runFolder).instances, `${instance}.json`);
+}
+
+/** What the instance has changed of its file system, and where its output goes: see make_disk_and_root in mounts.c. */
+export function upperFolder(runFolder: string, instance: string): string {
+  return join(instanceFolder(runFolder, instance), 'private/upper');
+}
+
+export function logPath(runFolder: string, instance: string): string {
+  return join(upperFolder(runFolder, instance), 'var/log/app.log');
+}
+
+/** A snapshot's folder. */
+export function snapshotParts(snapshotPath: string): { images: string; disk: string; description: string } {
+  return { images: join(snapshotPath, 'images'), disk: join(snapshotPath, 'disk'), description: join(snapshotPath, 'snapshot.json') };
+}
+
+/** Laid by snapd before a snapshot that ends the instance, so that restored does not take the end for a crash. */
+export function snapshottedMark(runFolder: string, instance: string): string {
+  return join(boxPlaces(runFolder).instances, `${instance}.snapshotted`);
+}

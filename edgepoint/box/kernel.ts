@@ -1,0 +1,27 @@
+import { dlopen } from 'bun:ffi';
+
+/** The few system calls a daemon needs that the runtime has no function for; each says its manual page. */
+const libc = dlopen('libc.so.6', {
+  umount2: { args: ['cstring', 'i32'], returns: 'i32' },
+  prctl: { args: ['i32', 'u64', 'u64', 'u64', 'u64'], returns: 'i32' },
+  waitpid: { args: ['i32', 'ptr', 'i32'], returns: 'i32' },
+}).symbols;
+
+const detach = 2;
+const becomeSubreaper = 36;
+const noHang = 1;
+
+/** umount2(2) with MNT_DETACH; true when it was a mount. */
+export function unmount(path: string): boolean {
+  return libc.umount2(Buffer.from(`${path}\0`), detach) === 0;
+}
+
+/** prctl(2), PR_SET_CHILD_SUBREAPER: what CRIU leaves behind becomes a child of this process. */
+export function becomeChildSubreaper(): void {
+  libc.prctl(becomeSubreaper, 1n, 0n, 0n, 0n);
+}
+
+/** waitpid(2) without waiting: lets a dead child go; nothing happens when it is not ours. */
+export function reap(pid: number): void {
+  libc.waitpid(pid, null, noHang);
+}

@@ -1,0 +1,125 @@
+import { join } from 'node:path';
+import { z } from 'zod';
+import { messageOf } from '../kit/errors.ts';
+import { listenForPeers, type Peer } from '../host/calls.ts';
+import { openClock } from '../host/clock.ts';
+import { readSettings } from '../host/config.ts';
+import { serveHealth } from '../host/health.ts';
+import { openLog } from '../host/log.ts';
+import { openMetrics } from '../host/metrics.ts';
+import { tools } from '../host/tools.ts';
+import { parseSubnet } from './box/address.ts';
+import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
+import { boxPlaces } from './box/folders.ts';
+import { prepareDev } from './box/dev.ts';
+import { becomeChildSubreaper } from './box/kernel.ts';
+import { openNetnsPool, prepareBridge } from './box/network.ts';
+import { allRecords } from './box/record.ts';
+import type { RestoredCalls } from './model/calls.ts';
+import { openExitWatch } from './restored/exit-watch.ts';
+import { openInstances } from './restored/instances.ts';
+
+const settingsSchema = z.object({
+  world: z.string().default('main').describe('names the cgroups and namespaces made, so that two can stand side by side'),
+  zone: z.string().describe('the zone of this edgepoint'),
+  edgepoint: z.string().describe('the name of this edgepoint'),
+  runFolder: z.string().describe('sockets and records; lost at a reboot'),
+  dataFolder: z.string().describe('snapshots, volumes'),
+  subnet: z.string().describe('IPv4 subnet of instances, for example 10.1.16.0/20'),
+  poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('network namespaces made beforehand'),
+  health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
+  boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
+  criu: z.string().default(tools.criu).describe('the command that runs CRIU'),
+  baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of instances'),
+});
+
+/** The process `edgepoint restored`: starts and ends instances for the head. Needs root. */
+export async function runRestored(argv: readonly string[]): Promise<void> {
+  const settings = await readSettings(
+    { name: 'edgepoint restored', about: 'starts instances, by a boot or from a snapshot, and ends them', prefix: 'EDGEPOINT', schema: settingsSchema },
+    argv,
+    process.env,
+  );
+  const log = openLog('restored').with({ zone: settings.zone, edgepoint: settings.edgepoint });
+  const { runFolder } = settings;
+  const clock = openClock();
+  const metrics = openMetrics('restored');
+  const tookMs = metrics.histogram('edgepoint_start_ms', 'Time to start an instance', ['how'], [5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 200, 500, 1000, 5000]);
+  const failures = metrics.counter('edgepoint_start_failures_total', 'Starts that failed', ['how', 'code']);
+
+  becomeChildSubreaper();
+  const version = cgroupVersion();
+  prepareCgroupParents(cgroupOf(version, settings.world, settings.edgepoint, 'any'));
+  prepareDev(boxPlaces(runFolder).dev);
+  const subnet = parseSubnet(settings.subnet);
+  await prepareBridge(subnet, settings.subnet);
+  const inUse = new Set(allRecords(runFolder).map((record) => record.netns));
+  const netns = await openNetnsPool({ prefix: `${settings.world}-${settings.edgepoint}`, size: settings.poolSize, inUse });
+
+  const peers = new Set<Peer>();
+  const instances = openInstances({
+    world: settings.world,
+    edgepoint: settings.edgepoint,
+    runFolder,
+    subnet,
+    boxProgram: settings.boxProgram,
+    criu: settings.criu.split(' '),
+    baseRoot: settings.baseRoot,
+    cgroupVersion: version,
+    clock,
+    netns,
+    tell: (news) => {
+      for (const peer of peers) peer.tell('exited', news);
+    },
+    note: (text, fields) => log.debug(text, fields),
+  });
+  const fail = (thrown: unknown): void => log.error('an ended instance could not be cleaned up', { reason: messageOf(thrown) });
+  const watch = openExitWatch(
+    settings.boxProgram,
+    (pid) => void instances.exited(pid).catch(fail),
+    () => {
+      log.error('the watch over processes is lost; restarting');
+      process.exit(1); // whoever supervises starts us again, and recover() watches everything anew
+    },
+  );
+  await instances.recover(watch);
+
+  async function measured<T extends { tookMs: number; stepsMs: unknown }>(how: string, instance: string, work: Promise<T>): Promise<T> {
+    try {
+      const started = await work;
+      tookMs.observe({ how }, started.tookMs);
+      log.info(`${how} done`, { instance, tookMs: started.tookMs, stepsMs: started.stepsMs });
+      return started;
+    } catch (error) {
+      failures.inc({ how, code: (error as { code?: string }).code ?? 'unexpected' });
+      log.warn(`${how} failed`, { instance, reason: messageOf(error) });
+      throw error;
+    }
+  }
+  type Order<Call extends keyof RestoredCalls> = Parameters<RestoredCalls[Call]>[0];
+  const server = listenForPeers(
+    join(runFolder, 'restored.sock'),
+    {
+      boot: (order: Order<'boot'>) => measured('boot', order.instance, instances.boot(order)),
+      restore: (order: Order<'restore'>) => measured('restore', order.instance, instances.restore(order)),
+      stop: (order: Order<'stop'>) => instances.stop(order),
+      list: () => instances.list(),
+    },
+    {
+      log,
+      onPeer: (peer) => {
+        peers.add(peer);
+        void peer.closed.then(() => peers.delete(peer));
+      },
+    },
+  );
+  const health = settings.health ? serveHealth({ listen: settings.health, metrics, check: () => ({ ok: true, detail: {} }) }) : null;
+  log.info('restored is up', { cgroupVersion: version, subnet: settings.subnet });
+
+  process.on('SIGTERM', () => {
+    server.stop();
+    health?.stop();
+    watch.stop();
+    process.exit(0); // instances live on: the next restored adopts them
+  });
+}

@@ -1,0 +1,252 @@
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Clock } from '../../kit/clock.ts';
+import { Failure, messageOf } from '../../kit/errors.ts';
+import { nsPerMs } from '../../kit/units.ts';
+import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
+import { bootArguments, type BoxFacts, cgroupFolders, restoreArguments } from '../box/arguments.ts';
+import { cgroupOf, cgroupProcesses, makeCgroup, readCounters, removeCgroup } from '../box/cgroup.ts';
+import { boxPlaces, instanceFolder, logPath, snapshottedMark } from '../box/folders.ts';
+import { reap, unmount } from '../box/kernel.ts';
+import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
+import type { NetnsPool } from '../box/network.ts';
+import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
+import { explainCriuLog } from '../box/dump-failure.ts';
+import type { BootOrder, BoxOrder, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import type { ExitWatch } from './exit-watch.ts';
+import { prepareVolume } from './volume.ts';
+
+/** What restored needs of its surroundings; each a thing of the composition. */
+export interface InstancesOptions {
+  readonly world: string;
+  readonly edgepoint: string;
+  readonly runFolder: string;
+  readonly subnet: Subnet;
+  readonly boxProgram: string;
+  /** The command that runs CRIU. */
+  readonly criu: readonly string[];
+  readonly baseRoot: string;
+  readonly cgroupVersion: 1 | 2;
+  readonly clock: Clock;
+  readonly netns: NetnsPool;
+  readonly tell: RestoredNews['exited'];
+  readonly note: (text: string, fields: Record<string, unknown>) => void;
+}
+
+const bootTimeoutMs = 30_000;
+const restoreTimeoutMs = 30_000;
+const endTimeoutMs = 10_000;
+
+/** The instances of this edgepoint: started, watched and ended here and nowhere else. */
+export interface Instances extends RestoredCalls {
+  /** Adopts what an earlier restored left running and removes what it left half made. Call once, before anything else. */
+  recover(watch: ExitWatch): Promise<void>;
+  /** To be called when a watched process ended. */
+  exited(pid: number): Promise<void>;
+}
+
+export function openInstances(options: InstancesOptions): Instances {
+  const { runFolder, clock, netns } = options;
+  const records = new Map<string, InstanceRecord>();
+  const starting = new Map<string, Promise<RunningInstance>>();
+  const ending = new Map<string, Promise<KernelCounters | null>>();
+  const taken = new Set<string>();
+  let lastAddress: string | null = null;
+  let watch: ExitWatch | null = null;
+
+  function takeAddress(wanted: string | null): string {
+    if (wanted !== null) {
+      if (taken.has(wanted)) throw new Failure('address-taken', `the address ${wanted} of a sleeping instance is in use`);
+      taken.add(wanted);
+      return wanted;
+    }
+    const address = chooseAddress(options.subnet, taken, lastAddress);
+    if (address === null) throw new Failure('no-address', 'every address for instances is in use', { remedy: 'give the edgepoint a larger subnet' });
+    lastAddress = address;
+    taken.add(address);
+    return address;
+  }
+
+  /** Runs edgepoint-box; its stdout, or a Failure with its stderr. */
+  async function runBox(argv: readonly string[], timeoutMs: number): Promise<string> {
+    const child = Bun.spawn([options.boxProgram, ...argv], { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: timeoutMs, killSignal: 'SIGKILL' });
+    const [status, out, err] = await Promise.all([child.exited, new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    if (status !== 0) throw new Failure('cannot-start', err.trim() || `ended with ${child.signalCode ?? `status ${status}`}`);
+    return out;
+  }
+
+  async function start(order: BoxOrder, restored: boolean, launch: (facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
+    const begunNs = clock.bootNs();
+    for (const volume of order.volumes) await prepareVolume(volume);
+    const cgroup = cgroupOf(options.cgroupVersion, options.world, options.edgepoint, order.instance);
+    const address = takeAddress(order.address);
+    const netnsName = await netns.take().catch((error: unknown) => {
+      taken.delete(address);
+      throw error;
+    });
+    const making: InstanceRecord = { state: 'making', order, netns: netnsName, address, cgroup, running: null, startTicks: 0 };
+    records.set(order.instance, making);
+    try {
+      writeRecord(runFolder, making);
+      makeCgroup(cgroup, order.offering);
+      const owner = statSync(order.artefactPath);
+      const boxNs = clock.bootNs();
+      const { pid, out } = await launch({
+        folder: instanceFolder(runFolder, order.instance),
+        base: options.baseRoot,
+        artefactUid: owner.uid,
+        readerGid: owner.gid,
+        dev: boxPlaces(runFolder).dev,
+        netnsPath: netns.pathOf(netnsName),
+        address,
+        prefixLength: options.subnet.prefixLength,
+        gateway: gatewayOf(options.subnet),
+        cgroupFolders: cgroupFolders(cgroup),
+      });
+      const endNs = clock.bootNs();
+      const stepsMs: Record<string, number> = { prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
+      for (const [, step, ns] of out.matchAll(/^(disk|network) (\d+)$/gm)) stepsMs[step as string] = Number(ns) / nsPerMs;
+      const running: RunningInstance = {
+        instance: order.instance,
+        pid,
+        address,
+        tookMs: (endNs - begunNs) / nsPerMs,
+        stepsMs,
+        owner: order.owner,
+        release: order.release,
+        cgroup,
+        logPath: logPath(runFolder, order.instance),
+        restored,
+      };
+      const record: InstanceRecord = { ...making, state: 'running', running, startTicks: processStartTicks(pid) };
+      records.set(order.instance, record);
+      writeRecord(runFolder, record);
+      watch?.watch(pid);
+      return running;
+    } catch (error) {
+      await removeBox(records.get(order.instance) ?? making);
+      throw error;
+    }
+  }
+
+  /** Kills what is left of the instance and takes its box away, whatever state it was left in. Repeatable. */
+  async function removeBox(record: InstanceRecord): Promise<KernelCounters> {
+    const { instance } = record.order;
+    const deadlineNs = clock.bootNs() + endTimeoutMs * nsPerMs;
+    for (;;) {
+      for (const pid of cgroupProcesses(record.cgroup)) {
+        try {
+          process.kill(pid, 'SIGKILL');
+        } catch (error) {
+          options.note('a process of the instance had already ended', { instance, pid, reason: messageOf(error) });
+        }
+      }
+      if (record.running) reap(record.running.pid);
+      if (cgroupProcesses(record.cgroup).length === 0) break;
+      if (clock.bootNs() > deadlineNs) throw new Failure('does-not-end', `processes of ${instance} do not end`);
+      await sleep(1);
+    }
+    const counters = readCounters(record.cgroup);
+    const folder = instanceFolder(runFolder, instance);
+    for (const point of mountsBelow(readMountinfo(), folder)) unmount(point);
+    rmSync(folder, { recursive: true, force: true });
+    await netns.remove(record.netns);
+    while (!removeCgroup(record.cgroup)) {
+      if (clock.bootNs() > deadlineNs) throw new Failure('does-not-end', `the cgroup of ${instance} stays busy`);
+      await sleep(1);
+    }
+    rmSync(snapshottedMark(runFolder, instance), { force: true });
+    removeRecord(runFolder, instance);
+    records.delete(instance);
+    taken.delete(record.address);
+    return counters;
+  }
+
+  function end(instance: string): Promise<KernelCounters | null> {
+    const under = ending.get(instance);
+    if (under) return under;
+    const record = records.get(instance);
+    if (!record) return Promise.resolve(null);
+    const work = removeBox(record).finally(() => ending.delete(instance));
+    ending.set(instance, work);
+    return work;
+  }
+
+  /** One start at a time for an instance; a repeated order gets the first one's result. */
+  function startOnce(order: BoxOrder, work: () => Promise<RunningInstance>): Promise<RunningInstance> {
+    const running = records.get(order.instance)?.running;
+    if (running) return Promise.resolve(running);
+    const under = starting.get(order.instance);
+    if (under) return under;
+    const begun = work().finally(() => starting.delete(order.instance));
+    starting.set(order.instance, begun);
+    return begun;
+  }
+
+  return {
+    boot: (order: BootOrder) =>
+      startOnce(order, () =>
+        start(order, false, async (facts) => {
+          const out = await runBox(bootArguments(order, facts), bootTimeoutMs);
+          const pid = Number(/^pid (\d+)$/m.exec(out)?.[1]);
+          return { pid, out };
+        }),
+      ),
+
+    restore: (order: RestoreOrder) =>
+      startOnce(order, () =>
+        start(order, true, async (facts) => {
+          const work = `${facts.folder}.work`;
+          mkdirSync(work, { recursive: true, mode: 0o700 });
+          try {
+            const out = await runBox(restoreArguments(order, facts, options.criu, work), restoreTimeoutMs);
+            return { pid: Number(readFileSync(`${work}/restored.pid`, 'utf8')), out };
+          } catch (error) {
+            const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
+            throw new Failure('cannot-restore', `${messageOf(error)}${log ? ` (${explainCriuLog(log).evidence})` : ''}`, { cause: error });
+          } finally {
+            rmSync(work, { recursive: true, force: true });
+          }
+        }),
+      ),
+
+    async stop({ instance, graceMs }): Promise<KernelCounters | null> {
+      await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
+      const running = records.get(instance)?.running;
+      if (running && graceMs > 0 && !ending.has(instance)) {
+        try {
+          process.kill(running.pid, 'SIGTERM');
+          const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
+          while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
+        } catch (error) {
+          options.note('the instance had already ended', { instance, reason: messageOf(error) });
+        }
+      }
+      return end(instance);
+    },
+
+    list: () => Promise.resolve([...records.values()].flatMap((record) => (record.running ? [record.running] : []))),
+
+    async recover(exitWatch: ExitWatch): Promise<void> {
+      watch = exitWatch;
+      for (const record of allRecords(runFolder)) {
+        records.set(record.order.instance, record);
+        taken.add(record.address);
+        const alive = record.running !== null && record.startTicks !== 0 && processStartTicks(record.running.pid) === record.startTicks;
+        if (alive && record.running) watch.watch(record.running.pid);
+        else await removeBox(record);
+      }
+    },
+
+    async exited(pid: number): Promise<void> {
+      reap(pid);
+      const record = [...records.values()].find((candidate) => candidate.running?.pid === pid);
+      if (!record || ending.has(record.order.instance)) return;
+      const { instance } = record.order;
+      const status = existsSync(snapshottedMark(runFolder, instance)) ? 'snapshotted' : 'ended';
+      const counters = await end(instance);
+      if (counters) options.tell({ instance, counters, status });
+    },
+  };
+}
+

@@ -1,0 +1,62 @@
+import { join } from 'node:path';
+import { z } from 'zod';
+import { messageOf } from '../kit/errors.ts';
+import { listenForPeers } from '../host/calls.ts';
+import { openClock } from '../host/clock.ts';
+import { readSettings } from '../host/config.ts';
+import { serveHealth } from '../host/health.ts';
+import { openLog } from '../host/log.ts';
+import { openMetrics } from '../host/metrics.ts';
+import { tools } from '../host/tools.ts';
+import type { SnapdCalls } from './model/calls.ts';
+import { openSnapshots } from './snapd/snapshot.ts';
+
+const settingsSchema = z.object({
+  zone: z.string().describe('the zone of this edgepoint'),
+  edgepoint: z.string().describe('the name of this edgepoint'),
+  runFolder: z.string().describe('sockets and records; lost at a reboot'),
+  dataFolder: z.string().describe('snapshots, volumes'),
+  health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
+  criu: z.string().default(tools.criu).describe('the command that runs CRIU'),
+});
+
+/** The process `edgepoint snapd`: snapshots instances for the head. Needs root. */
+export async function runSnapd(argv: readonly string[]): Promise<void> {
+  const settings = await readSettings(
+    { name: 'edgepoint snapd', about: 'snapshots running instances', prefix: 'EDGEPOINT', schema: settingsSchema },
+    argv,
+    process.env,
+  );
+  const log = openLog('snapd').with({ zone: settings.zone, edgepoint: settings.edgepoint });
+  const metrics = openMetrics('snapd');
+  const tookMs = metrics.histogram('edgepoint_snapshot_ms', 'Time to snapshot an instance', [], [10, 20, 50, 100, 200, 500, 1000, 5000, 20_000]);
+  const failures = metrics.counter('edgepoint_snapshot_failures_total', 'Snapshots that failed', ['code']);
+  const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu.split(' '), clock: openClock() });
+
+  const server = listenForPeers(
+    join(settings.runFolder, 'snapd.sock'),
+    {
+      snapshot: async (order: Parameters<SnapdCalls['snapshot']>[0]) => {
+        try {
+          const taken = await snapshots.snapshot(order);
+          tookMs.observe({}, taken.tookMs);
+          log.info('snapshot taken', { instance: order.instance, ...taken });
+          return taken;
+        } catch (error) {
+          failures.inc({ code: (error as { code?: string }).code ?? 'unexpected' });
+          log.warn('snapshot failed', { instance: order.instance, reason: messageOf(error) });
+          throw error;
+        }
+      },
+      discard: (order: Parameters<SnapdCalls['discard']>[0]) => snapshots.discard(order),
+    },
+    { log },
+  );
+  const health = settings.health ? serveHealth({ listen: settings.health, metrics, check: () => ({ ok: true, detail: {} }) }) : null;
+  log.info('snapd is up', {});
+  process.on('SIGTERM', () => {
+    server.stop();
+    health?.stop();
+    process.exit(0);
+  });
+}
