@@ -49,7 +49,7 @@ t.test('a table that could not be billed from stops the start', async (t) => {
   t.throws(() => checkCharges([{ ...row, priceMicros: 0.5 }]), /whole number/);
 });
 
-t.test('the lines of any usage add up to the total, each within half a micro of its exact price and checkable by hand', async (t) => {
+t.test('the lines of any usage add up to the total, each within half a micro of its exact price and checkable by hand', async () => {
   const big = fc.bigInt({ min: 0n, max: 10n ** 18n });
   const totals = fc.record({
     cpuNs: big, memoryByteSeconds: big, bytesIn: big, bytesOut: fc.bigInt({ min: 0n, max: 2n ** 53n }), requests: fc.bigInt({ min: 0n, max: 2n ** 53n }), wakes: fc.bigInt({ min: 0n, max: 2n ** 53n }), storageByteSeconds: big,

@@ -44,7 +44,7 @@ t.test('traffic counts the growth of each dispatcher\'s totals', async (t) => {
   t.match(state.totals, { bytesIn: 80, bytesOut: 800, wakes: 1 });
 });
 
-t.test('any samples and traffic, cut by restarts anywhere, give what an uninterrupted meter gives, and records only grow', async (t) => {
+t.test('any samples and traffic, cut by restarts anywhere, give what an uninterrupted meter gives, and records only grow', async () => {
   const step = fc.oneof(
     fc.record({ kind: fc.constant('sample' as const), seconds: fc.integer({ min: 0, max: 100 }), cpu: fc.nat(1e9), memoryBytes: fc.nat(1e9) }),
     fc.record({ kind: fc.constant('traffic' as const), epoch: fc.constantFrom('a', 'b', 'c'), requests: fc.nat(100) }),
