@@ -1,0 +1,104 @@
+import { z } from 'zod';
+import { ownerKey } from '../kit/ids.ts';
+import type { Owner } from '../kit/ids.ts';
+import { connectToPeer } from '../host/calls.ts';
+import type { Handlers } from '../host/calls.ts';
+import { openClock } from '../host/clock.ts';
+import { readSettings } from '../host/config.ts';
+import { serveHealth } from '../host/health.ts';
+import { openLog } from '../host/log.ts';
+import { openMetrics } from '../host/metrics.ts';
+import { DemandTeller } from './dispatcher/demand.ts';
+import { openGauges } from './dispatcher/gauges.ts';
+import { SharedAddress } from './dispatcher/shared-address.ts';
+import { readListen } from './dispatcher/listen.ts';
+import { Switchboard } from './dispatcher/switchboard.ts';
+import type { Demand, DispatcherCalls, Route } from './model/calls.ts';
+
+const settings = {
+  name: 'edgepoint dispatcher',
+  about: 'Routes the requests of the shared address by Host, and holds them while an instance wakes.',
+  prefix: 'EDGEPOINT_DISPATCHER',
+  schema: z.object({
+    listenFds: z.array(z.int().min(3)).default([]).describe('Inherited listening sockets, by descriptor number.'),
+    listen: z.array(z.string()).default([]).describe('Addresses to listen on, as host:port; [::1]:80 for IPv6.'),
+    runFolder: z.string().describe("Folder of the edgepoint's sockets; head.sock is there."),
+    health: z.string().default('').describe("Where /healthz and /metrics are served: unix:/path or host:port; '' for nowhere."),
+  }),
+};
+
+/** The process of the local dispatcher; returns after SIGTERM or SIGINT, when exchanges under way have ended. */
+export async function runDispatcher(argv: readonly string[]): Promise<void> {
+  const { listenFds, listen, runFolder, health } = await readSettings(settings, argv, process.env);
+  const log = openLog('dispatcher');
+  const clock = openClock();
+  const nowMs = (): number => performance.now();
+  const metrics = openMetrics('dispatcher');
+  const gauges = openGauges(metrics);
+  const epoch = `${clock.bootId}/${clock.bootNs()}`;
+
+  const switchboard: Switchboard = new Switchboard(
+    {
+      demandChanged: (app, urgent) => teller.demandChanged(app, urgent),
+      suspect: (instance, reason) => {
+        log.warn(`instance ${instance} could not be reached: ${reason}`, { instance, reason });
+        head.tell('suspect', { instance, reason });
+      },
+      held: gauges.held,
+    },
+    { nowMs, nowBootNs: clock.bootNs },
+  );
+  const teller = new DemandTeller(
+    (demand: Demand) => head.tell('demand', demand),
+    (app) => app.demand(switchboard.waitingFor(app), epoch),
+  );
+  const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard), {
+    log,
+    onUp: () => {
+      log.info('the head is there');
+      for (const app of switchboard.allApps()) teller.demandChanged(app, false);
+      teller.flush();
+    },
+    onDown: () => log.warn('the head is away; warm routes go on'),
+  });
+
+  const address = new SharedAddress({
+    listenFds,
+    listen: listen.map(readListen),
+    switchboard,
+    nowMs,
+    answered: (app, status) => gauges.answered(app === null ? '' : ownerKey(app.owner), status),
+    broken: (error) => {
+      log.error('a broken invariant ends the dispatcher', { error });
+      process.exit(70);
+    },
+  });
+  const served = health === '' ? null : serveHealth({
+    listen: health,
+    metrics: { ...metrics, text: () => gauges.text({ ...address.connections, waiting: switchboard.waiting }, switchboard.allApps()) },
+    check: () => ({ ok: true, detail: { head: head.up, routes: switchboard.ready, waiting: switchboard.waiting, ...address.connections } }),
+  });
+  log.info(`listening on ${address.addresses.join(', ')}`, { addresses: address.addresses });
+
+  await new Promise<void>((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+  log.info('stopping');
+  await address.stop();
+  teller.flush();
+  head.stop();
+  served?.stop();
+}
+
+/** What the head may order, by the names of `DispatcherCalls`. */
+function orders(switchboard: Switchboard): Handlers {
+  const calls: DispatcherCalls = switchboard;
+  return {
+    routes: (routes: readonly Route[]) => calls.routes(routes),
+    route: (route: Route) => calls.route(route),
+    removeRoute: (owner: Owner) => calls.removeRoute(owner),
+    drain: (order: Parameters<DispatcherCalls['drain']>[0]) => calls.drain(order),
+    unpark: (order: Parameters<DispatcherCalls['unpark']>[0]) => calls.unpark(order),
+  } as Handlers;
+}

@@ -1,0 +1,222 @@
+import type { Socket } from 'bun';
+import { writeOwnAnswer } from './answers.ts';
+import { Exchange } from './exchange.ts';
+import type { ExchangeClient, ExchangePorts } from './exchange.ts';
+import { limits } from './limits.ts';
+import { Outlet } from './outlet.ts';
+import { readRequestHead } from './request-head.ts';
+import type { Refusal } from './request-head.ts';
+import type { Tunnel } from './tunnel.ts';
+
+/**
+ * A client's connection: its requests, one after the other.
+ *
+ * Modes: open -> tunnel, open -> closing -> closed, tunnel -> closing -> closed. closing: what is queued still leaves, what comes is
+ * thrown away, so that the client can read the last answer (RFC 9112, section 9.6).
+ */
+export class ClientConnection implements ExchangeClient {
+  readonly address: string;
+  readonly outlet: Outlet;
+  ended = false;
+  private mode: 'open' | 'tunnel' | 'closing' | 'closed' = 'open';
+  private readonly socket: Socket<ClientConnection>;
+  private readonly ports: ExchangePorts;
+  private readonly onGone: (connection: ClientConnection) => void;
+  private input: Buffer | null = null;
+  private exchange: Exchange | null = null;
+  private tunnel: Tunnel | null = null;
+  private paused = false;
+  private processing = false;
+  /** Coarse clock: when it became idle, or the first byte of a head came, or it began to close. */
+  private sinceMs: number;
+  private written = { bytes: 0, sinceMs: 0 };
+  private thrownAwayBytes = 0;
+
+  constructor(socket: Socket<ClientConnection>, ports: ExchangePorts, onGone: (connection: ClientConnection) => void) {
+    this.socket = socket;
+    this.ports = ports;
+    this.onGone = onGone;
+    this.address = plainAddress(socket.remoteAddress);
+    this.outlet = new Outlet(() => this.room());
+    this.outlet.attach(socket);
+    this.sinceMs = ports.nowMs();
+  }
+
+  // ---- what the socket says ----
+
+  data(bytes: Buffer): void {
+    if (this.mode === 'tunnel') return this.tunnel?.fromClient(bytes);
+    if (this.mode !== 'open') return this.throwAway(bytes);
+    if (this.input === null && this.exchange === null) this.sinceMs = this.ports.nowMs();
+    this.input = this.input === null ? bytes : Buffer.concat([this.input, bytes]);
+    this.process();
+  }
+
+  end(): void {
+    this.ended = true;
+    if (this.mode === 'tunnel') this.tunnel?.clientEnded();
+    else if (this.mode === 'closing') this.endWhenShut();
+    else if (this.exchange !== null) this.exchange.clientEnded();
+    else this.close();
+  }
+
+  gone(): void {
+    if (this.mode === 'closed') return;
+    this.mode = 'closed';
+    this.outlet.clear();
+    this.exchange?.clientGone();
+    this.tunnel?.clientGone();
+    this.exchange = null;
+    this.tunnel = null;
+    this.onGone(this);
+  }
+
+  // ---- what its exchange says ----
+
+  takeInput(): Buffer | null {
+    const { input } = this;
+    this.input = null;
+    return input;
+  }
+
+  putBack(rest: Buffer): void {
+    this.input = rest;
+  }
+
+  setReading(on: boolean): void {
+    if (this.mode === 'closed' || this.paused === !on) return;
+    this.paused = !on;
+    if (on) this.socket.resume();
+    else this.socket.pause();
+  }
+
+  exchangeOver(keepAlive: boolean): void {
+    this.exchange = null;
+    this.sinceMs = this.ports.nowMs();
+    if (!keepAlive) this.close();
+    else this.process();
+  }
+
+  tunnelOpened(tunnel: Tunnel): void {
+    this.exchange = null;
+    this.tunnel = tunnel;
+    this.mode = 'tunnel';
+    const early = this.takeInput();
+    this.setReading(true);
+    if (early !== null) tunnel.fromClient(early);
+    if (this.ended) tunnel.clientEnded();
+  }
+
+  cut(): void {
+    if (this.mode === 'closed') return;
+    this.gone();
+    this.socket.terminate();
+  }
+
+  close(): void {
+    if (this.mode === 'closing' || this.mode === 'closed') return;
+    this.mode = 'closing';
+    this.exchange = null;
+    this.tunnel = null;
+    this.input = null;
+    this.sinceMs = this.ports.nowMs();
+    this.setReading(true);
+    this.outlet.shutdown();
+    if (this.ended) this.endWhenShut();
+  }
+
+  private endWhenShut(): void {
+    if (this.outlet.isShut) this.socket.end();
+  }
+
+  /** The dispatcher stops: idle connections close now, busy ones after their exchange. */
+  stop(): void {
+    if (this.mode === 'open' && this.exchange === null && this.input === null) this.close();
+  }
+
+  get isTunnel(): boolean {
+    return this.mode === 'tunnel';
+  }
+
+  // ---- inside ----
+
+  /** Takes requests off the input, one exchange at a time, and none while the client does not read its answers. */
+  private process(): void {
+    if (this.processing) return;
+    this.processing = true;
+    while (this.mode === 'open' && this.exchange === null && this.input !== null && !this.outlet.blocked) if (!this.takeRequest(this.input)) break;
+    this.processing = false;
+    if (this.mode !== 'open') return;
+    this.exchange?.feed();
+    this.steerReading();
+    if (this.exchange === null && this.ended && !this.outlet.blocked) this.close();
+  }
+
+  /** False when more bytes are needed first. */
+  private takeRequest(input: Buffer): boolean {
+    const result = readRequestHead(input);
+    if (result.kind === 'partial') return false;
+    if (result.kind === 'refused') {
+      this.refuse(result.refusal);
+      return false;
+    }
+    this.input = result.end === input.length ? null : input.subarray(result.end);
+    this.exchange = new Exchange(this, result.head, this.ports);
+    this.exchange.begin();
+    return true;
+  }
+
+  private refuse(refusal: Refusal): void {
+    this.ports.answered(null, refusal.status);
+    this.outlet.write(writeOwnAnswer({ status: refusal.status, reason: `${refusal.reason}.` }, { keepAlive: false, head: false, minorVersion: 1 }));
+    this.close();
+  }
+
+  private steerReading(): void {
+    if (this.mode !== 'open') return;
+    const kept = this.input?.length ?? 0;
+    this.setReading(this.exchange === null ? !this.outlet.blocked : this.exchange.wantsInput(kept));
+  }
+
+  private room(): void {
+    if (this.tunnel !== null) this.tunnel.clientRoom();
+    else if (this.exchange !== null) this.exchange.clientRoom();
+    else if (this.mode === 'closing' && this.ended) this.endWhenShut();
+    else this.process();
+  }
+
+  private throwAway(bytes: Buffer): void {
+    this.thrownAwayBytes += bytes.length;
+    if (this.thrownAwayBytes > limits.lingerBytes) this.cut();
+  }
+
+  /** Time-outs; called for each connection by the sweep. */
+  check(nowMs: number): void {
+    if (this.stalls(nowMs)) return this.cut();
+    if (this.mode === 'closing') {
+      if (!this.outlet.blocked && nowMs - this.sinceMs >= limits.lingerMs) this.cut();
+    } else if (this.exchange !== null) this.exchange.check(nowMs);
+    else if (this.mode === 'open') this.checkIdle(nowMs - this.sinceMs);
+  }
+
+  private checkIdle(quietMs: number): void {
+    if (this.input !== null && quietMs >= limits.headMs) this.refuse({ status: 408, reason: 'The head of the request did not come in time' });
+    else if (this.input === null && quietMs >= limits.keepAliveMs) this.close();
+  }
+
+  /** The client takes nothing of what is queued for it. */
+  private stalls(nowMs: number): boolean {
+    if (!this.outlet.blocked || this.outlet.writtenBytes !== this.written.bytes) {
+      this.written.bytes = this.outlet.writtenBytes;
+      this.written.sinceMs = nowMs;
+      return false;
+    }
+    return nowMs - this.written.sinceMs >= limits.writeMs;
+  }
+}
+
+/** `::ffff:192.0.2.1` is `192.0.2.1`. */
+const plainAddress = (address: string | undefined): string => {
+  if (address === undefined) return '0.0.0.0';
+  return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address;
+};

@@ -1,0 +1,151 @@
+import type { Owner } from '../../kit/ids.ts';
+import type { Demand, Route } from '../model/calls.ts';
+import type { Candidate } from './choose-instance.ts';
+import { limits } from './limits.ts';
+import type { UpstreamConnection } from './upstream-connection.ts';
+
+/** An upgraded connection, as the instance it leads to sees it. */
+export interface InstanceTunnel {
+  park(): void;
+  unpark(): void;
+  /** Cuts both sides. */
+  cut(): void;
+}
+
+/**
+ * What the dispatcher knows of one instance.
+ *
+ * Ways: open -> draining -> drained -> open. draining: no new exchange, some under way. drained: none under way; its tunnels, if any,
+ * are parked. A drain that took too long goes back to open.
+ */
+export class InstanceState implements Candidate {
+  readonly instance: string;
+  address: string;
+  port: number;
+  way: 'open' | 'draining' | 'drained' = 'open';
+  /** The drain keeps tunnels, parked. */
+  parked = false;
+  suspect = false;
+  outstanding = 0;
+  readonly tunnels = new Set<InstanceTunnel>();
+  /** Oldest first; the newest is taken first. */
+  idle: UpstreamConnection[] = [];
+  lastActiveBootNs: number;
+  requests = 0;
+  bytesIn = 0;
+  bytesOut = 0;
+
+  constructor(of: { instance: string; address: string; port: number; nowBootNs: number }) {
+    this.instance = of.instance;
+    this.address = of.address;
+    this.port = of.port;
+    this.lastActiveBootNs = of.nowBootNs;
+  }
+
+  get unavailable(): Candidate['unavailable'] {
+    if (this.way !== 'open') return 'draining';
+    return this.suspect ? 'suspect' : '';
+  }
+
+  get quiet(): boolean {
+    return this.outstanding === 0 && this.tunnels.size === 0;
+  }
+
+  /** An idle connection no older than `idleMsMax`; those that have been idle too long are closed on the way. */
+  takeIdle(nowMs: number, idleMsMax: number): UpstreamConnection | null {
+    const newest = this.idle.at(-1);
+    if (newest === undefined) return null;
+    if (nowMs - newest.sinceMs >= newest.idleMs) {
+      this.closeIdle();
+      return null;
+    }
+    if (nowMs - newest.sinceMs > idleMsMax) return null;
+    this.idle.pop();
+    return newest;
+  }
+
+  giveBack(connection: UpstreamConnection): void {
+    if (this.way !== 'open' || this.idle.length >= limits.idleConnectionsPerInstance) connection.end();
+    else this.idle.push(connection);
+  }
+
+  closeIdle(): void {
+    const idle = this.idle;
+    this.idle = [];
+    for (const connection of idle) connection.end();
+  }
+
+  forget(connection: UpstreamConnection): void {
+    const at = this.idle.indexOf(connection);
+    if (at >= 0) this.idle.splice(at, 1);
+  }
+
+  cutTunnels(): void {
+    for (const tunnel of this.tunnels) tunnel.cut();
+  }
+}
+
+/** One application: its route, its instances, and those that left the table but still have something to tell. */
+export class AppState {
+  readonly key: string;
+  readonly owner: Owner;
+  /** Null once it was removed. */
+  route: Route | null;
+  readonly instances = new Map<string, InstanceState>();
+  readonly departed = new Map<string, InstanceState>();
+  /** Parked tunnels whose client has sent something. */
+  waitingTunnels = 0;
+
+  constructor(key: string, route: Route) {
+    this.key = key;
+    this.owner = route.owner;
+    this.route = route;
+  }
+
+  find(instance: string): InstanceState | undefined {
+    return this.instances.get(instance) ?? this.departed.get(instance);
+  }
+
+  /** Takes over a new list of instances; one that comes back with the same address is the same. */
+  setInstances(listed: Route['instances'], nowBootNs: number): void {
+    const names = new Set(listed.map(({ instance }) => instance));
+    for (const state of this.instances.values()) if (!names.has(state.instance)) this.depart(state);
+    for (const wanted of listed) this.arrive(wanted, nowBootNs);
+  }
+
+  demand(waiting: number, epoch: string): Demand {
+    const all = [...this.instances.values(), ...this.departed.values()];
+    return {
+      owner: this.owner,
+      waiting: waiting + this.waitingTunnels,
+      instances: all
+        .filter((state) => !state.quiet || this.instances.has(state.instance))
+        .map(({ instance, outstanding, tunnels, lastActiveBootNs }) => ({ instance, outstanding, tunnels: tunnels.size, lastActiveBootNs })),
+      epoch,
+      traffic: all.map(({ instance, requests, bytesIn, bytesOut }) => ({ instance, requests, bytesIn, bytesOut })),
+    };
+  }
+
+  private arrive(wanted: Route['instances'][number], nowBootNs: number): void {
+    const known = this.find(wanted.instance) ?? new InstanceState({ ...wanted, nowBootNs });
+    if (this.departed.delete(wanted.instance)) known.way = 'open';
+    if (known.address !== wanted.address || known.port !== wanted.port) {
+      known.closeIdle();
+      known.cutTunnels();
+      known.address = wanted.address;
+      known.port = wanted.port;
+    }
+    this.instances.set(wanted.instance, known);
+  }
+
+  private depart(state: InstanceState): void {
+    this.instances.delete(state.instance);
+    state.closeIdle();
+    if (!state.parked) state.cutTunnels();
+    this.departed.set(state.instance, state);
+    for (const old of this.departed.values()) {
+      if (this.departed.size <= limits.departedInstances) break;
+      if (old.quiet) this.departed.delete(old.instance);
+    }
+  }
+}

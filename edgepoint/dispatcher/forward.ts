@@ -1,0 +1,95 @@
+import type { Field } from './head-lines.ts';
+import type { RequestHead } from './request-head.ts';
+import type { ResponseHead } from './response-head.ts';
+
+/** Fields of one connection only (RFC 9110, section 7.6.1), and those by which a client could pretend to be somebody else. */
+const requestFieldsDropped = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authorization',
+  'te',
+  'upgrade',
+  'forwarded',
+  'x-forwarded-for',
+  'x-forwarded-proto',
+  'x-forwarded-host',
+  'x-forwarded-port',
+  'x-forwarded-server',
+  'x-real-ip',
+  'x-client-ip',
+]);
+const responseFieldsDropped = new Set(['connection', 'keep-alive', 'proxy-connection', 'upgrade']);
+/** A client that names these in Connection would have us take the frame off its own message. */
+const neverHopByHop = new Set(['host', 'content-length', 'transfer-encoding', 'content-type', 'expect', 'set-cookie']);
+
+/** The head that the application gets: the client's, without what was for us alone, and with who the client is. */
+export function forwardRequest(head: RequestHead, client: { address: string; scheme: 'http' | 'https' }): Buffer {
+  const lines = keptLines(head, (field) => !dropsRequestField(field, head));
+  const tunnel = head.upgrade === '' ? '' : `Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`;
+  return Buffer.from(`${head.method} ${head.target} HTTP/1.1\r\n${lines}${tunnel}${clientLines(head.host, client)}\r\n`, 'latin1');
+}
+
+function dropsRequestField(field: Field, head: RequestHead): boolean {
+  // Gateways of the CGI kind read `X_Forwarded_For` as `X-Forwarded-For`.
+  const key = field.key.includes('_') ? field.key.replaceAll('_', '-') : field.key;
+  if (requestFieldsDropped.has(key)) return true;
+  if (key === 'expect' && head.minorVersion === 0) return true;
+  return namedInConnection(field, head.connectionOptions);
+}
+
+const namedInConnection = (field: Field, options: readonly string[]): boolean =>
+  options.length > 0 && options.includes(field.key) && !neverHopByHop.has(field.key);
+
+/** We are the first hop that can be believed, so what the client said of itself is replaced, not extended. */
+function clientLines(host: string, client: { address: string; scheme: 'http' | 'https' }): string {
+  const node = client.address.includes(':') ? `"[${client.address}]"` : client.address;
+  return (
+    `X-Forwarded-For: ${client.address}\r\nX-Forwarded-Proto: ${client.scheme}\r\nX-Forwarded-Host: ${host}\r\n` +
+    `Forwarded: for=${node};host="${host}";proto=${client.scheme}\r\n`
+  );
+}
+
+export interface ResponseWay {
+  /** The client's connection goes on after this answer. */
+  readonly keepAlive: boolean;
+  /** What the client speaks. */
+  readonly clientMinorVersion: 0 | 1;
+  /** Chunks are taken off on the way, for HTTP/1.0. */
+  readonly decoded: boolean;
+}
+
+/** The head that the client gets: the application's, without what was for us alone. */
+export function forwardResponse(head: ResponseHead, way: ResponseWay): Buffer {
+  const lines = keptLines(head, (field) => !dropsResponseField(field, head, way));
+  return Buffer.from(`HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${lines}${connectionLine(head, way)}\r\n`, 'latin1');
+}
+
+function dropsResponseField(field: Field, head: ResponseHead, way: ResponseWay): boolean {
+  if (responseFieldsDropped.has(field.key)) return !(field.key === 'upgrade' && (head.status === 101 || head.status === 426));
+  if (field.key === 'transfer-encoding') return way.decoded || head.status === 204 || head.status < 200;
+  // RFC 9110, section 8.6: no Content-Length in 1xx and 204.
+  if (field.key === 'content-length') return head.status === 204 || head.status < 200;
+  return namedInConnection(field, head.connectionOptions);
+}
+
+function connectionLine(head: ResponseHead, way: ResponseWay): string {
+  if (head.status === 101) return 'Connection: Upgrade\r\n';
+  if (head.status < 200) return '';
+  const also = head.status === 426 ? ', Upgrade' : '';
+  if (!way.keepAlive) return `Connection: close${also}\r\n`;
+  if (way.clientMinorVersion === 0) return `Connection: keep-alive${also}\r\n`;
+  return also === '' ? '' : 'Connection: Upgrade\r\n';
+}
+
+/** The field lines that are kept, exactly as written; neighbours leave in one piece. */
+function keptLines(head: { text: string; fieldsStart: number; fields: readonly Field[] }, keeps: (field: Field) => boolean): string {
+  let kept = '';
+  let from = head.fieldsStart;
+  for (const field of head.fields) {
+    if (keeps(field)) continue;
+    kept += head.text.slice(from, field.start);
+    from = field.end;
+  }
+  return kept + head.text.slice(from, head.text.length - 2);
+}

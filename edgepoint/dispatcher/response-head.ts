@@ -1,0 +1,114 @@
+import { findHeadEnd, listMembers, readFields, readLength } from './head-lines.ts';
+import type { Field } from './head-lines.ts';
+import { limits } from './limits.ts';
+import type { Framing } from './request-head.ts';
+import { allIn, valueCharacter } from './characters.ts';
+
+export interface ResponseHead {
+  readonly status: number;
+  readonly reasonPhrase: string;
+  readonly minorVersion: 0 | 1;
+  readonly framing: Framing;
+  /** The application will take another request on this connection. */
+  readonly keepAlive: boolean;
+  /** What the application says of idle connections, in ms (`Keep-Alive: timeout=5`); 0 when it says nothing. */
+  readonly keepAliveMs: number;
+  /** Server-sent events: a client that ends its side has gone. */
+  readonly eventStream: boolean;
+  readonly text: string;
+  readonly fieldsStart: number;
+  readonly fields: readonly Field[];
+  readonly connectionOptions: readonly string[];
+}
+
+export type ResponseHeadResult =
+  | { readonly kind: 'complete'; readonly head: ResponseHead; readonly end: number }
+  | { readonly kind: 'partial' }
+  | { readonly kind: 'refused'; readonly reason: string };
+
+const refused = (reason: string): ResponseHeadResult => ({ kind: 'refused', reason });
+
+/**
+ * Reads one response head from the front of `bytes`; never throws. As strict as for requests: an application whose framing
+ * can be read in two ways gets a 502, not a guess.
+ */
+export function readResponseHead(bytes: Buffer, method: string): ResponseHeadResult {
+  const found = findHeadEnd(bytes, 0);
+  if (found.kind === 'bad') return refused(found.reason);
+  if (found.kind === 'partial') {
+    return bytes.length > limits.responseHeadBytes ? refused('the head of the answer is too large') : { kind: 'partial' };
+  }
+  if (found.end > limits.responseHeadBytes) return refused('the head of the answer is too large');
+  const text = bytes.toString('latin1', 0, found.end);
+  const lineEnd = text.indexOf('\r\n');
+  const line = readStatusLine(text.slice(0, lineEnd));
+  if (line === null) return refused('the answer does not begin with a status line');
+  const fields = readFields(text, lineEnd + 2, limits.responseFields);
+  if (fields === 'too-many') return refused('the answer has too many fields');
+  if ('reason' in fields) return refused(fields.reason);
+  const meaning = readMeaning(fields, line, method);
+  if (typeof meaning === 'string') return refused(meaning);
+  return { kind: 'complete', head: { ...line, ...meaning, text, fieldsStart: lineEnd + 2, fields }, end: found.end };
+}
+
+interface StatusLine {
+  readonly status: number;
+  readonly reasonPhrase: string;
+  readonly minorVersion: 0 | 1;
+}
+
+function readStatusLine(line: string): StatusLine | null {
+  const match = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/.exec(line);
+  if (match === null) return null;
+  const reasonPhrase = match[3] ?? '';
+  if (!allIn(valueCharacter, reasonPhrase)) return null;
+  return { status: Number(match[2]), reasonPhrase, minorVersion: match[1] === '1' ? 1 : 0 };
+}
+
+type Meaning = Pick<ResponseHead, 'framing' | 'keepAlive' | 'keepAliveMs' | 'eventStream' | 'connectionOptions'>;
+
+function readMeaning(fields: readonly Field[], line: StatusLine, method: string): Meaning | string {
+  let length: string | null = null;
+  let coding: string | null = null;
+  let keepAliveMs = 0;
+  let eventStream = false;
+  let connection: string[] = [];
+  for (const { key, value } of fields) {
+    switch (key) {
+      case 'content-length':
+        if (length !== null) return 'Content-Length stands twice in the answer';
+        length = value;
+        break;
+      case 'transfer-encoding':
+        if (coding !== null) return 'Transfer-Encoding stands twice in the answer';
+        coding = value.toLowerCase();
+        break;
+      case 'connection':
+        connection = [...connection, ...listMembers(value)];
+        break;
+      case 'keep-alive':
+        keepAliveMs = Number(/(?:^|[,\s])timeout=(\d{1,5})/i.exec(value)?.[1] ?? 0) * 1000;
+        break;
+      case 'content-type':
+        eventStream = value.toLowerCase().startsWith('text/event-stream');
+        break;
+    }
+  }
+  const framing = readFraming({ ...line, method, length, coding });
+  if (typeof framing === 'string') return framing;
+  const keepAlive = framing.kind !== 'until-close' && (line.minorVersion === 1 ? !connection.includes('close') : connection.includes('keep-alive'));
+  return { framing, keepAlive, keepAliveMs, eventStream, connectionOptions: connection };
+}
+
+/** RFC 9112, section 6.3; the text says what is wrong. */
+function readFraming(of: { status: number; method: string; minorVersion: 0 | 1; length: string | null; coding: string | null }): Framing | string {
+  if (of.coding !== null && of.length !== null) return 'Transfer-Encoding and Content-Length stand together in the answer';
+  const bytes = of.length === null ? 0 : readLength(of.length, limits.contentLengthDigits);
+  if (bytes === null) return 'Content-Length of the answer is not a number';
+  if (of.coding !== null && of.coding !== 'chunked') return 'the answer has a transfer coding other than chunked';
+  if (of.coding !== null && of.minorVersion === 0) return 'the answer has Transfer-Encoding in HTTP/1.0';
+  if (of.method === 'HEAD' || of.status < 200 || of.status === 204 || of.status === 304) return { kind: 'none' };
+  if (of.coding !== null) return { kind: 'chunked' };
+  if (of.length === null) return { kind: 'until-close' };
+  return bytes === 0 ? { kind: 'none' } : { kind: 'length', bytes };
+}

@@ -1,0 +1,322 @@
+import { ownerKey } from '../../kit/ids.ts';
+import type { Owner } from '../../kit/ids.ts';
+import type { DispatcherCalls, Route } from '../model/calls.ts';
+import { appFailed, notInTime, roomFull, unknownHost } from './answers.ts';
+import type { OwnAnswer } from './answers.ts';
+import { chooseInstance } from './choose-instance.ts';
+import { AppState } from './fleet.ts';
+import type { InstanceState } from './fleet.ts';
+import { limits } from './limits.ts';
+import { WaitingRoom } from './waiting-room.ts';
+
+/** A request that wants an instance. */
+export interface Waiter {
+  readonly host: string;
+  readonly hostName: string;
+  /** Its place in the waiting room; null while it does not wait and never has. */
+  hold: Hold | null;
+  /** It has its place at this instance (counted as outstanding until `release`). */
+  assign(app: AppState, instance: InstanceState): void;
+  refuse(answer: OwnAnswer): void;
+}
+
+export interface Hold {
+  readonly sinceMs: number;
+  /** The waiting room's queue; null when it is not in the room now. */
+  queue: string | null;
+  timer: ReturnType<typeof setTimeout> | null;
+}
+
+/** What the switchboard tells. */
+export interface SwitchboardNews {
+  /** `urgent`: requests begin to wait. */
+  demandChanged(app: AppState, urgent: boolean): void;
+  suspect(instance: string, reason: string): void;
+  /** How long a request was held, and whether an instance was found. */
+  held(ms: number, served: boolean): void;
+}
+
+export interface SwitchboardClock {
+  readonly nowMs: () => number;
+  readonly nowBootNs: () => number;
+}
+
+/** Requests that came before the first table wait here. */
+const beforeRoutes = '';
+
+interface DrainOrder {
+  readonly park: boolean;
+  readonly done: (drained: boolean) => void;
+}
+
+/** The table of routes, who waits for what, and who is given which instance. One door for all changes of an instance's way. */
+export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
+  private readonly apps = new Map<string, AppState>();
+  private readonly byHost = new Map<string, AppState>();
+  private readonly room = new WaitingRoom<Waiter>({ perApp: limits.waitingPerApp, inAll: limits.waitingInAll });
+  private readonly drains = new Map<InstanceState, DrainOrder>();
+  private readonly news: SwitchboardNews;
+  private readonly clock: SwitchboardClock;
+  private routesCame = false;
+
+  constructor(news: SwitchboardNews, clock: SwitchboardClock) {
+    this.news = news;
+    this.clock = clock;
+  }
+
+  get waiting(): number {
+    return this.room.size;
+  }
+
+  waitingFor(app: AppState): number {
+    return this.room.waiting(app.key);
+  }
+
+  allApps(): Iterable<AppState> {
+    return this.apps.values();
+  }
+
+  get ready(): boolean {
+    return this.routesCame;
+  }
+
+  // ---- requests ----
+
+  /** Gives the request an instance now or later, or refuses it. `again`: it had its turn before and goes first. */
+  submit(waiter: Waiter, again = false): void {
+    if (!this.routesCame) return this.enter(waiter, beforeRoutes, limits.firstRoutesHoldMs, null);
+    const app = this.byHost.get(waiter.hostName);
+    if (app === undefined || app.route === null) return waiter.refuse(unknownHost(waiter.host));
+    if (app.route.status === 'failed') return waiter.refuse(appFailed(app.route.reason));
+    if (again || this.room.waiting(app.key) === 0) {
+      const { chosen } = chooseInstance(app.instances.values(), app.route.concurrency);
+      if (chosen !== null) return this.give(waiter, app, chosen);
+    }
+    this.enter(waiter, app.key, app.route.holdMs, app);
+  }
+
+  /** A request that waits no longer: its client has gone. */
+  leave(waiter: Waiter): void {
+    const queue = waiter.hold?.queue ?? null;
+    this.stopWaiting(waiter);
+    const app = queue === null ? undefined : this.apps.get(queue);
+    if (app !== undefined) this.news.demandChanged(app, false);
+  }
+
+  /** An exchange or its attempt is over: its place is free. */
+  release(app: AppState, instance: InstanceState): void {
+    instance.outstanding -= 1;
+    if (instance.outstanding < 0) throw new Error('broken invariant: a place is freed once');
+    this.checkDrain(instance);
+    this.serve(app);
+    this.news.demandChanged(app, false);
+  }
+
+  /** An instance could not be reached, or broke off before it answered: it is left alone for a moment. */
+  suspect(app: AppState, instance: InstanceState, reason: string): void {
+    instance.closeIdle();
+    if (instance.suspect) return;
+    instance.suspect = true;
+    this.news.suspect(instance.instance, reason);
+    setTimeout(() => {
+      instance.suspect = false;
+      this.serve(app);
+    }, limits.suspectMs);
+  }
+
+  // ---- tunnels ----
+
+  tunnelOpened(app: AppState): void {
+    this.news.demandChanged(app, false);
+  }
+
+  tunnelClosed(app: AppState, instance: InstanceState): void {
+    this.checkDrain(instance);
+    this.news.demandChanged(app, false);
+  }
+
+  /** A parked tunnel has something for its instance (`waits`), or has delivered it. */
+  tunnelWaits(app: AppState, waits: boolean): void {
+    app.waitingTunnels += waits ? 1 : -1;
+    this.news.demandChanged(app, waits);
+  }
+
+  /** A byte went in or out. */
+  touched(app: AppState, instance: InstanceState): void {
+    instance.lastActiveBootNs = this.clock.nowBootNs();
+    this.news.demandChanged(app, false);
+  }
+
+  // ---- the head's orders ----
+
+  routes(routes: readonly Route[]): Promise<void> {
+    const named = new Set(routes.map(({ owner }) => ownerKey(owner)));
+    for (const app of this.apps.values()) if (!named.has(app.key)) this.remove(app);
+    for (const route of routes) this.setRoute(route);
+    this.routesCame = true;
+    for (const waiter of this.room.leaveAll(beforeRoutes)) {
+      if (waiter.hold !== null) waiter.hold.queue = null;
+      this.stopWaiting(waiter);
+      this.submit(waiter);
+    }
+    return Promise.resolve();
+  }
+
+  route(route: Route): Promise<void> {
+    this.setRoute(route);
+    return Promise.resolve();
+  }
+
+  removeRoute(owner: Owner): Promise<void> {
+    const app = this.apps.get(ownerKey(owner));
+    if (app !== undefined) this.remove(app);
+    return Promise.resolve();
+  }
+
+  /** No new exchange for the instance; the answer comes when nothing is under way, or after `timeoutMs` (it is then open again). */
+  drain(order: { instance: string; park: boolean; timeoutMs: number }): Promise<{ drained: boolean }> {
+    const found = this.findInstance(order.instance);
+    // An instance that is not in the table is given nothing.
+    if (found === undefined) return Promise.resolve({ drained: true });
+    const { app, state } = found;
+    this.drains.get(state)?.done(false);
+    state.way = 'draining';
+    state.parked = order.park;
+    state.closeIdle();
+    if (order.park) for (const tunnel of state.tunnels) tunnel.park();
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.drains.get(state)?.done(false), order.timeoutMs);
+      const done = (drained: boolean): void => {
+        clearTimeout(timer);
+        this.drains.delete(state);
+        if (drained) state.way = 'drained';
+        else this.reopen(app, state);
+        resolve({ drained });
+      };
+      this.drains.set(state, { park: order.park, done });
+      this.checkDrain(state);
+    });
+  }
+
+  unpark(order: { instance: string }): Promise<void> {
+    const found = this.findInstance(order.instance);
+    if (found !== undefined) {
+      this.drains.get(found.state)?.done(false);
+      this.reopen(found.app, found.state);
+    }
+    return Promise.resolve();
+  }
+
+  // ---- inside ----
+
+  private give(waiter: Waiter, app: AppState, instance: InstanceState): void {
+    instance.outstanding += 1;
+    instance.lastActiveBootNs = this.clock.nowBootNs();
+    this.news.demandChanged(app, false);
+    waiter.assign(app, instance);
+  }
+
+  private enter(waiter: Waiter, queue: string, holdMs: number, app: AppState | null): void {
+    const refusal = this.room.enter(queue, waiter);
+    if (refusal !== '') return waiter.refuse(roomFull(refusal));
+    const sinceMs = waiter.hold?.sinceMs ?? this.clock.nowMs();
+    const leftMs = Math.max(0, sinceMs + holdMs - this.clock.nowMs());
+    waiter.hold = { sinceMs, queue, timer: setTimeout(() => this.giveUp(waiter, app), leftMs) };
+    if (app !== null) this.news.demandChanged(app, this.room.waiting(queue) === 1);
+  }
+
+  private giveUp(waiter: Waiter, app: AppState | null): void {
+    const heldMs = this.clock.nowMs() - (waiter.hold?.sinceMs ?? 0);
+    this.leave(waiter);
+    this.news.held(heldMs, false);
+    waiter.refuse(notInTime(heldMs, this.whyNone(app)));
+  }
+
+  private whyNone(app: AppState | null): string {
+    if (app === null || app.route === null) return 'the table of applications has not come yet';
+    if (app.route.status === 'preparing') return 'its first release is being prepared';
+    return chooseInstance(app.instances.values(), app.route.concurrency).reason;
+  }
+
+  private stopWaiting(waiter: Waiter): void {
+    const { hold } = waiter;
+    if (hold === null) return;
+    if (hold.timer !== null) clearTimeout(hold.timer);
+    hold.timer = null;
+    if (hold.queue !== null) this.room.leave(hold.queue, waiter);
+    hold.queue = null;
+  }
+
+  /** Gives free places to those who wait, the longest first. */
+  private serve(app: AppState): void {
+    const { route } = app;
+    if (route === null) return;
+    for (let waiter = this.room.first(app.key); waiter !== undefined; waiter = this.room.first(app.key)) {
+      const { chosen } = chooseInstance(app.instances.values(), route.concurrency);
+      if (chosen === null) return;
+      this.stopWaiting(waiter);
+      this.news.held(this.clock.nowMs() - (waiter.hold?.sinceMs ?? 0), true);
+      this.give(waiter, app, chosen);
+    }
+  }
+
+  private refuseAll(app: AppState, answer: (waiter: Waiter) => OwnAnswer): void {
+    for (const waiter of this.room.leaveAll(app.key)) {
+      if (waiter.hold !== null) waiter.hold.queue = null;
+      this.stopWaiting(waiter);
+      waiter.refuse(answer(waiter));
+    }
+  }
+
+  private setRoute(route: Route): void {
+    const key = ownerKey(route.owner);
+    const app = this.apps.get(key) ?? new AppState(key, route);
+    this.apps.set(key, app);
+    this.removeHosts(app);
+    app.route = route;
+    for (const host of route.hosts) this.byHost.set(host.toLowerCase(), app);
+    app.setInstances(route.instances, this.clock.nowBootNs());
+    for (const state of app.departed.values()) this.checkDrain(state);
+    if (route.status === 'failed') this.refuseAll(app, () => appFailed(route.reason));
+    this.serve(app);
+    this.news.demandChanged(app, false);
+  }
+
+  private remove(app: AppState): void {
+    this.removeHosts(app);
+    app.setInstances([], this.clock.nowBootNs());
+    app.route = null;
+    for (const state of app.departed.values()) {
+      state.cutTunnels();
+      this.drains.get(state)?.done(true);
+    }
+    this.apps.delete(app.key);
+    this.refuseAll(app, (waiter) => unknownHost(waiter.host));
+    this.news.demandChanged(app, false);
+  }
+
+  private removeHosts(app: AppState): void {
+    for (const host of app.route?.hosts ?? []) if (this.byHost.get(host.toLowerCase()) === app) this.byHost.delete(host.toLowerCase());
+  }
+
+  private findInstance(instance: string): { app: AppState; state: InstanceState } | undefined {
+    for (const app of this.apps.values()) {
+      const state = app.find(instance);
+      if (state !== undefined) return { app, state };
+    }
+    return undefined;
+  }
+
+  private checkDrain(state: InstanceState): void {
+    const drain = this.drains.get(state);
+    if (drain !== undefined && state.outstanding === 0 && (drain.park || state.tunnels.size === 0)) drain.done(true);
+  }
+
+  private reopen(app: AppState, state: InstanceState): void {
+    state.way = 'open';
+    state.parked = false;
+    for (const tunnel of state.tunnels) tunnel.unpark();
+    this.serve(app);
+    this.news.demandChanged(app, false);
+  }
+}
