@@ -1,0 +1,118 @@
+import { readFile } from 'node:fs/promises';
+import { openClock } from '../host/clock.ts';
+import { connectBus } from '../host/bus.ts';
+import { readSettings } from '../host/config.ts';
+import { openDatabase } from '../host/database.ts';
+import { serveHealth } from '../host/health.ts';
+import { openLog } from '../host/log.ts';
+import type { Log } from '../host/log.ts';
+import { openMetrics } from '../host/metrics.ts';
+import { codeOf, messageOf } from '../kit/errors.ts';
+import { meteringQuerySubject, streams } from '../kit/wire/subjects.ts';
+import { charges, checkCharges } from './charges.ts';
+import { openIntake } from './intake.ts';
+import { openLedger } from './ledger.ts';
+import type { Ledger } from './ledger.ts';
+import { printReport } from './print.ts';
+import { answerQuery, ask } from './query.ts';
+import { ledgerSteps } from './schema.ts';
+import { limitsOf, meteringSettings } from './settings.ts';
+import type { MeteringSettings } from './settings.ts';
+
+/** The consumer's name on the server: it remembers across restarts what has been acknowledged. */
+const durable = 'metering';
+/** Messages not yet acknowledged; together they bound what may wait for the ledger. */
+const underWayMax = 1000;
+/** A batch is on the disk within milliseconds: what is unacknowledged for longer belonged to a process that died. */
+const redeliverAfterMs = 5000;
+
+async function openOwnLedger(settings: MeteringSettings, log: Log): Promise<Ledger & { close(): void }> {
+  const token = settings.databaseTokenFile === '' ? undefined : (await readFile(settings.databaseTokenFile, 'utf8')).trim();
+  const options = { url: settings.databaseUrl, migrations: ledgerSteps, ...(token === undefined ? {} : { authToken: token }) };
+  const client = await openDatabase(options, log);
+  const clock = openClock();
+  return { ...openLedger({ client, operator: settings.operator, limits: limitsOf(settings), wallMs: clock.wallMs }), close: () => client.close() };
+}
+
+async function serve(argv: readonly string[]): Promise<void> {
+  const settings = await readSettings(meteringSettings, argv, process.env);
+  const log = openLog('metering');
+  checkCharges(charges);
+  const ledger = await openOwnLedger(settings, log);
+  const metrics = openMetrics('metering');
+  const records = metrics.counter('metering_records_total', 'Usage records taken in, by what became of them', ['outcome']);
+  const batches = metrics.counter('metering_batches_total', 'Transactions of the ledger');
+  const queries = metrics.counter('metering_queries_total', 'Questions answered');
+  const intake = openIntake(ledger, ({ counted, repeated, refused }) => {
+    batches.inc();
+    records.inc({ outcome: 'counted' }, counted);
+    records.inc({ outcome: 'repeated' }, repeated);
+    for (const { subject, code, reason } of refused) {
+      records.inc({ outcome: code });
+      log.warn('a usage record was set aside', { subject, code, reason });
+    }
+  });
+
+  const seed = (await readFile(settings.natsSeedFile, 'utf8')).trim();
+  const bus = await connectBus({ url: settings.natsUrl, seed, name: 'metering' }, log);
+  let fault = '';
+  const consuming = await bus.consume(streams.usage, { durable, from: 'all', underWayMax, redeliverAfterMs }, async (subject, text) => {
+    try {
+      await intake.accept({ subject, text });
+      fault = '';
+    } catch (failure) {
+      fault = messageOf(failure);
+      log.error('the ledger did not take a record; the stream will bring it again', { code: codeOf(failure), reason: fault });
+      throw failure;
+    }
+  });
+  const answering = bus.reply(meteringQuerySubject, (text) => {
+    queries.inc();
+    return answerQuery(text, ledger, settings.currency, charges);
+  });
+  const health = serveHealth({
+    listen: settings.health,
+    metrics,
+    check: () => ({ ok: bus.up && fault === '', detail: { bus: bus.up, ledger: fault === '' ? 'writable' : fault } }),
+  });
+  log.info('metering is up', { health: health.address, operator: settings.operator });
+
+  let stopping = false;
+  const stop = async (): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    consuming.stop();
+    answering.stop();
+    await intake.settled();
+    await bus.close();
+    health.stop();
+    ledger.close();
+    log.info('metering has stopped');
+    process.exit(0);
+  };
+  process.on('SIGTERM', () => void stop());
+  process.on('SIGINT', () => void stop());
+}
+
+/** `invoice PROVIDER [--json] --config FILE`: reads the ledger itself, so it answers while the daemon or the bus is away. */
+async function invoice(argv: readonly string[]): Promise<void> {
+  const asJson = argv.includes('--json');
+  const [provider, ...options] = argv.filter((word) => word !== '--json');
+  if (provider !== '--help' && (provider === undefined || provider.startsWith('-'))) {
+    process.stderr.write('metering invoice: which provider? Write: metering invoice PROVIDER --config FILE [--json]\n');
+    process.exit(2);
+  }
+  const settings = await readSettings(meteringSettings, provider === '--help' ? ['--help'] : options, process.env);
+  const ledger = await openOwnLedger(settings, openLog('metering invoice'));
+  const report = await ask(ledger, { provider: provider ?? '', app: '' }, settings.currency, charges);
+  process.stdout.write(asJson ? `${JSON.stringify(report, null, 2)}\n` : printReport(report, charges));
+  ledger.close();
+}
+
+const [command, ...rest] = process.argv.slice(2);
+try {
+  await (command === 'invoice' ? invoice(rest) : serve(process.argv.slice(2)));
+} catch (failure) {
+  openLog('metering').error('metering cannot go on', { failure });
+  process.exit(1);
+}

@@ -1,0 +1,125 @@
+import { createClient } from '@libsql/client';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import fc from 'fast-check';
+import { join } from 'node:path';
+import t from 'tap';
+import { usageQueryMessage, usageReportMessage } from '../../kit/wire/usage.ts';
+import type { UsageRecord, UsageReport, UsageTotals } from '../../kit/wire/usage.ts';
+import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
+import { ended, openBench, until } from './bench.ts';
+import type { Bench } from './bench.ts';
+import { aRecord, messageOf, noTotals, twin } from './records.ts';
+
+async function withBench(story: (bench: Bench) => Promise<void>): Promise<void> {
+  const bench = await openBench();
+  try {
+    const manager = await jetstreamManager(bench.nats);
+    await manager.streams.add({ name: 'USAGE', subjects: ['usage.>'] });
+    await story(bench);
+  } finally {
+    await bench.stop();
+  }
+}
+
+async function query(bench: Bench, provider: string, app = ''): Promise<UsageReport> {
+  const answer = await bench.nats.request('metering.query', encodeMessage(usageQueryMessage, { provider, app }), { timeout: 5000 });
+  const report = parseMessage(usageReportMessage, answer.string());
+  if (!report.ok) throw new Error(report.reason);
+  return report.value;
+}
+
+/** Every message has been delivered and acknowledged. */
+async function consumed(bench: Bench): Promise<boolean> {
+  const manager = await jetstreamManager(bench.nats);
+  const { num_pending, num_ack_pending } = await manager.consumers.info('USAGE', 'metering');
+  return num_pending === 0 && num_ack_pending === 0;
+}
+
+function stories(instances: number, records: number): UsageRecord[][] {
+  return Array.from({ length: instances }, (_, place) =>
+    Array.from({ length: records }, (_, index) => {
+      const totals: UsageTotals = { ...noTotals, cpuNs: (index + 1) * (1000 + place), memoryByteSeconds: (index + 1) * 4096, requests: index, wakes: 1, bytesOut: index * place };
+      const app = place % 3 === 0 ? 'blog' : 'shop';
+      return aRecord({ app, edgepoint: `north-${place % 2}`, instance: `i-${place}`, sequence: index + 1, final: index === records - 1, totals });
+    }),
+  );
+}
+
+t.test('kill -9 at any moment in a stream of 5,000 records, three times: the totals are those of the twin', async (t) => {
+  await withBench(async (bench) => {
+    const told = stories(200, 25);
+    const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+    t.comment(`seed ${seed}`);
+    const [order] = fc.sample(fc.array(fc.nat(), { minLength: 5500, maxLength: 5500, size: 'max' }), { seed, numRuns: 1 });
+    const all = told.flat();
+    // 500 of them come twice; the order is chance.
+    const queue = [...all, ...all.slice(0, 500)].map((record, index) => ({ record, key: order?.[index] ?? 0 })).toSorted((a, b) => a.key - b.key);
+    const js = jetstream(bench.nats);
+    const publishing = (async () => {
+      for (let from = 0; from < queue.length; from += 100) {
+        await Promise.all(queue.slice(from, from + 100).map(({ record }) => {
+          const { subject, text } = messageOf(record);
+          return js.publish(subject, text);
+        }));
+      }
+    })();
+    const ledger = createClient({ url: `file:${join(bench.folder, 'metering.db')}` });
+    const recorded = async (): Promise<number> => Number((await ledger.execute('SELECT count(*) AS n FROM records').catch(() => undefined))?.rows[0]?.['n'] ?? 0);
+    try {
+      for (const mark of [1, 1200, 3000]) {
+        const metering = await bench.startMetering();
+        await until(`${mark} records are in the ledger`, async () => (await recorded()) >= mark);
+        metering.kill('SIGKILL');
+        await ended(metering);
+      }
+      await publishing;
+      const metering = await bench.startMetering();
+      await until('all is consumed', () => consumed(bench));
+      t.equal(await recorded(), 5000, 'each event once');
+      const report = await query(bench, 'acme');
+      t.strictSame(new Map(report.apps.map(({ app, totals }) => [`acme.main.${app}`, totals])), twin(told));
+      t.equal(report.totalMicros, report.lines.reduce((sum, { amountMicros }) => sum + amountMicros, 0));
+      metering.kill('SIGTERM');
+      t.equal(await ended(metering), 0, 'SIGTERM ends it cleanly');
+    } finally {
+      ledger.close();
+    }
+  });
+});
+
+t.test('answers, invoices, poison and health, as a person and a program meet them', async (t) => {
+  await withBench(async (bench) => {
+    const metering = await bench.startMetering();
+    const js = jetstream(bench.nats);
+    const good = messageOf(aRecord({ totals: { cpuNs: 2e9, memoryByteSeconds: 3 * 1024 ** 3, requests: 5, wakes: 1 } }));
+    await js.publish(good.subject, good.text);
+    await js.publish(good.subject, 'poison');
+    await js.publish(good.subject, JSON.stringify({ v: '9.0' }));
+    const absurd = messageOf(aRecord({ instance: 'i-2', totals: { cpuNs: 1e15 } }));
+    await js.publish(absurd.subject, absurd.text);
+    await until('all is consumed, poison too', () => consumed(bench));
+
+    const report = await query(bench, 'acme', 'shop');
+    t.match(report, { code: '', currency: 'EUR', apps: [{ app: 'shop', instances: 1, totals: { cpuNs: 2e9, requests: 5 } }], totalMicros: 52 });
+    t.match(report.lines, [{ charge: 'cpu', amountMicros: 40 }, { charge: 'memory', amountMicros: 9 }, { charge: 'requests', amountMicros: 2 }, { charge: 'wakes', amountMicros: 1 }]);
+    t.match(await query(bench, 'bolt'), { code: 'nothing-used', note: 'The provider bolt has used nothing yet, and owes nothing.', apps: [], lines: [], totalMicros: 0 });
+    t.match(await query(bench, 'acme', 'shpo'), { code: 'unknown-app', note: /"shpo"\. It has used: shop\./ });
+    t.match(await query(bench, ''), { code: 'bad-query', note: /names no provider/ });
+    const bad = await bench.nats.request('metering.query', 'what?', { timeout: 5000 });
+    t.match(JSON.parse(bad.string()), { code: 'bad-query', note: /not JSON/ });
+
+    t.match(await bench.get('/metrics'), { body: /metering_records_total\{[^}]*outcome="not-understood"[^}]*\} 2/ });
+    t.match(await bench.get('/healthz'), { status: 200 });
+
+    const printed = await bench.run('invoice', 'acme', '--config', bench.configPath);
+    t.match(printed, { code: 0, stdout: /shop +cpu +2 CPU second +0\.000020 EUR +0\.000040 EUR/ });
+    t.match(printed.stdout, /total +0\.000052 EUR/);
+    const json = await bench.run('invoice', 'acme', '--json', '--config', bench.configPath);
+    t.match(JSON.parse(json.stdout), { totalMicros: 52 });
+    t.match(await bench.run('invoice', 'bolt', '--config', bench.configPath), { code: 0, stdout: 'The provider bolt has used nothing yet, and owes nothing.\n' });
+    t.match(await bench.run('invoice', '--config', bench.configPath), { code: 2, stderr: /which provider/ });
+    t.match(await bench.run('--help'), { code: 0, stdout: /databaseUrl/ });
+    metering.kill('SIGTERM');
+    t.equal(await ended(metering), 0);
+  });
+});
