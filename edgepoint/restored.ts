@@ -13,7 +13,8 @@ import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
 import { boxPlaces } from './box/folders.ts';
 import { prepareDev } from './box/dev.ts';
 import { becomeChildSubreaper } from './box/kernel.ts';
-import { openNetnsPool, prepareBridge } from './box/network.ts';
+import { prepareBridge } from './box/network.ts';
+import { openSlotPool } from './box/slot.ts';
 import { allRecords } from './box/record.ts';
 import type { RestoredCalls } from './model/calls.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
@@ -26,7 +27,7 @@ const settingsSchema = z.object({
   runFolder: z.string().describe('sockets and records; lost at a reboot'),
   dataFolder: z.string().describe('snapshots, volumes'),
   subnet: z.string().describe('IPv4 subnet of instances, for example 10.1.16.0/20'),
-  poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('network namespaces made beforehand'),
+  poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('slots (network namespace, cgroups, a waiting edgepoint-box) made beforehand'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
   criu: z.string().default(tools.criu).describe('the command that runs CRIU'),
@@ -53,21 +54,20 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   prepareDev(boxPlaces(runFolder).dev);
   const subnet = parseSubnet(settings.subnet);
   await prepareBridge(subnet, settings.subnet);
-  const inUse = new Set(allRecords(runFolder).map((record) => record.netns));
-  const netns = await openNetnsPool({ prefix: `${settings.world}-${settings.edgepoint}`, size: settings.poolSize, inUse });
+  const place = { world: settings.world, edgepoint: settings.edgepoint, boxProgram: settings.boxProgram, cgroupVersion: version };
+  const inUse = new Set(allRecords(runFolder).map((record) => record.slot));
+  const slots = await openSlotPool(place, { size: settings.poolSize, inUse });
 
   const peers = new Set<Peer>();
   const instances = openInstances({
-    world: settings.world,
-    edgepoint: settings.edgepoint,
+    place,
     runFolder,
     subnet,
     boxProgram: settings.boxProgram,
     criu: settings.criu.split(' '),
     baseRoot: settings.baseRoot,
-    cgroupVersion: version,
     clock,
-    netns,
+    slots,
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
     },
@@ -120,6 +120,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     server.stop();
     health?.stop();
     watch.stop();
+    slots.close();
     process.exit(0); // instances live on: the next restored adopts them
   });
 }

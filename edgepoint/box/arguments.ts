@@ -7,11 +7,9 @@ export interface BoxFacts {
   readonly base: string;
   readonly artefactUid: number;
   readonly dev: string;
-  readonly netnsPath: string;
   readonly address: string;
   readonly prefixLength: number;
   readonly gateway: string;
-  readonly cgroupFolders: readonly string[];
   readonly readerGid: number;
 }
 
@@ -20,14 +18,22 @@ const idsPerInstance = 65_536;
 /** The options of edgepoint-box that boots and restores share. */
 export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   const firstUid = order.uidSlot * idsPerInstance;
-  return [
-    ...facts.cgroupFolders.flatMap((folder) => ['--cgroup', folder]),
-    ...order.volumes.flatMap((volume) => ['--volume', volume.imagePath, volume.mountPath]),
-    ...['--folder', facts.folder, '--base', facts.base, '--artefact', order.artefactPath, '--artefact-uid', `${facts.artefactUid}`],
-    ...['--dev', facts.dev, '--netns', facts.netnsPath, '--address', facts.address, '--prefix-length', `${facts.prefixLength}`],
-    ...['--gateway', facts.gateway, '--hostname', order.hostname, '--first-uid', `${firstUid}`],
-    ...['--reader-gid', `${facts.readerGid}`, '--disk-bytes', `${order.offering.diskBytes}`],
+  const options: readonly (readonly string[])[] = [
+    ...order.volumes.map((volume) => ['--volume', volume.imagePath, volume.mountPath]),
+    ['--folder', facts.folder],
+    ['--base', facts.base],
+    ['--artefact', order.artefactPath],
+    ['--artefact-uid', `${facts.artefactUid}`],
+    ['--dev', facts.dev],
+    ['--address', facts.address],
+    ['--prefix-length', `${facts.prefixLength}`],
+    ['--gateway', facts.gateway],
+    ['--hostname', order.hostname],
+    ['--first-uid', `${firstUid}`],
+    ['--reader-gid', `${facts.readerGid}`],
+    ['--disk-bytes', `${order.offering.diskBytes}`],
   ];
+  return options.flat();
 }
 
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
@@ -35,24 +41,41 @@ export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
 }
 
-/** `criu` is the command that runs CRIU; its pid file and log go to `workFolder`. */
-export function restoreArguments(order: RestoreOrder, facts: BoxFacts, criu: readonly string[], workFolder: string): string[] {
+/** `criu` is the command that runs CRIU; its pid file and log go to `workFolder`; `repairProgram` ends the repair of connections (repair.c). */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, criu: readonly string[], workFolder: string, repairProgram: string): string[] {
   const snapshot = snapshotParts(order.snapshotPath);
   return [
     'restore',
     ...boxArguments(order, facts),
-    ...[order.continues ? '--disk-copy' : '--disk-layer', snapshot.disk],
+    order.continues ? '--disk-copy' : '--disk-layer',
+    snapshot.disk,
     '--',
     ...criu,
-    ...['restore', '--restore-detached', '--images-dir', snapshot.images, '--work-dir', workFolder],
-    ...['--log-file', 'restore.log', '-v2', '--pidfile', `${workFolder}/restored.pid`],
-    ...['--root', `${facts.folder}/root`, '--manage-cgroups=ignore'],
-    ...['--external', `mnt[dev]:${facts.dev}`, ...order.volumes.flatMap((_, index) => ['--external', `mnt[v${index}]:${facts.folder}/v${index}`])],
-    order.continues ? '--tcp-established' : '--tcp-close',
+    'restore',
+    '--restore-detached',
+    '--images-dir',
+    snapshot.images,
+    '--work-dir',
+    workFolder,
+    '--log-file',
+    'restore.log',
+    '-v2',
+    '--pidfile',
+    `${workFolder}/restored.pid`,
+    '--root',
+    `${facts.folder}/root`,
+    '--manage-cgroups=ignore',
+    '--external',
+    `mnt[dev]:${facts.dev}`,
+    ...order.volumes.flatMap((_, index) => ['--external', `mnt[v${index}]:${facts.folder}/v${index}`]),
+    ...(order.continues ? ['--tcp-established', '--action-script', repairProgram] : ['--tcp-close']),
   ];
 }
 
-/** CRIU's arguments for a dump; `script` copies the private disk while everything still stands. */
+/**
+ * CRIU's arguments for a dump. CRIU does not lock the network, because a restore would then spend 20 ms on unlocking it by nftables:
+ * where connections matter the caller cuts the instance's link. `script` copies the private disk while everything still stands.
+ */
 export function dumpArguments(dump: {
   readonly pid: number;
   readonly folder: string;
@@ -62,10 +85,28 @@ export function dumpArguments(dump: {
   readonly script: string;
 }): string[] {
   return [
-    ...['dump', '--tree', `${dump.pid}`, '--images-dir', dump.imagesFolder, '--log-file', 'dump.log', '-v2'],
-    ...['--root', `${dump.folder}/root`, '--manage-cgroups=ignore', '--network-lock', 'nftables'],
-    ...['--external', 'mnt[/dev]:dev', ...dump.volumeMountPaths.flatMap((path, index) => ['--external', `mnt[${path}]:v${index}`])],
-    ...['--tcp-established', '--skip-in-flight', '--file-locks', '--force-irmap', '--action-script', dump.script],
+    'dump',
+    '--tree',
+    `${dump.pid}`,
+    '--images-dir',
+    dump.imagesFolder,
+    '--log-file',
+    'dump.log',
+    '-v2',
+    '--root',
+    `${dump.folder}/root`,
+    '--manage-cgroups=ignore',
+    '--network-lock',
+    'skip',
+    '--external',
+    'mnt[/dev]:dev',
+    ...dump.volumeMountPaths.flatMap((path, index) => ['--external', `mnt[${path}]:v${index}`]),
+    '--tcp-established',
+    '--skip-in-flight',
+    '--file-locks',
+    '--force-irmap',
+    '--action-script',
+    dump.script,
     ...(dump.keepRunning ? ['--leave-running'] : []),
   ];
 }

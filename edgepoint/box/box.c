@@ -1,11 +1,20 @@
 /*
  * edgepoint-box: makes the box of an instance and boots or restores into it.
  *
- *   edgepoint-box boot    OPTIONS -- COMMAND ARGUMENTS   prints "pid N" when the program has been executed
- *   edgepoint-box restore OPTIONS -- CRIU ARGUMENTS      becomes criu, in the box's cgroups and network namespace
- *   edgepoint-box watch                                  tells which processes have ended
+ *   edgepoint-box slot --netns FILE --cgroup FOLDER...
  *
- * Both modes make the disk, the root, the volumes and the network by the same functions; only what runs in them differs.
+ * enters the cgroups and the network namespace of a slot and waits; both are slow (moving a process between cgroups waits for
+ * an RCU grace period) and need not know what will run. Its order comes on stdin, each word ended by a NUL, up to the end:
+ *
+ *   boot    OPTIONS -- COMMAND ARGUMENTS   prints "pid N" when the program has been executed
+ *   restore OPTIONS -- CRIU ARGUMENTS      becomes criu
+ *
+ * Both make the disk, the root, the volumes and the network by the same functions; only what runs in them differs.
+ * A slot whose stdin ends without an order ends too.
+ *
+ *   edgepoint-box watch   tells which processes have ended (watch.c)
+ *
+ * CRIU runs it as an action script of a restore, too (repair.c).
  */
 #define _GNU_SOURCE
 #include "box.h"
@@ -61,7 +70,6 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--disk-layer")) box->disk_layer = next(&argument);
     else if (!strcmp(name, "--disk-copy")) box->disk_copy = next(&argument);
     else if (!strcmp(name, "--dev")) box->dev = next(&argument);
-    else if (!strcmp(name, "--netns")) box->netns = next(&argument);
     else if (!strcmp(name, "--address")) box->address = next(&argument);
     else if (!strcmp(name, "--prefix-length")) box->prefix_length = atoi(next(&argument));
     else if (!strcmp(name, "--gateway")) box->gateway = next(&argument);
@@ -69,7 +77,6 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--first-uid")) box->first_uid = (uid_t)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--reader-gid")) box->reader_gid = (gid_t)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--disk-bytes")) box->disk_bytes = strtoull(next(&argument), NULL, 10);
-    else if (!strcmp(name, "--cgroup") && box->cgroup_count < MOST_CGROUPS) box->cgroups[box->cgroup_count++] = next(&argument);
     else if (!strcmp(name, "--env") && box->environment_count < MOST_ENVIRONMENT) box->environment[box->environment_count++] = next(&argument);
     else if (!strcmp(name, "--volume") && box->volume_count < MOST_VOLUMES) {
       struct volume *volume = &box->volumes[box->volume_count++];
@@ -86,7 +93,7 @@ static char **read_options(char **argument, struct box *box) {
 
 static void check(const struct box *box) {
   errno = EINVAL;
-  if (!box->folder || !box->base || !box->artefact || !box->dev || !box->netns || !box->address || !box->gateway || !box->hostname)
+  if (!box->folder || !box->base || !box->artefact || !box->dev || !box->address || !box->gateway || !box->hostname)
     fail("an option is missing");
   if (box->first_uid < IDS_PER_INSTANCE || box->first_uid % IDS_PER_INSTANCE) fail("--first-uid %u", box->first_uid);
   if (box->disk_bytes == 0) fail("--disk-bytes");
@@ -106,7 +113,6 @@ static void enter_network(const struct box *box) {
   if (fd < 0) fail("open %s", box->netns);
   if (setns(fd, CLONE_NEWNET)) fail("enter %s", box->netns);
   close(fd);
-  configure_network(box);
   /* Inside, every port is an ordinary one: nobody else shares the address. */
   write_text("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
 }
@@ -178,23 +184,61 @@ static int boot(struct box *box, char **command) {
   return 0;
 }
 
-int main(int count, char **arguments) {
-  if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
-  if (count < 3) fail("usage: edgepoint-box boot|restore OPTIONS -- COMMAND, or edgepoint-box watch");
+/* The order on stdin, split at its NULs; NULL when there is none. Lives as long as the program. */
+static char **read_order(void) {
+  size_t size = 0, room = 1 << 16;
+  char *text = malloc(room);
+  for (;;) {
+    if (size == room && (room > MOST_ORDER_BYTES || !(text = realloc(text, room *= 2)))) fail("too long an order");
+    ssize_t got = read(STDIN_FILENO, text + size, room - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("read the order");
+    if (got == 0) break;
+    size += (size_t)got;
+  }
+  if (size == 0) return NULL;
+  errno = EINVAL;
+  if (text[size - 1]) fail("an order that does not end");
+  errno = 0;
+  size_t words = 0, next_word = 0;
+  for (size_t i = 0; i < size; i++) words += text[i] == 0;
+  char **order = calloc(words + 1, sizeof *order);
+  for (char *word = text; word < text + size; word += strlen(word) + 1) order[next_word++] = word;
+  return order;
+}
+
+static int serve_slot(char **options) {
   struct box box = {.prefix_length = 24};
-  char **command = read_options(arguments + 2, &box);
+  for (char **option = options; *option; option++) {
+    if (!strcmp(*option, "--netns")) box.netns = next(&option);
+    else if (!strcmp(*option, "--cgroup") && box.cgroup_count < MOST_CGROUPS) box.cgroups[box.cgroup_count++] = next(&option);
+    else fail("unknown option %s", *option);
+  }
+  if (!box.netns) fail("--netns is missing");
+  enter_cgroups(&box);
+  enter_network(&box);
+  char **order = read_order();
+  if (!order) return 0;
+  char **command = read_options(order + 1, &box);
   check(&box);
   if (!command[0]) fail("nothing to run after --");
   uint64_t start = now_ns();
-  enter_cgroups(&box); /* first, so that every page of the box is charged to the instance */
   make_disk_and_root(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
-  enter_network(&box);
+  configure_network(&box);
   dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
-  if (!strcmp(arguments[1], "boot")) return boot(&box, command);
+  if (!strcmp(order[0], "boot")) return boot(&box, command);
   /* CRIU leaves the cgroup namespace as it finds it: what it restores inherits this one, rooted at the instance's cgroups. */
   if (unshare(CLONE_NEWCGROUP)) fail("cgroup namespace");
   execv(command[0], command);
   fail("cannot run %s", command[0]);
+}
+
+int main(int count, char **arguments) {
+  if (getenv("CRTOOLS_SCRIPT_ACTION")) return end_repair(getenv("CRTOOLS_SCRIPT_ACTION"), getenv("CRTOOLS_INIT_PID"));
+  if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
+  if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
+  errno = EINVAL;
+  fail("usage: edgepoint-box slot --netns FILE --cgroup FOLDER..., or edgepoint-box watch");
 }

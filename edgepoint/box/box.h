@@ -9,6 +9,7 @@
 #define MOST_CGROUPS 8
 #define MOST_VOLUMES 8
 #define MOST_ENVIRONMENT 512
+#define MOST_ORDER_BYTES (4u << 20)
 #define IDS_PER_INSTANCE 65536
 
 struct volume {
@@ -58,6 +59,9 @@ void configure_network(const struct box *box); /* in the instance's network name
 
 /* filter.c */
 void drop_rights(void); /* capabilities, no_new_privs, seccomp */
+
+/* repair.c */
+int end_repair(const char *action, const char *first_pid);
 
 /* watch.c */
 int watch_processes(void);

@@ -40,9 +40,13 @@ export function prepareCgroupParents(cgroup: InstanceCgroup): void {
   }
 }
 
-/** Makes the cgroup with the offering's limits. */
-export function makeCgroup(cgroup: InstanceCgroup, offering: Offering): void {
+/** Makes the cgroup, without limits. */
+export function makeCgroup(cgroup: InstanceCgroup): void {
   for (const folder of new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer])) mkdirSync(folder, { recursive: true });
+}
+
+/** Sets the limits of the offering. */
+export function limitCgroup(cgroup: InstanceCgroup, offering: Offering): void {
   const quotaUs = Math.round((offering.cpuMillis / 1000) * cpuPeriodUs);
   if (cgroup.version === 2) {
     writeFileSync(join(cgroup.cpu, 'cpu.max'), `${quotaUs} ${cpuPeriodUs}`);

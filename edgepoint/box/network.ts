@@ -57,62 +57,37 @@ async function linkExists(name: string): Promise<boolean> {
   return (await child.exited) === 0;
 }
 
-/** Network namespaces made beforehand: making one takes longer than the rest of a wake. */
-export interface NetnsPool {
-  /** One that is nobody's; waits for the making of one when none is ready. */
-  take(): Promise<string>;
-  /** Removes one after use: what an instance left in it goes with it. */
-  remove(name: string): Promise<void>;
-  pathOf(name: string): string;
+export function netnsPath(name: string): string {
+  return `${netnsFolder}/${name}`;
+}
+
+/** Names of all network namespaces this mount namespace knows. */
+export function netnsNames(): string[] {
+  return existsSync(netnsFolder) ? readdirSync(netnsFolder) : [];
 }
 
 /**
- * Opens the pool and fills it; names are `<prefix>-<number>`, and those of an earlier process that no record names are removed.
- * A namespace holds an eth0 that is down and has no address; edgepoint-box gives it one.
+ * Makes network namespaces, each with an eth0 that is down and has no address (edgepoint-box gives it one) and whose other end
+ * `link` is an isolated port of the bridge.
  */
-export async function openNetnsPool(options: { prefix: string; size: number; inUse: ReadonlySet<string> }): Promise<NetnsPool> {
-  const { prefix, size, inUse } = options;
+export async function makeNetns(wanted: readonly { readonly name: string; readonly link: string }[]): Promise<void> {
   mkdirSync(netnsFolder, { recursive: true });
-  const ours = readdirSync(netnsFolder).filter((name) => name.startsWith(`${prefix}-`));
-  let nextNumber = Math.max(0, ...ours.map((name) => Number(name.slice(prefix.length + 1)) || 0)) + 1;
-  for (const name of ours) if (!inUse.has(name)) await run(['ip', 'netns', 'delete', name]);
+  const lines = wanted.flatMap(({ name, link }) => [
+    `netns add ${name}`,
+    `link add ${link} type veth peer name eth0 netns ${name}`,
+    `link set ${link} master ${bridge} up`,
+    `link set ${link} type bridge_slave isolated on`,
+  ]);
+  await run(['ip', '-batch', '-'], `${lines.join('\n')}\n`);
+}
 
-  const ready: string[] = [];
-  let making: Promise<void> | null = null;
+/** Removes a namespace and the link into it; absent is success. */
+export async function removeNetns(name: string): Promise<void> {
+  if (existsSync(netnsPath(name))) await run(['ip', 'netns', 'delete', name]);
+}
 
-  async function make(count: number): Promise<void> {
-    const names = Array.from({ length: count }, () => `${prefix}-${nextNumber++}`);
-    const lines = names.flatMap((name) => {
-      const link = `i${name.slice(prefix.length + 1)}`;
-      return [
-        `netns add ${name}`,
-        `link add ${link} type veth peer name eth0 netns ${name}`,
-        `link set ${link} master ${bridge} up`,
-        `link set ${link} type bridge_slave isolated on`,
-      ];
-    });
-    await run(['ip', '-batch', '-'], `${lines.join('\n')}\n`);
-    ready.push(...names);
-  }
-
-  function refill(): Promise<void> {
-    making ??= make(Math.max(1, size - ready.length)).finally(() => {
-      making = null;
-    });
-    return making;
-  }
-  await refill();
-
-  return {
-    async take(): Promise<string> {
-      while (ready.length === 0) await refill();
-      const name = ready.shift() as string;
-      if (ready.length <= size / 2) void refill().catch(() => undefined); // a failure is met again, and told, by the next take that finds none
-      return name;
-    },
-    async remove(name: string): Promise<void> {
-      if (existsSync(`${netnsFolder}/${name}`)) await run(['ip', 'netns', 'delete', name]);
-    },
-    pathOf: (name: string): string => `${netnsFolder}/${name}`,
-  };
+/** Cuts or joins the instance's link on the edgepoint's side, which leaves addresses and routes inside as they are. */
+export async function setLink(slotName: string, up: boolean): Promise<void> {
+  const link = `i${slotName.slice(slotName.lastIndexOf('-') + 1)}`;
+  await run(['ip', 'link', 'set', link, up ? 'up' : 'down']);
 }

@@ -1,7 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BoxOrder, RunningInstance } from '../model/calls.ts';
-import type { InstanceCgroup } from './cgroup.ts';
 import { boxPlaces, recordPath } from './folders.ts';
 
 /**
@@ -13,9 +12,9 @@ import { boxPlaces, recordPath } from './folders.ts';
 export interface InstanceRecord {
   readonly state: 'making' | 'running';
   readonly order: BoxOrder;
-  readonly netns: string;
+  /** The slot it lives in: the name of its network namespace and cgroups. */
+  readonly slot: string;
   readonly address: string;
-  readonly cgroup: InstanceCgroup;
   /** While running: what restored tells about it, and when its first process began (field 22 of /proc/PID/stat, in clock ticks). */
   readonly running: RunningInstance | null;
   readonly startTicks: number;

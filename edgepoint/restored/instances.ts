@@ -4,13 +4,12 @@ import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
-import { bootArguments, type BoxFacts, cgroupFolders, restoreArguments } from '../box/arguments.ts';
-import { cgroupOf, cgroupProcesses, makeCgroup, readCounters, removeCgroup } from '../box/cgroup.ts';
+import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
 import { boxPlaces, instanceFolder, logPath, snapshottedMark } from '../box/folders.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
-import type { NetnsPool } from '../box/network.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
+import { removeSlot, type Slot, type SlotPlace, type SlotPool } from '../box/slot.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import type { BootOrder, BoxOrder, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
 import type { ExitWatch } from './exit-watch.ts';
@@ -18,24 +17,21 @@ import { prepareVolume } from './volume.ts';
 
 /** What restored needs of its surroundings; each a thing of the composition. */
 export interface InstancesOptions {
-  readonly world: string;
-  readonly edgepoint: string;
+  readonly place: SlotPlace;
   readonly runFolder: string;
   readonly subnet: Subnet;
   readonly boxProgram: string;
   /** The command that runs CRIU. */
   readonly criu: readonly string[];
   readonly baseRoot: string;
-  readonly cgroupVersion: 1 | 2;
   readonly clock: Clock;
-  readonly netns: NetnsPool;
+  readonly slots: SlotPool;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
 }
 
 const bootTimeoutMs = 30_000;
 const restoreTimeoutMs = 30_000;
-const endTimeoutMs = 10_000;
 
 /** The instances of this edgepoint: started, watched and ended here and nowhere else. */
 export interface Instances extends RestoredCalls {
@@ -46,7 +42,7 @@ export interface Instances extends RestoredCalls {
 }
 
 export function openInstances(options: InstancesOptions): Instances {
-  const { runFolder, clock, netns } = options;
+  const { runFolder, clock } = options;
   const records = new Map<string, InstanceRecord>();
   const starting = new Map<string, Promise<RunningInstance>>();
   const ending = new Map<string, Promise<KernelCounters | null>>();
@@ -67,41 +63,29 @@ export function openInstances(options: InstancesOptions): Instances {
     return address;
   }
 
-  /** Runs edgepoint-box; its stdout, or a Failure with its stderr. */
-  async function runBox(argv: readonly string[], timeoutMs: number): Promise<string> {
-    const child = Bun.spawn([options.boxProgram, ...argv], { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: timeoutMs, killSignal: 'SIGKILL' });
-    const [status, out, err] = await Promise.all([child.exited, new Response(child.stdout).text(), new Response(child.stderr).text()]);
-    if (status !== 0) throw new Failure('cannot-start', err.trim() || `ended with ${child.signalCode ?? `status ${status}`}`);
-    return out;
-  }
-
-  async function start(order: BoxOrder, restored: boolean, launch: (facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
+  async function start(order: BoxOrder, restored: boolean, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
     const begunNs = clock.bootNs();
     for (const volume of order.volumes) await prepareVolume(volume);
-    const cgroup = cgroupOf(options.cgroupVersion, options.world, options.edgepoint, order.instance);
     const address = takeAddress(order.address);
-    const netnsName = await netns.take().catch((error: unknown) => {
+    const slot = await options.slots.take().catch((error: unknown) => {
       taken.delete(address);
       throw error;
     });
-    const making: InstanceRecord = { state: 'making', order, netns: netnsName, address, cgroup, running: null, startTicks: 0 };
+    const making: InstanceRecord = { state: 'making', order, slot: slot.name, address, running: null, startTicks: 0 };
     records.set(order.instance, making);
     try {
       writeRecord(runFolder, making);
-      makeCgroup(cgroup, order.offering);
       const owner = statSync(order.artefactPath);
       const boxNs = clock.bootNs();
-      const { pid, out } = await launch({
+      const { pid, out } = await launch(slot, {
         folder: instanceFolder(runFolder, order.instance),
         base: options.baseRoot,
         artefactUid: owner.uid,
         readerGid: owner.gid,
         dev: boxPlaces(runFolder).dev,
-        netnsPath: netns.pathOf(netnsName),
         address,
         prefixLength: options.subnet.prefixLength,
         gateway: gatewayOf(options.subnet),
-        cgroupFolders: cgroupFolders(cgroup),
       });
       const endNs = clock.bootNs();
       const stepsMs: Record<string, number> = { prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
@@ -114,7 +98,7 @@ export function openInstances(options: InstancesOptions): Instances {
         stepsMs,
         owner: order.owner,
         release: order.release,
-        cgroup,
+        cgroup: slot.cgroup,
         logPath: logPath(runFolder, order.instance),
         restored,
       };
@@ -132,29 +116,10 @@ export function openInstances(options: InstancesOptions): Instances {
   /** Kills what is left of the instance and takes its box away, whatever state it was left in. Repeatable. */
   async function removeBox(record: InstanceRecord): Promise<KernelCounters> {
     const { instance } = record.order;
-    const deadlineNs = clock.bootNs() + endTimeoutMs * nsPerMs;
-    for (;;) {
-      for (const pid of cgroupProcesses(record.cgroup)) {
-        try {
-          process.kill(pid, 'SIGKILL');
-        } catch (error) {
-          options.note('a process of the instance had already ended', { instance, pid, reason: messageOf(error) });
-        }
-      }
-      if (record.running) reap(record.running.pid);
-      if (cgroupProcesses(record.cgroup).length === 0) break;
-      if (clock.bootNs() > deadlineNs) throw new Failure('does-not-end', `processes of ${instance} do not end`);
-      await sleep(1);
-    }
-    const counters = readCounters(record.cgroup);
     const folder = instanceFolder(runFolder, instance);
+    const counters = await removeSlot(options.place, record.slot, () => record.running && reap(record.running.pid));
     for (const point of mountsBelow(readMountinfo(), folder)) unmount(point);
     rmSync(folder, { recursive: true, force: true });
-    await netns.remove(record.netns);
-    while (!removeCgroup(record.cgroup)) {
-      if (clock.bootNs() > deadlineNs) throw new Failure('does-not-end', `the cgroup of ${instance} stays busy`);
-      await sleep(1);
-    }
     rmSync(snapshottedMark(runFolder, instance), { force: true });
     removeRecord(runFolder, instance);
     records.delete(instance);
@@ -186,24 +151,25 @@ export function openInstances(options: InstancesOptions): Instances {
   return {
     boot: (order: BootOrder) =>
       startOnce(order, () =>
-        start(order, false, async (facts) => {
-          const out = await runBox(bootArguments(order, facts), bootTimeoutMs);
-          const pid = Number(/^pid (\d+)$/m.exec(out)?.[1]);
-          return { pid, out };
+        start(order, false, async (slot, facts) => {
+          const done = await slot.run(order.offering, bootArguments(order, facts), bootTimeoutMs);
+          if (!done.ok) throw new Failure('cannot-start', done.err);
+          return { pid: Number(/^pid (\d+)$/m.exec(done.out)?.[1]), out: done.out };
         }),
       ),
 
     restore: (order: RestoreOrder) =>
       startOnce(order, () =>
-        start(order, true, async (facts) => {
+        start(order, true, async (slot, facts) => {
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {
-            const out = await runBox(restoreArguments(order, facts, options.criu, work), restoreTimeoutMs);
-            return { pid: Number(readFileSync(`${work}/restored.pid`, 'utf8')), out };
-          } catch (error) {
-            const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
-            throw new Failure('cannot-restore', `${messageOf(error)}${log ? ` (${explainCriuLog(log).evidence})` : ''}`, { cause: error });
+            const done = await slot.run(order.offering, restoreArguments(order, facts, options.criu, work, options.boxProgram), restoreTimeoutMs);
+            if (!done.ok) {
+              const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
+              throw new Failure('cannot-restore', `${done.err}${log ? ` (${explainCriuLog(log).evidence})` : ''}`);
+            }
+            return { pid: Number(readFileSync(`${work}/restored.pid`, 'utf8')), out: done.out };
           } finally {
             rmSync(work, { recursive: true, force: true });
           }

@@ -7,6 +7,7 @@ import { dumpArguments } from '../box/arguments.ts';
 import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
+import { setLink } from '../box/network.ts';
 import { readRecord } from '../box/record.ts';
 import type { SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 
@@ -38,7 +39,11 @@ export function openSnapshots(options: SnapshotOptions): SnapdCalls {
       /* Root alone walks into the snapshot; the images below are open because CRIU reads some of them as the instance's own uid, through a descriptor. */
       mkdirSync(part, { recursive: true, mode: 0o700 });
       mkdirSync(parts.images, { mode: 0o755 });
-      if (!order.keepRunning) writeFileSync(mark, '');
+      if (!order.keepRunning) {
+        /* What came in after its socket was read would be acknowledged and lost, so nothing may come in. */
+        await setLink(record.slot, false);
+        writeFileSync(mark, '');
+      }
       const { pid } = record.running;
       const dump = dumpArguments({
         pid,
@@ -66,6 +71,7 @@ export function openSnapshots(options: SnapshotOptions): SnapdCalls {
       renameSync(part, order.snapshotPath);
       return { bytes, frozenMs, tookMs: (clock.bootNs() - begunNs) / nsPerMs };
     } catch (error) {
+      if (existsSync(mark)) await setLink(record.slot, true).catch(() => undefined); // the instance may have ended, and its link with it
       rmSync(mark, { force: true });
       rmSync(part, { recursive: true, force: true });
       if ((error as { code?: string }).code === 'ENOSPC') throw new Failure('disk-full', 'the disk of the edgepoint is full', { cause: error });
