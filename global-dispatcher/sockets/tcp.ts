@@ -1,0 +1,104 @@
+import net from 'node:net';
+import { Frames, framed } from './frames.ts';
+import { cannotListen } from './listen.ts';
+import type { Place } from './listen.ts';
+
+/** RFC 7766 6.1 and 6.2: what a server may bound. */
+export interface TcpLimits {
+  readonly connectionsMax: number;
+  readonly connectionsPerClientMax: number;
+  /** A connection on which no whole query came for so long is closed; bytes of an unfinished one do not count. */
+  readonly idleMs: number;
+  /** Unread answers of one client; above it we stop reading its queries until it takes them. */
+  readonly unsentBytesMax: number;
+}
+
+export interface TcpSocket {
+  readonly address: string;
+  readonly connections: number;
+  stop(): void;
+}
+
+interface Connection {
+  readonly socket: net.Socket;
+  readonly client: string;
+  readonly frames: Frames;
+  idle: ReturnType<typeof setTimeout> | null;
+}
+
+/** Answers queries on connections at one place, in the order they came. When the table is full, the connection idle for longest gives way. */
+export async function openTcp(
+  place: Place,
+  limits: TcpLimits,
+  respond: (message: Uint8Array, address: string) => Uint8Array | null,
+  onError: (thrown: unknown) => void,
+): Promise<TcpSocket> {
+  /** In the order of their last whole query, the longest idle first. */
+  const connections = new Set<Connection>();
+  const perClient = new Map<string, number>();
+
+  const touch = (connection: Connection): void => {
+    connections.delete(connection);
+    connections.add(connection);
+    if (connection.idle !== null) clearTimeout(connection.idle);
+    connection.idle = setTimeout(() => connection.socket.destroy(), limits.idleMs);
+  };
+  const forget = (connection: Connection): void => {
+    if (!connections.delete(connection)) return;
+    if (connection.idle !== null) clearTimeout(connection.idle);
+    const left = (perClient.get(connection.client) ?? 1) - 1;
+    if (left === 0) perClient.delete(connection.client);
+    else perClient.set(connection.client, left);
+  };
+  const receive = (connection: Connection, chunk: Uint8Array): void => {
+    const { socket, frames } = connection;
+    for (const message of frames.push(chunk)) {
+      touch(connection);
+      const response = respond(message, connection.client);
+      if (response !== null && !socket.destroyed) socket.write(framed(response));
+    }
+    if (socket.writableLength > limits.unsentBytesMax) {
+      socket.pause();
+      socket.once('drain', () => socket.resume());
+    }
+  };
+
+  const server = net.createServer({ noDelay: true }, (socket) => {
+    const client = socket.remoteAddress ?? '';
+    socket.on('error', onError);
+    const clients = perClient.get(client) ?? 0;
+    if (client === '' || clients >= limits.connectionsPerClientMax) {
+      socket.destroy();
+      return;
+    }
+    const longestIdle = connections.values().next().value;
+    if (connections.size >= limits.connectionsMax && longestIdle !== undefined) {
+      forget(longestIdle);
+      longestIdle.socket.destroy();
+    }
+    perClient.set(client, clients + 1);
+    const connection: Connection = { socket, client, frames: new Frames(), idle: null };
+    touch(connection);
+    socket.on('close', () => forget(connection));
+    socket.on('data', (chunk: Uint8Array) => receive(connection, chunk));
+  });
+  const where = place.kind === 'address' ? `${place.host} port ${place.port}` : `descriptor ${place.descriptor}`;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(cannotListen('TCP', where, error)));
+    if (place.kind === 'address') server.listen({ port: place.port, host: place.host, ipv6Only: place.family === 6, backlog: 511 }, resolve);
+    else server.listen({ fd: place.descriptor }, resolve);
+  });
+  server.removeAllListeners('error');
+  server.on('error', onError);
+  const bound = server.address();
+  return {
+    address: bound === null || typeof bound === 'string' ? where : bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`,
+    get connections() {
+      return connections.size;
+    },
+    stop: () => {
+      server.close();
+      for (const connection of connections) connection.socket.destroy();
+    },
+  };
+}
