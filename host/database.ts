@@ -19,9 +19,10 @@ export interface Migration {
 export async function openDatabase(options: { url: string; authToken?: string; migrations: readonly Migration[] }, log: Log): Promise<Client> {
   const { url, authToken, migrations } = options;
   checkNumbers(migrations);
-  const client = createClient(authToken === undefined ? { url } : { url, authToken });
+  // A writer waits for another process's writer instead of failing at once.
+  const client = createClient({ url, timeout: 5000, ...(authToken === undefined ? {} : { authToken }) });
   try {
-    if (url.startsWith('file:')) await tune(client);
+    if (url.startsWith('file:')) await tune(client, url);
     await migrate(client, migrations, url, log);
     return client;
   } catch (thrown) {
@@ -31,12 +32,15 @@ export async function openDatabase(options: { url: string; authToken?: string; m
   }
 }
 
-/** Readers and one writer at once, every commit on the disk before it returns, and a writer waits for another instead of failing. */
-async function tune(client: Client): Promise<void> {
-  await client.execute('PRAGMA busy_timeout = 5000');
+/**
+ * Readers and one writer at once, and every commit on the disk before it returns. The journal mode is kept in the file; the
+ * client has several connections, so synchronous=FULL must be what the library opens each of them with, which is checked.
+ */
+async function tune(client: Client, url: string): Promise<void> {
   await client.execute('PRAGMA journal_mode = WAL');
-  await client.execute('PRAGMA synchronous = FULL');
-  await client.execute('PRAGMA foreign_keys = ON');
+  const { rows } = await client.execute('PRAGMA synchronous');
+  const full = 2;
+  if (Number(rows[0]?.['synchronous']) < full) throw new Failure('database-unsafe', `the database ${withoutToken(url)} was opened without synchronous=FULL`);
 }
 
 async function migrate(client: Client, migrations: readonly Migration[], url: string, log: Log): Promise<void> {

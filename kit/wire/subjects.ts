@@ -8,8 +8,16 @@ export const streams = { usage: 'USAGE', events: 'EVENTS', logs: 'LOGS' } as con
 export const desiredKey = (site: Site, owner: Owner): string => `${siteKey(site)}.${ownerKey(owner)}`;
 export const namesKey = (owner: Owner): string => ownerKey(owner);
 export const stateKey = (site: Site): string => siteKey(site);
-/** The object store bucket with the artefacts one edgepoint hosts, by digest; no other edgepoint may read it. */
-export const artefactBucket = (site: Site): string => `artefacts-${site.zone}-${site.edgepoint}`;
+/**
+ * The object store bucket with the artefacts one edgepoint hosts, by digest; no other edgepoint may read it.
+ * Names have no underscore, so two sites never share a bucket (with hyphens `a-b`, `c` and `a`, `b-c` would).
+ */
+export const artefactBucket = (site: Site): string => `artefacts_${site.zone}_${site.edgepoint}`;
+
+/** Each edgepoint's part of the bucket `desired` is a stream of its own, so that access to it can be given or withheld whole. */
+export const desiredStream = (site: Site): string => `KV_desired_${site.zone}_${site.edgepoint}`;
+/** Every change of a bucket's key is also told on this core subject, so that a watch needs no consumer in the server. */
+export const newsSubject = (bucket: string, key: string): string => `kv.${bucket}.${key}`;
 
 export const heartbeatSubject = (site: Site): string => `heartbeat.${siteKey(site)}`;
 export const usageSubject = (site: Site, owner: Owner): string => `usage.${siteKey(site)}.${ownerKey(owner)}`;

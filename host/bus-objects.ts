@@ -1,0 +1,147 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { Failure } from '../kit/errors.ts';
+import { newId } from '../kit/ids.ts';
+import type { BusLink } from './bus-link.ts';
+import { readEntry } from './bus-entries.ts';
+
+/**
+ * Objects in the form of the NATS object store (the server's ADR-20): chunks on `$O.<bucket>.C.<id>`, their description on
+ * `$O.<bucket>.M.<name in base64url>`. They are read by direct questions and not, as the client library does, by a consumer: the right
+ * to make one would also be the right to have its messages delivered on any subject of the account.
+ */
+
+const chunkBytes = 128 * 1024;
+/** Chunks under way at once, so that a far server's distance is not paid for each. */
+const chunksAhead = 8;
+
+interface Description {
+  readonly name: string;
+  readonly bucket: string;
+  readonly nuid: string;
+  readonly size: number;
+  readonly chunks: number;
+  readonly digest: string;
+  readonly deleted?: boolean;
+  readonly mtime?: string;
+  readonly options?: { readonly max_chunk_size: number };
+}
+
+const streamOf = (bucket: string): string => `OBJ_${bucket}`;
+const chunkSubject = (bucket: string, nuid: string): string => `$O.${bucket}.C.${nuid}`;
+const nameSubject = (bucket: string, name: string): string => {
+  const encoded = Buffer.from(name).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+  return `$O.${bucket}.M.${encoded}`;
+};
+const replaceEarlier = { 'Nats-Rollup': 'sub' };
+
+async function describe(link: BusLink, bucket: string, name: string): Promise<Description | null> {
+  const entry = await readEntry(link, streamOf(bucket), { last_by_subj: nameSubject(bucket, name) });
+  if (entry?.text === null || entry === null) return null;
+  return JSON.parse(entry.text) as Description;
+}
+
+async function removeChunks(link: BusLink, bucket: string, nuid: string): Promise<void> {
+  await link.ask(`$JS.API.STREAM.PURGE.${streamOf(bucket)}`, JSON.stringify({ filter: chunkSubject(bucket, nuid) }));
+}
+
+export async function writeObject(link: BusLink, bucket: string, name: string, content: ReadableStream<Uint8Array> | Uint8Array): Promise<void> {
+  const before = await describe(link, bucket, name);
+  const nuid = newId('object', randomBytes).slice('object-'.length);
+  const hash = createHash('sha256');
+  let size = 0;
+  let chunks = 0;
+  const underWay = new Set<Promise<number>>();
+  try {
+    for await (const chunk of inChunks(content)) {
+      hash.update(chunk);
+      size += chunk.length;
+      chunks += 1;
+      const sent = link.store(chunkSubject(bucket, nuid), chunk).finally(() => underWay.delete(sent));
+      underWay.add(sent);
+      sent.catch(() => {}); // Its failure is met below, where it is awaited.
+      if (underWay.size >= chunksAhead) await Promise.race(underWay);
+    }
+    await Promise.all(underWay);
+    const description: Description = {
+      name,
+      bucket,
+      nuid,
+      size,
+      chunks,
+      digest: `SHA-256=${hash.digest('base64').replaceAll('+', '-').replaceAll('/', '_')}`,
+      deleted: false,
+      mtime: new Date().toISOString(),
+      options: { max_chunk_size: chunkBytes },
+    };
+    await link.store(nameSubject(bucket, name), JSON.stringify(description), replaceEarlier);
+  } catch (thrown) {
+    await removeChunks(link, bucket, nuid).catch((error: unknown) => link.log.warn('chunks of a broken upload stay', { bucket, name, error }));
+    throw thrown;
+  }
+  if (before !== null && before.nuid !== '') await removeChunks(link, bucket, before.nuid);
+}
+
+export async function removeObject(link: BusLink, bucket: string, name: string): Promise<void> {
+  const before = await describe(link, bucket, name);
+  if (before === null || before.deleted === true) return;
+  const marker: Description = { ...before, size: 0, chunks: 0, digest: '', deleted: true };
+  await link.store(nameSubject(bucket, name), JSON.stringify(marker), replaceEarlier);
+  await removeChunks(link, bucket, before.nuid);
+}
+
+export async function readObject(link: BusLink, bucket: string, name: string): Promise<ReadableStream<Uint8Array> | null> {
+  const description = await describe(link, bucket, name);
+  if (description === null || description.deleted === true) return null;
+  const chunks = readChunks(link, description, bucket);
+  return new ReadableStream<Uint8Array>({
+    pull: async (controller) => {
+      const { done, value } = await chunks.next();
+      if (done === true) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: async () => {
+      await chunks.return();
+    },
+  });
+}
+
+async function* readChunks(link: BusLink, description: Description, bucket: string): AsyncGenerator<Uint8Array, void, void> {
+  const hash = createHash('sha256');
+  const filter = chunkSubject(bucket, description.nuid);
+  let left = description.size;
+  for (let from = 1, ahead = 1; left > 0; ahead = chunksAhead) {
+    // The first at or after each of the next sequences: together they hold every chunk of that stretch, some of them twice.
+    const questions = Array.from({ length: ahead }, (_, place) => readEntry(link, streamOf(bucket), { seq: from + place, next_by_subj: filter }));
+    const found = new Map((await Promise.all(questions)).flatMap((entry) => (entry === null ? [] : [[entry.sequence, entry.bytes] as const])));
+    if (found.size === 0) throw new Failure('object-broken', `the object ${description.name} lacks ${left} of its ${description.size} bytes`);
+    for (const [sequence, bytes] of [...found].toSorted(([one], [other]) => one - other)) {
+      hash.update(bytes);
+      left -= bytes.length;
+      from = sequence + 1;
+      yield bytes;
+    }
+  }
+  const digest = `SHA-256=${hash.digest('base64').replaceAll('+', '-').replaceAll('/', '_')}`;
+  if (left < 0 || digest !== description.digest) throw new Failure('object-broken', `the object ${description.name} is not what was stored`);
+}
+
+/** The same bytes in pieces of chunkBytes, the last one shorter. */
+async function* inChunks(content: ReadableStream<Uint8Array> | Uint8Array): AsyncGenerator<Uint8Array> {
+  if (content instanceof Uint8Array) {
+    for (let from = 0; from < content.length; from += chunkBytes) yield content.subarray(from, from + chunkBytes);
+    return;
+  }
+  let parts: Uint8Array[] = [];
+  let heldBytes = 0;
+  for await (const piece of content as unknown as AsyncIterable<Uint8Array>) {
+    parts.push(piece);
+    heldBytes += piece.length;
+    if (heldBytes < chunkBytes) continue;
+    const whole = Buffer.concat(parts);
+    const end = whole.length - (whole.length % chunkBytes);
+    for (let from = 0; from < end; from += chunkBytes) yield whole.subarray(from, from + chunkBytes);
+    parts = end < whole.length ? [whole.subarray(end)] : [];
+    heldBytes = whole.length - end;
+  }
+  if (heldBytes > 0) yield Buffer.concat(parts);
+}

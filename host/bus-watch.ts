@@ -1,0 +1,162 @@
+import { codeOf, messageOf } from '../kit/errors.ts';
+import { newsSubject } from '../kit/wire/subjects.ts';
+import type { BusLink } from './bus-link.ts';
+import { readEntry, streamOfKey, textOf } from './bus-entries.ts';
+
+/**
+ * A watch of a bucket, without a consumer in the server. The stream tells each stored message again on a core subject
+ * (`republish`); a watch listens there first and then reads what is stored, so that nothing falls between. It reads again
+ * after each loss of the connection, and when, looked at now and then, the stream's last message is not the last one it knows.
+ */
+
+const lookMs = 20_000;
+const retryMsMin = 100;
+const retryMsMax = 2000;
+
+interface Known {
+  readonly sequence: number;
+  readonly text: string | null;
+}
+
+export function watchEntries(
+  link: BusLink,
+  bucket: string,
+  filter: string,
+  onEntry: (key: string, text: string | null) => void | Promise<void>,
+): { ready: Promise<void>; stop(): void } {
+  const stream = streamOfKey(bucket, filter);
+  const stored = `$KV.${bucket}.${filter}`;
+  const known = new Map<string, Known>();
+  const deliveries = orderedDeliveries(onEntry, (key, error) => link.log.error('an entry could not be taken', { bucket, key, error }));
+  /** News that came while reading; applied after it. */
+  let held: Map<string, Known> | null = null;
+  let again = false;
+  let stopped = false;
+  let lastSequence = 0;
+  let timer: ReturnType<typeof setTimeout> | null = null;
+  let sayReady: () => void = () => {};
+  const ready = new Promise<void>((resolve) => {
+    sayReady = resolve;
+  });
+
+  const take = (key: string, entry: Known): void => {
+    const before = known.get(key);
+    known.set(key, entry);
+    lastSequence = Math.max(lastSequence, entry.sequence);
+    if ((before?.text ?? null) !== entry.text || (before !== undefined && before.sequence !== entry.sequence && entry.text !== null)) deliveries.add(key, entry.text);
+  };
+  const news = (key: string, entry: Known): void => {
+    const target = held ?? known;
+    if ((target.get(key)?.sequence ?? 0) >= entry.sequence) return;
+    if (held === null) take(key, entry);
+    else held.set(key, entry);
+  };
+  const readAll = async (): Promise<void> => {
+    const found = new Map<string, Known>();
+    for (let from = 1; !stopped; ) {
+      const entry = await readEntry(link, stream, { seq: from, next_by_subj: stored });
+      if (entry === null) break;
+      found.set(entry.subject.slice(`$KV.${bucket}.`.length), entry);
+      from = entry.sequence + 1;
+    }
+    const during = held ?? new Map<string, Known>();
+    held = null;
+    lastSequence = 0;
+    for (const [key, entry] of found) take(key, { sequence: entry.sequence, text: entry.text });
+    for (const [key, entry] of during) if (entry.sequence > (found.get(key)?.sequence ?? 0)) take(key, entry);
+    for (const [key, entry] of known) {
+      if (found.has(key) || during.has(key)) continue;
+      known.delete(key);
+      if (entry.text !== null) deliveries.add(key, null);
+    }
+  };
+  const sync = async (): Promise<void> => {
+    if (held !== null) {
+      again = true;
+      return;
+    }
+    for (let retryMs = retryMsMin; !stopped && link.up; retryMs = Math.min(retryMsMax, retryMs * 2)) {
+      again = false;
+      held ??= new Map();
+      try {
+        await readAll();
+        void deliveries.settled().then(sayReady);
+        if (!again) return;
+      } catch (thrown) {
+        // Away: the next connection reads again. Otherwise (the stream is not made yet, the server is slow) now and then.
+        if (codeOf(thrown) === 'bus-away') break;
+        link.log.debug('a bucket cannot be read yet', { bucket, filter, error: messageOf(thrown) });
+        await new Promise((resolve) => setTimeout(resolve, retryMs));
+      }
+    }
+    held = null;
+    if (link.up && !stopped && again) void sync();
+  };
+  const look = async (): Promise<void> => {
+    if (stopped) return;
+    try {
+      const before = lastSequence;
+      const last = link.up && held === null ? await readEntry(link, stream, { last_by_subj: stored }) : null;
+      const changed = last !== null && last.sequence !== before && before === lastSequence;
+      if (changed || (last === null && link.up && held === null && before > 0)) void sync();
+    } catch (thrown) {
+      link.log.debug('a bucket could not be looked at', { bucket, filter, error: messageOf(thrown) });
+    }
+    if (!stopped) timer = setTimeout(() => void look(), lookMs);
+  };
+
+  const subscription = link.subscribe(newsSubject(bucket, filter), (message) => {
+    const sequence = Number(message.headers?.get('Nats-Sequence') ?? '');
+    // Only what the stream itself tells carries its sequence.
+    if (!(sequence > 0)) return;
+    const key = message.subject.slice(newsSubject(bucket, '').length);
+    news(key, { sequence, text: textOf(message.headers?.get('KV-Operation') ?? '', message.data) });
+  });
+  const forgetUp = link.onUp(() => void sync());
+  timer = setTimeout(() => void look(), lookMs);
+  const stop = (): void => {
+    if (stopped) return;
+    stopped = true;
+    subscription.stop();
+    forgetUp();
+    deliveries.clear();
+    if (timer !== null) clearTimeout(timer);
+  };
+  link.onClose(stop);
+  return { ready, stop };
+}
+
+/**
+ * One delivery after the other. A key that changes again while it waits is delivered once, with the newest text: so at most
+ * as many wait as there are keys.
+ */
+function orderedDeliveries(
+  onEntry: (key: string, text: string | null) => void | Promise<void>,
+  onFailure: (key: string, error: unknown) => void,
+): { add(key: string, text: string | null): void; clear(): void; settled(): Promise<void> } {
+  const waiting = new Map<string, string | null>();
+  let running: Promise<void> = Promise.resolve();
+  let busy = false;
+  const run = async (): Promise<void> => {
+    for (let next = waiting.entries().next(); !next.done; next = waiting.entries().next()) {
+      const [key, text] = next.value;
+      waiting.delete(key);
+      try {
+        await onEntry(key, text);
+      } catch (error) {
+        onFailure(key, error);
+      }
+    }
+    busy = false;
+  };
+  return {
+    add: (key, text) => {
+      waiting.set(key, text);
+      if (busy) return;
+      busy = true;
+      running = run();
+    },
+    clear: () => waiting.clear(),
+    settled: () => running,
+  };
+}

@@ -1,0 +1,91 @@
+import type { Msg } from '@nats-io/transport-node';
+import { Failure, codeOf, messageOf } from '../kit/errors.ts';
+import { consumeStream } from './bus-consume.ts';
+import type { ConsumeOptions } from './bus-consume.ts';
+import { readEntry, streamOfKey } from './bus-entries.ts';
+import { openLink, toHeaders } from './bus-link.ts';
+import type { BusLink } from './bus-link.ts';
+import { readObject, removeObject, writeObject } from './bus-objects.ts';
+import { watchEntries } from './bus-watch.ts';
+import type { Log } from './log.ts';
+
+/**
+ * The message cluster. A connection comes back by itself, for ever; watches and consumers resume without missing a change.
+ * While it is away whatever needs an answer rejects at once with Failure `bus-away`; nothing is kept to be sent later.
+ * A refusal of the server is `bus-forbidden` (allow-list), `bus-nobody` (no stream, bucket or answerer) or `bus-refused`.
+ */
+export interface Bus {
+  /** Tells the newest text of every key under the filter, then each change; null means deleted. Entries of one watch come one after the other. */
+  watchKv(bucket: string, filter: string, onEntry: (key: string, text: string | null) => void | Promise<void>): Promise<{ ready: Promise<void>; stop(): void }>;
+  putKv(bucket: string, key: string, text: string): Promise<void>;
+  deleteKv(bucket: string, key: string): Promise<void>;
+  /** Null when the key is absent or deleted. */
+  getKv(bucket: string, key: string): Promise<string | null>;
+  putObject(bucket: string, name: string, content: ReadableStream<Uint8Array> | Uint8Array): Promise<void>;
+  /** Null when absent. The stream errors when the content is cut short or its digest is another. */
+  getObject(bucket: string, name: string): Promise<ReadableStream<Uint8Array> | null>;
+  /** Absent is success. */
+  deleteObject(bucket: string, name: string): Promise<void>;
+  /** Adds to the stream that holds the subject; resolves when it is stored. The same id within two minutes is stored once. */
+  append(subject: string, text: string, id: string): Promise<void>;
+  /** Messages of a stream, one after the other (or `underWayMax` at once); with `durable` the place is kept and a message whose handler rejects comes again. */
+  consume(stream: string, options: ConsumeOptions, onMessage: (subject: string, text: string, more: Delivery) => Promise<void>): Promise<{ stop(): void }>;
+  /** At most once; false when away, then it is dropped. */
+  publish(subject: string, text: string): boolean;
+  subscribe(subject: string, onMessage: (subject: string, text: string) => void): { stop(): void };
+  request(subject: string, text: string, timeoutMs: number): Promise<string>;
+  /** A handler's Failure reaches the caller of `request` as that Failure. */
+  reply(subject: string, handler: (text: string) => Promise<string>): { stop(): void };
+  readonly up: boolean;
+  /** Called at once when up, and each time the connection comes (back). */
+  onUp(callback: () => void): void;
+  close(): Promise<void>;
+}
+
+const failureHeader = 'Edgepoint-Failure';
+
+/** Resolves when connected or after a second: with the server away `up` is false until it comes. `seed` is the user's NKEY seed. */
+export async function connectBus(options: { url: string; seed: string; name: string }, log: Log): Promise<Bus> {
+  const link = await openLink(options, log);
+  return {
+    get up() {
+      return link.up;
+    },
+    onUp: (callback) => void link.onUp(callback),
+    close: () => link.close(),
+    watchKv: async (bucket, filter, onEntry) => watchEntries(link, bucket, filter, onEntry),
+    putKv: async (bucket, key, text) => void (await link.store(kvSubject(bucket, key), text)),
+    deleteKv: async (bucket, key) => void (await link.store(kvSubject(bucket, key), '', { 'KV-Operation': 'DEL' })),
+    getKv: async (bucket, key) => (await readEntry(link, streamOfKey(bucket, key), { last_by_subj: kvSubject(bucket, key) }))?.text ?? null,
+    putObject: (bucket, name, content) => writeObject(link, bucket, name, content),
+    getObject: (bucket, name) => readObject(link, bucket, name),
+    deleteObject: (bucket, name) => removeObject(link, bucket, name),
+    append: async (subject, text, id) => void (await link.store(subject, text, { 'Nats-Msg-Id': id })),
+    consume: (stream, options, onMessage) => consumeStream(link, stream, options, onMessage),
+    publish: (subject, text) => {
+      if (link.up) link.connection.publish(subject, text);
+      return link.up;
+    },
+    subscribe: (subject, onMessage) => link.subscribe(subject, (message) => onMessage(message.subject, message.string())),
+    request: async (subject, text, timeoutMs) => {
+      const message = await link.ask(subject, text, { timeoutMs });
+      const code = message.headers?.get(failureHeader) ?? '';
+      if (code !== '') throw new Failure(code, message.string());
+      return message.string();
+    },
+    reply: (subject, handler) => link.subscribe(subject, (message) => void answer(link, message, handler)),
+  };
+}
+
+async function answer(link: BusLink, message: Msg, handler: (text: string) => Promise<string>): Promise<void> {
+  try {
+    message.respond(await handler(message.string()));
+  } catch (thrown) {
+    if (!(thrown instanceof Failure)) link.log.error('a request could not be answered', { subject: message.subject, error: thrown });
+    message.respond(messageOf(thrown), { headers: toHeaders({ [failureHeader]: codeOf(thrown) }) });
+  }
+}
+
+function kvSubject(bucket: string, key: string): string {
+  return `$KV.${bucket}.${key}`;
+}

@@ -1,0 +1,53 @@
+import t from 'tap';
+import { startNats, until } from './nats.ts';
+
+t.test('what the conduit writes reaches the edgepoint it is for', async (t) => {
+  const nats = await startNats(t);
+  const conduit = await nats.bus('conduit');
+  const north = await nats.bus('north.one');
+  await conduit.putKv('desired', 'north.one.p.main.a', 'first');
+  const seen: string[] = [];
+  const watch = await north.watchKv('desired', 'north.one.>', (key, text) => void seen.push(`${key}=${text}`));
+  await watch.ready;
+  t.strictSame(seen, ['north.one.p.main.a=first']);
+  await conduit.putKv('desired', 'north.one.p.main.b', 'second');
+  await conduit.deleteKv('desired', 'north.one.p.main.a');
+  await until('both changes are told', () => seen.length === 3);
+  t.strictSame(seen.slice(1), ['north.one.p.main.b=second', 'north.one.p.main.a=null']);
+  t.equal(await conduit.getKv('desired', 'north.one.p.main.b'), 'second');
+  t.equal(await conduit.getKv('desired', 'north.one.p.main.a'), null);
+  const content = new Uint8Array(3_000_000).map((_, place) => (place * 7 + (place >> 8)) & 255);
+  await conduit.putObject('artefacts_north_one', 'sha256:abc', content);
+  const stream = await north.getObject('artefacts_north_one', 'sha256:abc');
+  t.ok(stream);
+  t.ok(Buffer.from(content).equals(Buffer.from(await new Response(stream).arrayBuffer())), 'the object comes whole');
+  await conduit.deleteObject('artefacts_north_one', 'sha256:abc');
+  t.equal(await north.getObject('artefacts_north_one', 'sha256:abc'), null);
+
+  const metering = await nats.bus('metering');
+  const used: string[] = [];
+  const consumer = await metering.consume('USAGE', { durable: 'metering', from: 'all' }, async (subject, text) => void used.push(`${subject} ${text}`));
+  await north.append('usage.north.one.p.main.a', 'one', 'i/1');
+  await north.append('usage.north.one.p.main.a', 'one again', 'i/1');
+  await north.append('usage.north.one.p.main.a', 'two', 'i/2');
+  await until('two records are consumed', () => used.length === 2);
+  t.strictSame(used, ['usage.north.one.p.main.a one', 'usage.north.one.p.main.a two']);
+  consumer.stop();
+  await north.append('event.north.one.p.main.a', 'e1', 'e1');
+  const events: string[] = [];
+  const follow = await conduit.consume('EVENTS', { filter: 'event.*.*.p.main.a', from: 'all' }, async (_subject, text) => void events.push(text));
+  await until('the event is there', () => events.length === 1);
+  await north.append('event.north.one.p.main.a', 'e2', 'e2');
+  await until('the event is there', () => events.length === 2);
+  follow.stop();
+  metering.reply('metering.query', async (text) => `answer to ${text}`);
+  await until('metering answers', async () => (await conduit.request('metering.query', 'x', 1000).catch(() => '')) === 'answer to x');
+  const beats: string[] = [];
+  (await nats.bus('global-dispatcher')).subscribe('heartbeat.>', (subject, text) => void beats.push(`${subject} ${text}`));
+  await until('a heartbeat is heard', () => {
+    north.publish('heartbeat.north.one', 'b');
+    return beats.length > 0;
+  });
+  await north.putKv('state', 'north.one', 'state!');
+  t.equal(await conduit.getKv('state', 'north.one'), 'state!');
+});
