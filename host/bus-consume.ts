@@ -35,14 +35,21 @@ export async function consumeStream(
 ): Promise<{ stop(): void }> {
   let stopped = false;
   let messages: ConsumerMessages | null = null;
+  const settle = (message: JsMsg, taken: boolean): void => {
+    // On a closed connection nothing can be said: the message comes again by itself.
+    if (options.durable === undefined || link.connection.isClosed()) return;
+    if (taken) message.ack();
+    else message.nak(redeliverMs);
+  };
   const take = async (message: JsMsg): Promise<void> => {
+    let taken = false;
     try {
       await onMessage(message.subject, message.string(), { pending: message.info.pending });
-      if (options.durable !== undefined) message.ack();
+      taken = true;
     } catch (error) {
       link.log.error('a message could not be taken', { stream, subject: message.subject, error });
-      if (options.durable !== undefined) message.nak(redeliverMs);
     }
+    settle(message, taken);
   };
   const run = async (sayBegun: () => void): Promise<void> => {
     while (!stopped) {

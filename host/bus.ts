@@ -1,7 +1,7 @@
 import type { Msg } from '@nats-io/transport-node';
 import { Failure, codeOf, messageOf } from '../kit/errors.ts';
 import { consumeStream } from './bus-consume.ts';
-import type { ConsumeOptions } from './bus-consume.ts';
+import type { ConsumeOptions, Delivery } from './bus-consume.ts';
 import { readEntry, streamOfKey } from './bus-entries.ts';
 import { openLink, toHeaders } from './bus-link.ts';
 import type { BusLink } from './bus-link.ts';
