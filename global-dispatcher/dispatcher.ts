@@ -2,7 +2,7 @@ import type { Bus } from '../host/bus.ts';
 import type { Log } from '../host/log.ts';
 import type { Metrics } from '../host/metrics.ts';
 import type { Clock } from '../kit/clock.ts';
-import { messageOf } from '../kit/errors.ts';
+import { Failure, messageOf } from '../kit/errors.ts';
 import { nsPerMs, nsPerSecond } from '../kit/units.ts';
 import { parseAddress, unmapped } from './address.ts';
 import { readDump, writeDump } from './cache.ts';
@@ -43,9 +43,9 @@ const latencyBuckets = [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.0
 /** Composes the parts of one dispatcher, and serves until stopped. */
 export async function openDispatcher(settings: DispatcherSettings, ports: DispatcherPorts): Promise<Dispatcher> {
   const { clock, log, metrics } = ports;
+  if (settings.listen.length + settings.listenFds.length === 0) throw new Failure('bad-setting', 'neither listen nor listenFds is given', { remedy: 'Say where to answer: listen ["192.0.2.1:53"].' });
   const places: Place[] = [...settings.listenFds.map(inheritedPlace), ...settings.listen.map(parsePlace)];
-  const hosts = places.flatMap((place) => (place.kind === 'address' ? [place.host] : []));
-  const identity = identityOf(settings, hosts);
+  const identity = identityOf(settings, [...new Set(places.map((place) => place.host))]);
   const rules = { ...defaultRules, intervalNs: settings.heartbeatMs * nsPerMs };
   const state = new DispatcherState(new NameTable(identity), Math.floor(clock.wallMs() / 1000), rules);
   if (settings.cacheFile !== '') loadCache(settings.cacheFile, state, clock, log);

@@ -48,6 +48,13 @@ export function openLocationFile(path: string): LocationSource {
 
 function openBytes(file: string): Buffer {
   if (!('Bun' in globalThis)) return readFileSync(file);
-  const bytes = Bun.mmap(file, { shared: true });
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  try {
+    const bytes = Bun.mmap(file, { shared: true });
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  } catch (thrown) {
+    // Bun.mmap opens for writing too, which a file that is only readable to this user refuses.
+    const code = codeOf(thrown);
+    if (code !== 'EACCES' && code !== 'EROFS') throw thrown;
+    return readFileSync(file);
+  }
 }

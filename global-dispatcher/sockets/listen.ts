@@ -1,10 +1,11 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { Failure, messageOf } from '../../kit/errors.ts';
+import { formatAddress } from '../address.ts';
 
 /** Where to listen: an address to bind, or a socket that is bound already and was handed down as a file descriptor. */
 export type Place =
   | { readonly kind: 'address'; readonly host: string; readonly port: number; readonly family: 4 | 6 }
-  | { readonly kind: 'descriptor'; readonly descriptor: number; readonly protocol: 'udp' | 'tcp'; readonly family: 4 | 6 };
+  | { readonly kind: 'descriptor'; readonly host: string; readonly descriptor: number; readonly protocol: 'udp' | 'tcp'; readonly family: 4 | 6 };
 
 /** `192.0.2.1:53` or `[2001:db8::1]:53`. */
 export function parsePlace(text: string): Place {
@@ -30,11 +31,19 @@ export function inheritedPlace(descriptor: number): Place {
   const inode = /^socket:\[(\d+)\]$/.exec(link)?.[1];
   const tables = [['udp', 4, 'udp'], ['udp', 6, 'udp6'], ['tcp', 4, 'tcp'], ['tcp', 6, 'tcp6']] as const;
   for (const [protocol, family, file] of tables) {
-    // The tenth column is the inode.
-    const rows = readFileSync(`/proc/self/net/${file}`, 'utf8').split('\n');
-    if (inode !== undefined && rows.some((row) => row.trim().split(/\s+/)[9] === inode)) return { kind: 'descriptor', descriptor, protocol, family };
+    // The second column is the local address and port, the tenth the inode.
+    const rows = readFileSync(`/proc/self/net/${file}`, 'utf8').split('\n').map((row) => row.trim().split(/\s+/));
+    const row = inode === undefined ? undefined : rows.find((columns) => columns[9] === inode);
+    if (row !== undefined) return { kind: 'descriptor', host: kernelAddress(row[1]?.split(':')[0] ?? ''), descriptor, protocol, family };
   }
   throw new Failure('bad-descriptor', `descriptor ${descriptor} is ${link}, not a bound socket`, { remedy });
+}
+
+/** The kernel prints addresses as 32-bit words in its own byte order, which is little-endian wherever Bun runs. */
+function kernelAddress(hex: string): string {
+  const bytes = Buffer.from(hex, 'hex');
+  for (let at = 0; at + 4 <= bytes.length; at += 4) bytes.subarray(at, at + 4).reverse();
+  return formatAddress(bytes);
 }
 
 /** The failure of a place that cannot be opened, with what to do. */
