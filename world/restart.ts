@@ -14,6 +14,6 @@ export const freshRestartState: RestartState = { quickEnds: 0 };
 export function planRestart(state: RestartState, ranMs: number): { readonly state: RestartState; readonly pauseMs: number; readonly reason: string } {
   const earlier = ranMs >= soundAfterMs ? 0 : state.quickEnds;
   const pauseMs = pausesMs[Math.min(earlier, pausesMs.length - 1)] ?? 2000;
-  const reason = earlier === 0 ? 'it had run soundly' : `it ended soon after its start ${earlier} times in a row`;
+  const reason = earlier === 0 ? 'its first end since it ran soundly' : `it ended soon after its start ${earlier} times in a row`;
   return { state: { quickEnds: earlier + 1 }, pauseMs, reason };
 }

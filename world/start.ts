@@ -18,7 +18,7 @@ import type { JournalWriter } from './journal.ts';
 import { commandLine, makeDaemonCgroup } from './launch.ts';
 import { bindRepository, makePinsFolder, pinMountNamespace } from './mounts.ts';
 import { addClient, makeNetwork } from './network.ts';
-import type { NamespacePlan, WorldPlan } from './plan.ts';
+import type { ClientPlace, NamespacePlan, WorldPlan } from './plan.ts';
 import { openSockets } from './sockets.ts';
 import { openSupervisor } from './supervise.ts';
 import type { Supervisor } from './supervise.ts';
@@ -50,8 +50,8 @@ export interface World {
   newProvider(name: string): Promise<string>;
   /** Runs a program inside one of the world's network namespaces, to its end. */
   runIn(netns: string, argv: readonly string[], env?: Record<string, string>): Promise<Ran>;
-  /** A network namespace for an end user; `name` has at most 7 characters. */
-  addClient(name: string): Promise<NamespacePlan>;
+  /** A network namespace for an end user, whom the global dispatcher sees at that place. */
+  addClient(name: string, place: ClientPlace): Promise<NamespacePlan>;
   /** False when no such daemon runs. */
   kill(name: string, signal: NodeJS.Signals): boolean;
   /** Ends and removes everything; returns what had been left by something that should have removed it itself. */
@@ -139,14 +139,18 @@ async function takeDown(world: OpenedWorld, say: (line: string) => void): Promis
 
 function worldOf(world: OpenedWorld, options: WorldOptions): World {
   const { plan, journal } = world;
-  let clients = 0;
+  const clients = new Map<ClientPlace, number>();
   let stopped: Promise<readonly string[]> | null = null;
   return {
     plan,
     describe: () => describe(world),
     newProvider: (name) => newProvider(world, name),
     runIn: (netns, argv, env = {}) => run(['ip', 'netns', 'exec', netns, ...argv], { env }),
-    addClient: (name) => addClient(plan, journal, name, clients++),
+    addClient: (name, place) => {
+      const index = clients.get(place) ?? 0;
+      clients.set(place, index + 1);
+      return addClient(plan, journal, { name, place, index });
+    },
     kill: (name, signal) => world.supervisor?.kill(name, signal) ?? false,
     stop: () => (stopped ??= takeDown(world, options.say)),
   };

@@ -10,13 +10,14 @@ import { criu } from './criu.ts';
 import { debianPackages } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
 import { natsServer } from './nats-server.ts';
+import { readableFiles } from './readable-files.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
 import type { Step } from './step.ts';
 
 /** In order: each step may use what those before it made. */
 function steps(): readonly Step[] {
   const box = boxProgram();
-  return [debianPackages, natsServer, criu, baseRoot, ...(box === null ? [] : [box])];
+  return [debianPackages, readableFiles, natsServer, criu, baseRoot, ...(box === null ? [] : [box])];
 }
 
 export interface SetUpReport {
