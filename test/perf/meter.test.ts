@@ -19,19 +19,18 @@ class Bench {
   databaseAway = false;
 
   options(changes: Partial<MeterOptions> = {}): MeterOptions {
-    const bench = this;
     return {
-      clock: { bootNs: () => bench.bootNs, get bootId() { return bench.bootId; }, wallMs: () => 42 },
+      clock: { bootNs: () => this.bootNs, bootId: this.bootId, wallMs: () => 42 },
       site,
-      readCounters: ({ cpu }) => bench.counters.get(cpu) ?? null,
+      readCounters: ({ cpu }) => this.counters.get(cpu) ?? null,
       outbox: {
         put: async (entries) => {
-          if (bench.databaseAway) throw new Error('disk full');
-          bench.entries.push(...entries);
+          if (this.databaseAway) throw new Error('disk full');
+          this.entries.push(...entries);
         },
       },
       seeds: [],
-      onFault: (failure) => bench.faults.push(failure),
+      onFault: (failure) => this.faults.push(failure),
       ...changes,
     };
   }
