@@ -1,0 +1,79 @@
+import { z } from 'zod';
+import { appStateSchema } from '../../kit/wire/edgepoint-state.ts';
+import { eventSchema, logSchema } from '../../kit/wire/event.ts';
+
+/** What the API answers; the CLI parses with the same schemas. A field may be added, never removed, within /v1. */
+export const failureAnswerSchema = z.object({ code: z.string(), message: z.string(), remedy: z.string().default('') });
+export type FailureAnswer = z.output<typeof failureAnswerSchema>;
+
+export const loginAnswerSchema = z.object({ provider: z.string(), zoneName: z.string() });
+
+const siteSchema = z.object({ zone: z.string(), edgepoint: z.string() });
+
+export const deployAnswerSchema = z.object({
+  app: z.string(),
+  release: z.int(),
+  deployId: z.string(),
+  artefactDigest: z.string(),
+  artefactBytes: z.int(),
+  hosts: z.array(z.string()),
+  url: z.string(),
+  sites: z.array(siteSchema),
+  placementReason: z.string(),
+});
+export type DeployAnswer = z.output<typeof deployAnswerSchema>;
+
+/** An app at one edgepoint: `known` is false until that edgepoint has spoken of it. */
+export const appAtSiteSchema = siteSchema.extend({ known: z.boolean(), reachable: z.boolean(), state: appStateSchema.nullable() });
+export type AppAtSite = z.output<typeof appAtSiteSchema>;
+
+export const appAnswerSchema = z.object({
+  provider: z.string(),
+  scope: z.string(),
+  app: z.string(),
+  release: z.int(),
+  deployId: z.string(),
+  hosts: z.array(z.string()),
+  url: z.string(),
+  /** `template`: every wake begins from the release's template. `keep`: memory and private disk continue. */
+  state: z.enum(['template', 'keep']),
+  stateMeaning: z.string(),
+  offering: z.string(),
+  artefactBytes: z.int(),
+  createdWallMs: z.number(),
+  deployedWallMs: z.number(),
+  placementReason: z.string(),
+  /** False while the message bus has not been told of the last change. */
+  published: z.boolean(),
+  /** The whole app in a word: `deploying`, `awake`, `asleep`, `failed`, `partly-failed`. */
+  condition: z.enum(['deploying', 'awake', 'asleep', 'failed', 'partly-failed']),
+  sites: z.array(appAtSiteSchema),
+});
+export type AppAnswer = z.output<typeof appAnswerSchema>;
+export const appsAnswerSchema = z.object({ provider: z.string(), apps: z.array(appAnswerSchema) });
+
+export const deletedAnswerSchema = z.object({ app: z.string(), deleted: z.literal(true) });
+
+/** A line of GET /v1/apps/:app/events. */
+export const progressLineSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('event'), event: eventSchema }),
+  z.object({ type: z.literal('note'), code: z.string(), text: z.string() }),
+  /** Keeps the connection open; means nothing. */
+  z.object({ type: z.literal('beat') }),
+  z.object({
+    type: z.literal('end'),
+    outcome: z.enum(['ready', 'partly-ready', 'failed', 'superseded', 'timeout']),
+    text: z.string(),
+    sites: z.array(
+      siteSchema.extend({ outcome: z.enum(['ready', 'failed', 'unknown']), reason: z.string(), coldBootMs: z.number().nullable(), restoreMs: z.number().nullable() }),
+    ),
+  }),
+]);
+export type ProgressLine = z.output<typeof progressLineSchema>;
+
+/** A line of GET /v1/apps/:app/logs. */
+export const logLineSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('log'), log: logSchema.extend({ zone: z.string(), edgepoint: z.string() }) }),
+  z.object({ type: z.literal('beat') }),
+]);
+export type LogLine = z.output<typeof logLineSchema>;

@@ -1,0 +1,168 @@
+import type { Bus } from '../../host/bus.ts';
+import type { Log } from '../../host/log.ts';
+import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
+import { ownerKey } from '../../kit/ids.ts';
+import type { Owner } from '../../kit/ids.ts';
+import { eventMessage, logMessage } from '../../kit/wire/event.ts';
+import { streams } from '../../kit/wire/subjects.ts';
+import { parseMessage } from '../../kit/wire/version.ts';
+import type { Edgepoints } from '../edgepoints.ts';
+import { beginFollowing, endEarly, endOf, followEvent, followState } from '../follow-deploy.ts';
+import type { AppStore, StoredApp, StoredRelease } from '../store/apps.ts';
+import type { LogLine, ProgressLine } from './answers.ts';
+import { asNdjson, streamLines } from './lines.ts';
+import type { LineWriter } from './lines.ts';
+
+export interface FollowPorts {
+  readonly bus: Bus;
+  readonly apps: AppStore;
+  readonly edgepoints: Edgepoints;
+  readonly log: Log;
+  /** How long a deploy is watched before the stream gives up on it. */
+  readonly deployMs: number;
+  readonly followersMax: number;
+}
+
+export interface Follow {
+  /** The progress of a deploy (null: the current release's), from its first event to its end. */
+  deploy(app: StoredApp, deployId: string | null): Promise<ReadableStream<Uint8Array>>;
+  logs(app: StoredApp, options: { last: number; follow: boolean }): Promise<ReadableStream<Uint8Array>>;
+}
+
+export function openFollow(ports: FollowPorts): Follow {
+  let followers = 0;
+  const begin = (produce: (writer: LineWriter) => Promise<void>): ReadableStream<Uint8Array> => {
+    if (followers >= ports.followersMax) throw new Failure('busy', 'too many streams are open', { remedy: 'Close one, or try again in a few seconds.' });
+    followers += 1;
+    return streamLines({
+      encode: asNdjson,
+      beat: { type: 'beat' },
+      produce: async (writer) => {
+        writer.gone.addEventListener('abort', () => (followers -= 1), { once: true });
+        try {
+          await produce(writer);
+        } catch (thrown) {
+          // The answer has begun, so its status can tell nothing: the last line does.
+          ports.log.warn('a stream broke', { code: codeOf(thrown), reason: messageOf(thrown) });
+          writer.send({ type: 'note', code: codeOf(thrown), text: messageOf(thrown) });
+          writer.end();
+        }
+      },
+    });
+  };
+  return {
+    async deploy(app, deployId) {
+      const release = deployId === null ? await ports.apps.release(app.id, app.release) : await ports.apps.findDeploy(app.id, deployId);
+      if (!release) throw new Failure('deploy-unknown', `the app has no deploy ${JSON.stringify(deployId)}`);
+      return begin((writer) => writeProgress(ports, app, release, writer));
+    },
+    async logs(app, options) {
+      return begin((writer) => writeLogs(ports, app.owner, options, writer));
+    },
+  };
+}
+
+/** How long the first stored log line may take to come; they come in a few milliseconds. */
+const nothingMs = 1000;
+
+async function writeProgress(ports: FollowPorts, app: StoredApp, release: StoredRelease, writer: LineWriter): Promise<void> {
+  const { bus, apps, edgepoints } = ports;
+  const send = (line: ProgressLine): boolean => writer.send(line);
+  let following = beginFollowing(release.release, (await apps.placements(app.id)).hosting);
+  let isTold = false;
+  const look = (): void => {
+    for (const { state } of edgepoints.seen().values()) following = followState(following, app.owner, state);
+    const end = endOf(following);
+    if (!end || writer.gone.aborted) return;
+    send(end);
+    writer.end();
+  };
+  const checkCurrent = async (): Promise<void> => {
+    const current = await apps.findByName(app.owner.app);
+    if (current?.id === app.id && current.release === release.release) return;
+    const by = current?.id === app.id ? `release ${current.release} has taken its place` : 'the app has been deleted';
+    send(endEarly(following, 'superseded', by));
+    writer.end();
+  };
+
+  if (!bus.up) {
+    send({ type: 'note', code: 'bus-away', text: 'the message bus is away; the release is stored and goes out when it is back' });
+    await untilUp(bus, writer.gone);
+    if (writer.gone.aborted) return;
+  }
+  const consumer = await bus.consume(streams.events, { filter: `event.*.*.${ownerKey(app.owner)}`, from: 'all' }, async (_subject, text) => {
+    const parsed = parseMessage(eventMessage, text);
+    if (!parsed.ok || parsed.value.deployId !== release.deployId) return;
+    isTold = true;
+    send({ type: 'event', event: parsed.value });
+    following = followEvent(following, parsed.value);
+    look();
+  });
+  // The state alone may end it, but the events that are already there should be told first.
+  const stopWatching = edgepoints.onChange(() => {
+    if (isTold) look();
+  });
+  const check = setInterval(() => {
+    isTold = true;
+    look();
+    checkCurrent().catch((thrown: unknown) => ports.log.warn('a deploy could not be looked up', { reason: messageOf(thrown) }));
+  }, 2000);
+  const late = setTimeout(() => {
+    send(endEarly(following, 'timeout', 'the edgepoints are still at work; `conduit status` tells how it goes on'));
+    writer.end();
+  }, ports.deployMs);
+  whenGone(writer, () => {
+    consumer.stop();
+    stopWatching();
+    clearInterval(check);
+    clearTimeout(late);
+  });
+}
+
+async function writeLogs(ports: FollowPorts, owner: Owner, options: { last: number; follow: boolean }, writer: LineWriter): Promise<void> {
+  if (!ports.bus.up) throw new Failure('bus-away', 'the message bus is away, and the logs with it', { remedy: 'Try again in a few seconds.' });
+  let old: LogLine[] | null = [];
+  const tellOld = (): void => {
+    for (const line of old ?? []) writer.send(line);
+    old = null;
+    if (!options.follow) writer.end();
+  };
+  const consumer = await ports.bus.consume(
+    streams.logs,
+    { filter: `log.*.*.${ownerKey(owner)}`, from: 'all' },
+    async (subject, text, { pending }) => {
+      const [, zone = '', edgepoint = ''] = subject.split('.');
+      const parsed = parseMessage(logMessage, text);
+      if (parsed.ok) {
+        const line: LogLine = { type: 'log', log: { ...parsed.value, zone, edgepoint } };
+        if (old === null) writer.send(line);
+        else {
+          old.push(line);
+          if (old.length > options.last) old.shift();
+        }
+      }
+      if (old !== null && pending === 0) tellOld();
+    },
+  );
+  // An app that has written nothing has no last message to wait for.
+  const nothing = setTimeout(() => {
+    if (old?.length === 0) tellOld();
+  }, nothingMs);
+  whenGone(writer, () => {
+    consumer.stop();
+    clearTimeout(nothing);
+  });
+}
+
+function whenGone(writer: LineWriter, callback: () => void): void {
+  if (writer.gone.aborted) callback();
+  else writer.gone.addEventListener('abort', callback, { once: true });
+}
+
+function untilUp(bus: Bus, gone: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    bus.onUp(() => resolve());
+    gone.addEventListener('abort', () => resolve(), { once: true });
+    if (bus.up) resolve();
+  });
+}

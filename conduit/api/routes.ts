@@ -1,0 +1,133 @@
+import { Hono } from 'hono';
+import type { Context } from 'hono';
+import { z } from 'zod';
+import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
+import { namePattern } from '../../kit/ids.ts';
+import type { Log } from '../../host/log.ts';
+import type { Deploys } from '../deploy.ts';
+import { ownApp } from '../deploy.ts';
+import type { AppStore, StoredApp } from '../store/apps.ts';
+import type { Speaker } from '../store/accounts.ts';
+import { tooBig } from '../uploads.ts';
+import type { AppAnswer, DeployAnswer } from './answers.ts';
+import { answerFailure } from './failures.ts';
+import type { Follow } from './follow.ts';
+import type { SignIn } from './sign-in.ts';
+import type { UsageReport } from '../../kit/wire/usage.ts';
+
+export interface ApiPorts {
+  readonly apps: AppStore;
+  readonly deploys: Deploys;
+  readonly signIn: SignIn;
+  readonly follow: Follow;
+  readonly describe: (app: StoredApp) => Promise<AppAnswer>;
+  readonly usage: (provider: string, app: string) => Promise<UsageReport>;
+  readonly uploadBytesMax: number;
+  readonly zoneName: string;
+  readonly log: Log;
+}
+
+/** What Bun.serve hands in beside the request. */
+export interface Environment {
+  Bindings: { readonly address: string };
+  Variables: { speaker: Speaker };
+}
+
+type Ask = Context<Environment>;
+
+export function apiRoutes(ports: ApiPorts): Hono<Environment> {
+  const api = new Hono<Environment>();
+
+  api.use('*', async (c, next) => {
+    const authorization = c.req.header('authorization') ?? '';
+    const match = /^Bearer ([^\s]{1,200})$/.exec(authorization);
+    if (!match?.[1]) throw new Failure('token-missing', 'this needs a token', { remedy: 'Send the header `Authorization: Bearer TOKEN`, or use `conduit login`.' });
+    c.set('speaker', await ports.signIn.byToken(match[1], c.env.address));
+    await next();
+  });
+
+  api.post('/login', (c) => c.json({ provider: c.get('speaker').provider, zoneName: ports.zoneName }));
+
+  api.get('/apps', async (c) => {
+    const { provider } = c.get('speaker');
+    const apps = await Promise.all((await ports.apps.list(provider)).map(ports.describe));
+    return c.json({ provider, apps });
+  });
+
+  api.get('/apps/:app', async (c) => c.json(await ports.describe(await own(ports, c))));
+
+  api.delete('/apps/:app', async (c) => {
+    const app = appName(c);
+    await ports.deploys.remove(c.get('speaker'), app);
+    return c.json({ app, deleted: true });
+  });
+
+  api.post('/apps/:app/releases', async (c) => c.json(await receiveRelease(ports, c), 201));
+
+  api.get('/apps/:app/events', async (c) => {
+    const { deploy } = query(c, z.object({ deploy: z.string().max(64).optional() }));
+    return lines(c, await ports.follow.deploy(await own(ports, c), deploy ?? null));
+  });
+
+  api.get('/apps/:app/logs', async (c) => {
+    const asked = query(c, z.object({ follow: z.enum(['0', '1']).default('0'), last: z.coerce.number().int().min(0).max(10_000).default(200) }));
+    return lines(c, await ports.follow.logs(await own(ports, c), { last: asked.last, follow: asked.follow === '1' }));
+  });
+
+  api.get('/usage', async (c) => {
+    const { app } = query(c, z.object({ app: z.string().max(64).default('') }));
+    return c.json(await ports.usage(c.get('speaker').provider, app));
+  });
+
+  api.notFound(() => {
+    throw new Failure('no-such-way', 'there is nothing at this address', { remedy: 'The API lies below /v1; `conduit --help` lists what can be done.' });
+  });
+  return api;
+}
+
+/** Answers a Failure as JSON with its status; hands what is not one to the log. */
+export function answerJson(ports: { readonly log: Log }, thrown: unknown, c: Context): Response {
+  const { status, answer } = answerFailure(thrown);
+  if (status >= 500) ports.log.error('a request failed', { path: c.req.path, code: codeOf(thrown), reason: messageOf(thrown), stack: thrown instanceof Error ? thrown.stack : '' });
+  if (status === 401) c.header('WWW-Authenticate', 'Bearer');
+  if (status === 429) c.header('Retry-After', '60');
+  if (status === 503) c.header('Retry-After', '3');
+  return c.json(answer, status);
+}
+
+async function receiveRelease(ports: ApiPorts, c: Ask): Promise<DeployAnswer> {
+  const app = appName(c);
+  const headers = z
+    .object({
+      'content-length': z.coerce.number().int().min(0).optional(),
+      'x-artefact-digest': z.string().regex(/^sha256:[0-9a-f]{64}$/).optional(),
+    })
+    .safeParse({ 'content-length': c.req.header('content-length'), 'x-artefact-digest': c.req.header('x-artefact-digest') });
+  if (!headers.success) throw new Failure('query-invalid', `a header does not fit: ${headers.error.issues[0]?.path.join('.') ?? ''}`);
+  const bytes = headers.data['content-length'] ?? null;
+  if (bytes !== null && bytes > ports.uploadBytesMax) throw tooBig(ports.uploadBytesMax);
+  const body = c.req.raw.body;
+  if (!body) throw new Failure('body-missing', 'the archive is missing', { remedy: 'Send the tar.gz as the body of the request.' });
+  return ports.deploys.accept({ speaker: c.get('speaker'), app, body: chunksOf(body), bytes, digest: headers.data['x-artefact-digest'] ?? null });
+}
+
+const own = (ports: ApiPorts, c: Ask): Promise<StoredApp> => ownApp(ports.apps, c.get('speaker'), appName(c));
+
+function appName(c: Ask): string {
+  const app = c.req.param('app') ?? '';
+  if (namePattern.test(app)) return app;
+  throw new Failure('app-unknown', `${JSON.stringify(app.slice(0, 64))} is no name of an app`, { remedy: 'A name is lower-case letters, digits and inner hyphens, 1 to 40 of them, and begins with a letter.' });
+}
+
+function query<S extends z.ZodObject>(c: Ask, schema: S): z.output<S> {
+  const parsed = schema.safeParse(c.req.query());
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new Failure('query-invalid', `the query’s ${JSON.stringify(issue?.path.join('.') ?? '')} does not fit: ${issue?.message ?? ''}`);
+}
+
+const lines = (c: Ask, body: ReadableStream<Uint8Array>): Response =>
+  c.body(body, 200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store', 'x-accel-buffering': 'no' });
+
+/** The types of the platform's streams do not say yet that they can be iterated; both runtimes can. */
+const chunksOf = (body: ReadableStream<Uint8Array>): AsyncIterable<Uint8Array> => body as unknown as AsyncIterable<Uint8Array>;

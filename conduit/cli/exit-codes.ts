@@ -1,0 +1,15 @@
+/** What the command's exit code says; scripts may rely on it. */
+const rows: readonly { readonly exit: number; readonly about: string; readonly codes: readonly string[] }[] = [
+  { exit: 2, about: 'the command line is wrong', codes: ['command-line', 'needs-yes', 'not-confirmed'] },
+  { exit: 3, about: 'not logged in, or the token is refused', codes: ['not-logged-in', 'token-missing', 'token-wrong', 'too-many-attempts', 'credentials-unreadable'] },
+  { exit: 4, about: 'the manifest or the folder is refused', codes: ['manifest-', 'archive-', 'upload-too-big', 'name-taken'] },
+  { exit: 5, about: 'there is no such app', codes: ['app-unknown', 'deploy-unknown'] },
+  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut'] },
+];
+
+/** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */
+export function exitCodeOf(code: string): number {
+  return rows.find((row) => row.codes.some((listed) => (listed.endsWith('-') ? code.startsWith(listed) : code === listed)))?.exit ?? 1;
+}
+
+export const exitCodesText = `Exit codes:\n  0  done\n  1  it failed\n${rows.map(({ exit, about }) => `  ${exit}  ${about}`).join('\n')}`;

@@ -1,0 +1,174 @@
+#!/usr/bin/env node
+import { createInterface } from 'node:readline/promises';
+import { Command, CommanderError, Option } from 'commander';
+import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
+import { usageReportSchema } from '../../kit/wire/usage.ts';
+import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, logLineSchema, loginAnswerSchema } from '../api/answers.ts';
+import { nearestWord } from '../nearest-word.ts';
+import { openClient } from './client.ts';
+import type { Client } from './client.ts';
+import { credentialsSchema, readCredentials, writeCredentials } from './credentials.ts';
+import { deployFolder } from './deploy.ts';
+import { exitCodeOf, exitCodesText } from './exit-codes.ts';
+import { initFolder } from './init.ts';
+import { showApps, showStatus, showUsage } from './show.ts';
+import { harmless, openTerminal } from './terminal.ts';
+import type { Terminal } from './terminal.ts';
+
+const env = process.env;
+const connect = async (): Promise<Client> => openClient(await readCredentials(env));
+
+/** Adds what every command has: `--json`, and examples at the end of its help. */
+function command(program: Command, usage: string, about: string, examples: readonly string[]): Command {
+  return program
+    .command(usage)
+    .description(about)
+    .addOption(new Option('--json', 'print JSON only; failures as JSON on stderr'))
+    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n`);
+}
+
+const terminalOf = (self: Command): Terminal => openTerminal({ json: self.optsWithGlobals()['json'] === true, env });
+
+function describeProgram(): Command {
+  const program = new Command('conduit')
+    .description('Deploys applications to edgepoints, where they cost nothing while nobody uses them.')
+    .option('--json', 'print JSON only; failures as JSON on stderr')
+    .exitOverride()
+    .configureOutput({ writeErr: () => undefined })
+    .showSuggestionAfterError()
+    .addHelpText('after', `\nExamples:\n  $ conduit login https://conduit.example --token ep_…\n  $ conduit init\n  $ conduit deploy\n  $ conduit status hello\n\n${exitCodesText}`);
+
+  command(program, 'login <url>', 'Remembers a conduit and your token for it.', ['conduit login https://conduit.example --token ep_…', 'CONDUIT_TOKEN=ep_… conduit login https://conduit.example'])
+    .option('--token <token>', 'the token the operator gave you (default: CONDUIT_TOKEN)')
+    .action(async (url: string, options: { token?: string }, self: Command) => login(url, options.token ?? env['CONDUIT_TOKEN'] ?? '', terminalOf(self)));
+
+  command(program, 'init [folder]', 'Writes a commented edgepoint.toml, guessed from what is there.', ['conduit init', 'conduit init ./server']).action(
+    async (folder: string | undefined, _options: unknown, self: Command) => initFolder(folder ?? '.', terminalOf(self)),
+  );
+
+  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
+    .option('--no-watch', 'return as soon as the conduit has it')
+    .action(async (folder: string | undefined, options: { watch: boolean }, self: Command) => deployFolder(folder ?? '.', options, connect, terminalOf(self)));
+
+  command(program, 'list', 'Lists your apps.', ['conduit list', 'conduit list --json'])
+    .alias('ls')
+    .action(async (_options: unknown, self: Command) => {
+      const terminal = terminalOf(self);
+      const answer = await (await connect()).get('/apps', appsAnswerSchema);
+      terminal.tell(answer);
+      showApps(answer.apps, terminal);
+    });
+
+  command(program, 'status <app>', 'Shows an app at each of its edgepoints, and why it is awake or failed.', ['conduit status hello']).action(
+    async (app: string, _options: unknown, self: Command) => {
+      const terminal = terminalOf(self);
+      const answer = await forApp(app, (client, path) => client.get(path, appAnswerSchema));
+      terminal.tell(answer);
+      showStatus(answer, terminal);
+    },
+  );
+
+  command(program, 'logs <app>', 'Prints what an app has written, from every edgepoint.', ['conduit logs hello', 'conduit logs hello -f', 'conduit logs hello -n 20'])
+    .option('-f, --follow', 'go on with what it writes from now on')
+    .addOption(new Option('-n, --last <lines>', 'how many of the last entries').default(200).argParser(parseCount))
+    .action(async (app: string, options: { follow?: boolean; last: number }, self: Command) => showLogs(app, options, terminalOf(self)));
+
+  command(program, 'usage [app]', 'Shows what you used and what it costs so far.', ['conduit usage', 'conduit usage hello']).action(
+    async (app: string | undefined, _options: unknown, self: Command) => {
+      const terminal = terminalOf(self);
+      const report = await (await connect()).get(`/usage${app === undefined ? '' : `?app=${encodeURIComponent(app)}`}`, usageReportSchema);
+      terminal.tell(report);
+      showUsage(report, terminal);
+    },
+  );
+
+  command(program, 'delete <app>', 'Deletes an app everywhere, with its releases; its name is free again.', ['conduit delete hello', 'conduit delete hello --yes'])
+    .option('-y, --yes', 'do not ask')
+    .action(async (app: string, options: { yes?: boolean }, self: Command) => {
+      const terminal = terminalOf(self);
+      if (options.yes !== true) await confirmDelete(app);
+      terminal.tell(await forApp(app, (client, path) => client.send('DELETE', path, deletedAnswerSchema)));
+      terminal.say(`${app} is deleted.`);
+    });
+  return program;
+}
+
+async function login(url: string, token: string, terminal: Terminal): Promise<void> {
+  const parsed = credentialsSchema.safeParse({ url: /^https?:/.test(url) ? url : `http://${url}`, token });
+  if (!parsed.success) {
+    const said = token === '' ? 'the token is missing' : `${JSON.stringify(url)} is no address of a conduit`;
+    throw new Failure('command-line', said, { remedy: 'conduit login URL --token TOKEN' });
+  }
+  const credentials = { ...parsed.data, url: parsed.data.url.replace(/\/+$/, '') };
+  const { provider, zoneName } = await openClient(credentials).send('POST', '/login', loginAnswerSchema);
+  const path = await writeCredentials(env, credentials);
+  terminal.tell({ provider, zoneName, url: credentials.url, path });
+  terminal.say(`You are ${terminal.paint('bold', provider)} at ${credentials.url}; apps are named APP.${zoneName}.`);
+}
+
+async function showLogs(app: string, options: { follow?: boolean; last: number }, terminal: Terminal): Promise<void> {
+  const query = `?follow=${options.follow ? 1 : 0}&last=${options.last}`;
+  await forApp(app, async (client, path) => {
+    for await (const line of client.lines(`${path}/logs${query}`, logLineSchema)) {
+      if (line.type === 'beat') continue;
+      terminal.tell(line.log);
+      const { log } = line;
+      const from = terminal.paint('dim', `${new Date(log.wallMs).toISOString()} ${log.zone}/${log.edgepoint} ${harmless(log.instance)}`);
+      for (const text of log.text.replace(/\n$/, '').split('\n')) terminal.say(`${from}  ${harmless(text)}`);
+    }
+  });
+}
+
+/** Asks about one app; when there is none of that name, says which was likely meant. */
+async function forApp<T>(app: string, ask: (client: Client, path: string) => Promise<T>): Promise<T> {
+  const client = await connect();
+  try {
+    return await ask(client, `/apps/${encodeURIComponent(app)}`);
+  } catch (thrown) {
+    if (codeOf(thrown) !== 'app-unknown') throw thrown;
+    const { apps } = await client.get('/apps', appsAnswerSchema);
+    const likely = nearestWord(app, apps.map((other) => other.app));
+    throw new Failure('app-unknown', messageOf(thrown), { remedy: likely ? `Did you mean ${likely}?` : '`conduit list` shows your apps.', cause: thrown });
+  }
+}
+
+async function confirmDelete(app: string): Promise<void> {
+  if (process.stdin.isTTY !== true) {
+    throw new Failure('needs-yes', `deleting ${JSON.stringify(app)} cannot be undone, and there is no terminal to ask at`, { remedy: `conduit delete ${app} --yes` });
+  }
+  const reader = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await reader.question(`Delete ${app}, with all its releases? Type its name: `);
+  reader.close();
+  if (answer.trim() !== app) throw new Failure('not-confirmed', 'nothing was deleted');
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (/^\d+$/.test(text) && count <= 10_000) return count;
+  throw new Failure('command-line', `${JSON.stringify(text)} is no count of entries`, { remedy: 'Give a number from 0 to 10000.' });
+}
+
+function report(thrown: unknown): number {
+  if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0;
+  const failure = thrown instanceof CommanderError ? commandLineFailure(thrown) : thrown;
+  const isKnown = failure instanceof Failure;
+  const remedy = isKnown ? failure.remedy : '';
+  const message = messageOf(failure);
+  if (process.argv.includes('--json')) process.stderr.write(`${JSON.stringify({ code: codeOf(failure), message, remedy })}\n`);
+  else process.stderr.write(`conduit: ${harmless(message)}\n${remedy === '' ? '' : `  ${harmless(remedy)}\n`}`);
+  return exitCodeOf(codeOf(failure));
+}
+
+function commandLineFailure(thrown: CommanderError): Failure {
+  if (thrown.code === 'commander.help') return new Failure('command-line', 'say what to do', { remedy: 'conduit --help' });
+  const [said = '', hint = 'conduit --help lists what can be done.'] = thrown.message.replace(/^error: /, '').split('\n');
+  return new Failure('command-line', said, { remedy: hint.replace(/^\((.*)\)$/, '$1') });
+}
+
+// A reader that stops early (`conduit list | head -1`) is no failure.
+process.stdout.on('error', (thrown: NodeJS.ErrnoException) => process.exit(thrown.code === 'EPIPE' ? 0 : 1));
+try {
+  await describeProgram().parseAsync(process.argv);
+} catch (thrown) {
+  process.exitCode = report(thrown);
+}

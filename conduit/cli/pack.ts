@@ -1,0 +1,95 @@
+import { createHash } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { lstat, mkdtemp, readFile, readdir, readlink, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
+import { create } from 'tar';
+import { judgeEntry, openJudgement } from '../../kit/archive.ts';
+import type { ArchiveEntry } from '../../kit/archive.ts';
+import { Failure, codeOf } from '../../kit/errors.ts';
+import { parseIgnoreRules } from './ignore.ts';
+
+export interface PackedFolder {
+  readonly path: string;
+  readonly digest: string;
+  readonly bytes: number;
+  readonly files: number;
+  readonly unpackedBytes: number;
+  /** Removes the packed file. */
+  dispose(): Promise<void>;
+}
+
+/** Any fixed time would do: the digest must depend on the contents alone. */
+const fixedTime = new Date('2000-01-01T00:00:00Z');
+
+/**
+ * Packs a folder as tar.gz in a temporary file. The same contents give the same digest: entries stand in the order of their names,
+ * with fixed times and owners. What the conduit would refuse is refused here already, before anything is sent.
+ */
+export async function packFolder(folder: string, onProgress: (files: number, bytes: number) => void): Promise<PackedFolder> {
+  const { paths, unpackedBytes } = await listFolder(folder);
+  const room = await mkdtemp(join(tmpdir(), 'conduit-'));
+  const dispose = () => rm(room, { recursive: true, force: true });
+  try {
+    const path = join(room, 'artefact.tar.gz');
+    const hash = createHash('sha256');
+    let bytes = 0;
+    let files = 0;
+    const archive = create({ cwd: folder, portable: true, mtime: fixedTime, noDirRecurse: true, onWriteEntry: () => (files += 1) }, paths.map((entry) => `./${entry}`));
+    const counted = new Transform({
+      transform(chunk: Buffer, _encoding, done) {
+        hash.update(chunk);
+        bytes += chunk.length;
+        onProgress(files, bytes);
+        done(null, chunk);
+      },
+    });
+    await pipeline(archive, createGzip({ level: 6 }), counted, createWriteStream(path, { mode: 0o600 }));
+    return { path, digest: `sha256:${hash.digest('hex')}`, bytes, files: paths.length, unpackedBytes, dispose };
+  } catch (thrown) {
+    await dispose();
+    throw thrown;
+  }
+}
+
+/** The paths to pack, below the folder, in order. */
+async function listFolder(folder: string): Promise<{ paths: string[]; unpackedBytes: number }> {
+  const rules = parseIgnoreRules(await readIgnoreFile(folder));
+  const judgement = openJudgement();
+  const paths: string[] = [];
+  const visit = async (above: string): Promise<void> => {
+    const entries = await readdir(join(folder, above), { withFileTypes: true });
+    entries.sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+    for (const entry of entries) {
+      const path = above === '' ? entry.name : `${above}/${entry.name}`;
+      if (rules.ignores(path, entry.isDirectory())) continue;
+      const verdict = judgeEntry(judgement, await describe(folder, path), Number.POSITIVE_INFINITY);
+      if (!verdict.ok) throw new Failure(verdict.code, `the folder cannot be deployed: ${verdict.reason}`, { remedy: 'Name it in .edgepointignore, or replace it.' });
+      paths.push(path);
+      if (entry.isDirectory()) await visit(path);
+    }
+  };
+  await visit('');
+  return { paths, unpackedBytes: judgement.unpackedBytes };
+}
+
+async function describe(folder: string, path: string): Promise<ArchiveEntry> {
+  const found = await lstat(join(folder, path));
+  const plain = { path, kindName: '', bytes: 0, target: '' };
+  if (found.isDirectory()) return { ...plain, kind: 'directory' };
+  if (found.isFile()) return { ...plain, kind: 'file', bytes: found.size };
+  if (found.isSymbolicLink()) return { ...plain, kind: 'symlink', target: await readlink(join(folder, path)) };
+  return { ...plain, kind: 'other', kindName: found.isFIFO() ? 'fifo' : found.isSocket() ? 'socket' : 'device' };
+}
+
+async function readIgnoreFile(folder: string): Promise<string> {
+  try {
+    return await readFile(join(folder, '.edgepointignore'), 'utf8');
+  } catch (thrown) {
+    if (codeOf(thrown) === 'ENOENT') return '';
+    throw thrown;
+  }
+}

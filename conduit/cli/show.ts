@@ -1,0 +1,77 @@
+import { formatBytes, formatMs, microsPerUnit } from '../../kit/units.ts';
+import type { UsageReport } from '../../kit/wire/usage.ts';
+import type { AppAnswer, AppAtSite } from '../api/answers.ts';
+import { columns, harmless } from './terminal.ts';
+import type { Terminal } from './terminal.ts';
+
+const conditionColours = { deploying: 'yellow', awake: 'green', asleep: 'blue', failed: 'red', 'partly-failed': 'red' } as const;
+
+export function showApps(apps: readonly AppAnswer[], terminal: Terminal): void {
+  if (apps.length === 0) return terminal.say('No app yet. In the folder of an app: `conduit init`, then `conduit deploy`.');
+  const rows = apps.map((app) => [app.app, app.condition, `release ${app.release}`, instancesText(app), app.url]);
+  const [head = '', ...lines] = columns([['APP', 'IS', 'RELEASE', 'INSTANCES', 'ADDRESS'], ...rows]);
+  terminal.say(terminal.paint('dim', head));
+  lines.forEach((line, index) => {
+    const condition = apps[index]?.condition ?? 'asleep';
+    terminal.say(line.replace(condition, terminal.paint(conditionColours[condition], condition)));
+  });
+}
+
+export function showStatus(app: AppAnswer, terminal: Terminal): void {
+  terminal.say(`${terminal.paint('bold', app.app)}  ${terminal.paint(conditionColours[app.condition], app.condition)}  ${app.url}`);
+  const facts = [
+    ['release', `${app.release}, ${formatBytes(app.artefactBytes)}, deployed ${new Date(app.deployedWallMs).toISOString()}`],
+    ['offering', app.offering],
+    ['state', `${app.state}: ${app.stateMeaning}`],
+    ['where', app.placementReason],
+    ...(app.published ? [] : [['note', 'the message bus has not been told of the last change yet']]),
+  ];
+  for (const line of columns(facts)) terminal.say(`  ${line}`);
+  for (const site of app.sites) showSite(site, app.release, terminal);
+}
+
+function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
+  const { state } = site;
+  terminal.say(`\n  ${terminal.paint('bold', `${site.zone}/${site.edgepoint}`)}  ${state?.status ?? 'not begun'}${site.reachable ? '' : '  (not heard from)'}`);
+  if (!state) return;
+  const facts = [
+    ...(state.release === release ? [] : [['release', `still ${state.release}`]]),
+    ['instances', modesText(state.instances)],
+    ['wakes', `${{ template: 'from its template', keep: 'where it was', cold: 'by a cold boot' }[state.wakeBy]}${state.wakeReason ? ` (${harmless(state.wakeReason)})` : ''}`],
+    ...(state.reason ? [[state.status === 'failed' ? 'failed' : 'awake', harmless(state.reason)]] : []),
+    ...(state.coldBootMs === null ? [] : [['cold boot', formatMs(state.coldBootMs)]]),
+    ...(state.restoreMs === null ? [] : [['restore', formatMs(state.restoreMs)]]),
+    ...(state.templateBytes > 0 ? [['template', formatBytes(state.templateBytes)]] : []),
+  ];
+  for (const line of columns(facts)) terminal.say(`    ${line}`);
+}
+
+function modesText(instances: Readonly<Record<string, number>>): string {
+  const parts = Object.entries(instances).flatMap(([mode, count]) => (count > 0 ? [`${count} ${mode}`] : []));
+  return parts.length === 0 ? 'none: it is only an image on disk' : parts.join(', ');
+}
+
+function instancesText(app: AppAnswer): string {
+  const sums = new Map<string, number>();
+  for (const site of app.sites) for (const [mode, count] of Object.entries(site.state?.instances ?? {})) sums.set(mode, (sums.get(mode) ?? 0) + count);
+  const parts = [...sums].flatMap(([mode, count]) => (count > 0 ? [`${count} ${mode}`] : []));
+  return parts.length === 0 ? '-' : parts.join(', ');
+}
+
+export function showUsage(report: UsageReport, terminal: Terminal): void {
+  if (report.lines.length === 0) return terminal.say('Nothing has been used yet, so nothing is charged.');
+  const rows = report.lines.map((line) => [
+    line.app,
+    line.charge,
+    `${figure(line.quantity)} ${line.unit}`,
+    `${money(line.priceMicros, report.currency)} per ${figure(line.per)}`,
+    money(line.amountMicros, report.currency),
+  ]);
+  const [head = '', ...lines] = columns([['APP', 'CHARGE', 'USED', 'PRICE', 'AMOUNT'], ...rows]);
+  terminal.say(terminal.paint('dim', head));
+  for (const line of lines) terminal.say(line);
+  terminal.say(terminal.paint('bold', `total ${money(report.totalMicros, report.currency)}`));
+}
+
+const figure = (value: number): string => (Number.isInteger(value) ? value.toLocaleString('en') : value.toLocaleString('en', { maximumFractionDigits: 3 }));
+const money = (micros: number, currency: string): string => `${(micros / microsPerUnit).toFixed(6)} ${currency}`;

@@ -1,0 +1,176 @@
+import { Failure } from '../kit/errors.ts';
+import { defaultScope, newId, siteKey } from '../kit/ids.ts';
+import type { Owner, RandomBytes, Site } from '../kit/ids.ts';
+import type { Manifest } from '../kit/wire/manifest.ts';
+import type { Clock } from '../kit/clock.ts';
+import { inspectArchive } from './archive.ts';
+import type { DeployAnswer } from './api/answers.ts';
+import type { Edgepoints } from './edgepoints.ts';
+import { hostsOf } from './describe-app.ts';
+import { manifestFailure, manifestFile, readManifest } from './manifest/read.ts';
+import { chooseUidSlot, placeApp } from './placement.ts';
+import type { AppStore, StoredApp } from './store/apps.ts';
+import type { Speaker } from './store/accounts.ts';
+import { readUpload } from './uploads.ts';
+import type { ReceivedUpload, Uploads } from './uploads.ts';
+
+export interface DeployPorts {
+  readonly apps: AppStore;
+  readonly uploads: Uploads;
+  readonly edgepoints: Edgepoints;
+  readonly sites: readonly Site[];
+  readonly zoneName: string;
+  readonly clock: Clock;
+  readonly randomBytes: RandomBytes;
+  readonly uploadsMax: number;
+  /** Called when the database holds something the bus has not been told. */
+  readonly onChange: () => void;
+}
+
+export interface UploadRequest {
+  readonly speaker: Speaker;
+  readonly app: string;
+  readonly body: AsyncIterable<Uint8Array>;
+  readonly bytes: number | null;
+  readonly digest: string | null;
+}
+
+export interface Deploys {
+  /** Takes an upload in: it is whole, judged and written to the database when this returns. */
+  accept(request: UploadRequest): Promise<DeployAnswer>;
+  remove(speaker: Speaker, app: string): Promise<void>;
+  /** Places every app anew; used when the operator's edgepoints have changed. */
+  placeAll(): Promise<void>;
+}
+
+export function openDeploys(ports: DeployPorts): Deploys {
+  const { apps, uploads, clock } = ports;
+  let underWay = 0;
+  // One change at a time: what is decided from the database must still hold when it is written.
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const result = last.then(work, work);
+    last = result.catch(() => undefined);
+    return result;
+  };
+
+  return {
+    async accept(request) {
+      await ownedOrFree(apps, request.speaker, request.app);
+      if (underWay >= ports.uploadsMax) {
+        throw new Failure('busy', `${underWay} uploads are under way already`, { remedy: 'Try again in a few seconds.' });
+      }
+      underWay += 1;
+      try {
+        const upload = await uploads.receive(newId('up', ports.randomBytes), request.body, { bytes: request.bytes, digest: request.digest });
+        try {
+          const manifest = await judgeUpload(upload, request.app);
+          return await inTurn(() => write(ports, request, upload, manifest));
+        } finally {
+          await uploads.discard(upload);
+        }
+      } finally {
+        underWay -= 1;
+      }
+    },
+    remove: (speaker, name) =>
+      inTurn(async () => {
+        const app = await ownApp(apps, speaker, name);
+        await apps.markDeleted(app, clock.wallMs());
+        await uploads.sweepUnneeded(await apps.neededArtefacts());
+        ports.onChange();
+      }),
+    placeAll: () =>
+      inTurn(async () => {
+        for (const app of await apps.live()) {
+          const release = await apps.release(app.id, app.release);
+          const { hosting } = await apps.placements(app.id);
+          if (!release) continue;
+          const placement = await choosePlace(ports, release.manifest, hosting);
+          if (placement.sites.map(siteKey).join() !== hosting.map(siteKey).join()) await apps.place(app, placement.sites, placement.reason);
+        }
+      }),
+  };
+}
+
+/** The app of this name if it is the speaker's, else a Failure that does not tell whose it is. */
+export async function ownApp(apps: AppStore, speaker: Speaker, name: string): Promise<StoredApp> {
+  const app = await apps.findByName(name);
+  if (app && app.owner.provider === speaker.provider) return app;
+  throw new Failure('app-unknown', `you have no app named ${JSON.stringify(name)}`, { remedy: '`conduit list` shows your apps.' });
+}
+
+async function ownedOrFree(apps: AppStore, speaker: Speaker, name: string): Promise<StoredApp | null> {
+  const app = await apps.findByName(name);
+  if (!app || app.owner.provider === speaker.provider) return app;
+  throw new Failure('name-taken', `the name ${JSON.stringify(name)} is taken by another provider`, {
+    remedy: 'Choose another `app` in edgepoint.toml: names are unique, for they become names in DNS.',
+  });
+}
+
+async function judgeUpload(upload: ReceivedUpload, app: string): Promise<Manifest> {
+  const { manifestText } = await inspectArchive(readUpload(upload.path));
+  if (manifestText === null) {
+    throw new Failure('manifest-missing', `there is no ${manifestFile} at the root of the archive`, { remedy: '`conduit init` writes one.' });
+  }
+  const read = readManifest(manifestText);
+  if (!read.ok) throw manifestFailure(read.problems);
+  if (read.manifest.app !== app) {
+    throw new Failure('manifest-differs', `the manifest is of the app ${JSON.stringify(read.manifest.app)}, but it was sent to ${JSON.stringify(app)}`, {
+      remedy: `Send it to /v1/apps/${read.manifest.app}/releases.`,
+    });
+  }
+  return read.manifest;
+}
+
+async function write(ports: DeployPorts, request: UploadRequest, upload: ReceivedUpload, manifest: Manifest): Promise<DeployAnswer> {
+  const { apps, uploads, clock } = ports;
+  const previous = await ownedOrFree(apps, request.speaker, manifest.app);
+  const current = previous ? (await apps.placements(previous.id)).hosting : [];
+  const placement = await choosePlace(ports, manifest, current);
+  if (placement.sites.length === 0) throw new Failure('no-edgepoint', 'the operator has no edgepoint yet', { remedy: 'Tell the operator; try again later.' });
+  const owner: Owner = { provider: request.speaker.provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };
+  const release = (previous?.release ?? 0) + 1;
+  const deployId = newId('dp', ports.randomBytes);
+  const uidSlot = previous?.uidSlot ?? (await freeUidSlot(apps));
+  // The artefact is durable before the row that names it.
+  await uploads.keep(upload);
+  await apps.addRelease(previous, {
+    owner,
+    uidSlot,
+    release,
+    artefactDigest: upload.digest,
+    artefactBytes: upload.bytes,
+    manifest,
+    deployId,
+    sites: placement.sites,
+    placementReason: placement.reason,
+    createdWallMs: clock.wallMs(),
+  });
+  await uploads.sweepUnneeded(await apps.neededArtefacts());
+  ports.onChange();
+  const hosts = hostsOf(manifest.app, ports.zoneName);
+  return {
+    app: manifest.app,
+    release,
+    deployId,
+    artefactDigest: upload.digest,
+    artefactBytes: upload.bytes,
+    hosts,
+    url: `http://${hosts[0] ?? ''}/`,
+    sites: [...placement.sites],
+    placementReason: placement.reason,
+  };
+}
+
+async function choosePlace(ports: DeployPorts, manifest: Manifest, current: readonly Site[]) {
+  const refusing = new Set([...ports.edgepoints.seen().values()].filter(({ state }) => !state.accepting).map(({ state }) => siteKey(state)));
+  return placeApp({ manifest, sites: ports.sites, current, pinned: await ports.apps.pinned(), refusing });
+}
+
+async function freeUidSlot(apps: AppStore): Promise<number> {
+  const { taken, freed } = await apps.uidSlots();
+  const slot = chooseUidSlot(taken, freed);
+  if (slot === null) throw new Failure('too-many-apps', 'the operator’s edgepoints can hold no more apps', { remedy: 'Delete an app that is not needed.' });
+  return slot;
+}

@@ -1,0 +1,66 @@
+import { siteKey } from '../kit/ids.ts';
+import type { Site } from '../kit/ids.ts';
+import type { EdgepointState } from '../kit/wire/edgepoint-state.ts';
+import type { AppAnswer, AppAtSite } from './api/answers.ts';
+import type { StoredApp, StoredRelease } from './store/apps.ts';
+
+export interface SeenEdgepoint {
+  readonly state: EdgepointState;
+  /** False when its heartbeats have stopped. */
+  readonly reachable: boolean;
+}
+
+const stateMeanings = {
+  template: 'every wake begins from the release’s template; memory and private disk end with an instance',
+  keep: 'one instance; memory and private disk continue where they were',
+} as const;
+
+/** What is told of an app, from the database and from what its edgepoints last said. */
+export function describeApp(input: {
+  readonly app: StoredApp;
+  readonly release: StoredRelease;
+  readonly hosting: readonly Site[];
+  readonly seen: ReadonlyMap<string, SeenEdgepoint>;
+  readonly zoneName: string;
+}): AppAnswer {
+  const { app, release, hosting, seen, zoneName } = input;
+  const sites = hosting.map((site): AppAtSite => {
+    const edgepoint = seen.get(siteKey(site));
+    const { provider, scope, app: name } = app.owner;
+    const state = edgepoint?.state.apps.find((other) => other.provider === provider && other.scope === scope && other.app === name) ?? null;
+    return { ...site, known: state !== null, reachable: edgepoint?.reachable ?? false, state };
+  });
+  const hosts = hostsOf(app.owner.app, zoneName);
+  return {
+    ...app.owner,
+    release: app.release,
+    deployId: release.deployId,
+    hosts,
+    url: `http://${hosts[0] ?? ''}/`,
+    state: release.manifest.state,
+    stateMeaning: stateMeanings[release.manifest.state],
+    offering: release.manifest.offering,
+    artefactBytes: release.artefactBytes,
+    createdWallMs: app.createdWallMs,
+    deployedWallMs: release.createdWallMs,
+    placementReason: app.placementReason,
+    published: app.generation === app.publishedGeneration,
+    condition: conditionOf(app.release, sites),
+    sites,
+  };
+}
+
+export const hostsOf = (app: string, zoneName: string): string[] => [`${app}.${zoneName}`];
+
+/** Instances that hold memory now. */
+export function awakeCount(instances: Readonly<Record<string, number>>): number {
+  return ['booting', 'warm', 'frozen', 'restoring', 'draining'].reduce((sum, mode) => sum + (instances[mode] ?? 0), 0);
+}
+
+function conditionOf(release: number, sites: readonly AppAtSite[]): AppAnswer['condition'] {
+  const current = sites.map((site) => (site.state && site.state.release >= release ? site.state : null));
+  const failed = current.filter((state) => state?.status === 'failed').length;
+  if (failed > 0) return failed === sites.length ? 'failed' : 'partly-failed';
+  if (current.some((state) => state?.status !== 'ready') || current.length === 0) return 'deploying';
+  return current.some((state) => state && awakeCount(state.instances) > 0) ? 'awake' : 'asleep';
+}

@@ -1,0 +1,77 @@
+import { siteKey } from '../kit/ids.ts';
+import type { Owner, Site } from '../kit/ids.ts';
+import type { EdgepointState } from '../kit/wire/edgepoint-state.ts';
+import type { AppEvent } from '../kit/wire/event.ts';
+import type { ProgressLine } from './api/answers.ts';
+
+type End = Extract<ProgressLine, { type: 'end' }>;
+type SiteEnd = End['sites'][number];
+
+/** How far a deploy has come at each hosting edgepoint. */
+export interface Following {
+  readonly release: number;
+  readonly sites: readonly Site[];
+  readonly ends: ReadonlyMap<string, SiteEnd>;
+}
+
+export const beginFollowing = (release: number, sites: readonly Site[]): Following => ({ release, sites, ends: new Map() });
+
+/** An event of this deploy; only `ready` and `failed` end it at that edgepoint, and the last word holds. */
+export function followEvent(following: Following, event: AppEvent): Following {
+  if (event.kind !== 'deploy' || (event.stage !== 'ready' && event.stage !== 'failed')) return following;
+  return withEnd(following, {
+    zone: event.zone,
+    edgepoint: event.edgepoint,
+    outcome: event.stage,
+    reason: event.stage === 'failed' ? event.text : '',
+    coldBootMs: event.figures['coldBootMs'] ?? null,
+    restoreMs: event.figures['restoreMs'] ?? null,
+  });
+}
+
+/** An edgepoint's state says the same: it stands when the event was lost, for events are kept for a limited time. */
+export function followState(following: Following, owner: Owner, state: EdgepointState): Following {
+  const app = state.apps.find((other) => other.provider === owner.provider && other.scope === owner.scope && other.app === owner.app);
+  if (!app || app.release !== following.release || app.status === 'preparing') return following;
+  return withEnd(following, {
+    zone: state.zone,
+    edgepoint: state.edgepoint,
+    outcome: app.status,
+    reason: app.status === 'failed' ? app.reason : '',
+    coldBootMs: app.coldBootMs,
+    restoreMs: app.restoreMs,
+  });
+}
+
+function withEnd(following: Following, end: SiteEnd): Following {
+  const key = siteKey(end);
+  if (!following.sites.some((site) => siteKey(site) === key)) return following;
+  const known = following.ends.get(key);
+  const merged = { ...end, coldBootMs: end.coldBootMs ?? known?.coldBootMs ?? null, restoreMs: end.restoreMs ?? known?.restoreMs ?? null };
+  return { ...following, ends: new Map(following.ends).set(key, merged) };
+}
+
+/** The line that ends the stream, or null while an edgepoint is still at work. */
+export function endOf(following: Following): End | null {
+  if (following.ends.size < following.sites.length) return null;
+  const sites = endsBySite(following);
+  const failed = sites.filter((site) => site.outcome === 'failed');
+  const count = sites.length;
+  if (count === 0) return { type: 'end', outcome: 'failed', text: 'there is no edgepoint to host it', sites };
+  if (failed.length === 0) return { type: 'end', outcome: 'ready', text: `ready at ${count === 1 ? 'its edgepoint' : `all ${count} edgepoints`}`, sites };
+  if (failed.length === count) return { type: 'end', outcome: 'failed', text: `failed: ${failed[0]?.reason ?? ''}`, sites };
+  const names = failed.map((site) => `${siteKey(site)} (${site.reason})`).join(', ');
+  return { type: 'end', outcome: 'partly-ready', text: `ready at ${count - failed.length} of ${count} edgepoints; failed at ${names}`, sites };
+}
+
+/** The line for a deploy that is watched no longer. */
+export function endEarly(following: Following, outcome: 'superseded' | 'timeout', text: string): End {
+  return { type: 'end', outcome, text, sites: endsBySite(following) };
+}
+
+function endsBySite(following: Following): SiteEnd[] {
+  return following.sites.map(
+    ({ zone, edgepoint }) =>
+      following.ends.get(siteKey({ zone, edgepoint })) ?? { zone, edgepoint, outcome: 'unknown', reason: '', coldBootMs: null, restoreMs: null },
+  );
+}

@@ -1,0 +1,178 @@
+import { Readable } from 'node:stream';
+import type { Bus } from '../host/bus.ts';
+import type { Log } from '../host/log.ts';
+import { codeOf, messageOf } from '../kit/errors.ts';
+import type { Site } from '../kit/ids.ts';
+import { siteKey } from '../kit/ids.ts';
+import { desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
+import { artefactBucket, buckets, desiredKey, namesKey } from '../kit/wire/subjects.ts';
+import { encodeMessage } from '../kit/wire/version.ts';
+import { hostsOf } from './describe-app.ts';
+import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
+import { readUpload } from './uploads.ts';
+import type { Uploads } from './uploads.ts';
+
+/**
+ * Tells the bus what the database desires. The database is the truth and each app carries the generation last told, so a
+ * conduit that dies between the two tells it at its next start, and a bus that comes back is compared with the database.
+ * Every step may be repeated. The order matters: an artefact lies in the store before the key that names its digest.
+ */
+export interface Publisher {
+  /** Something in the database has changed. */
+  wake(): void;
+  /** Compare everything with the bus: at the start, and when the bus is back. */
+  verifyAll(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface PublisherPorts {
+  readonly bus: Bus;
+  readonly apps: AppStore;
+  readonly uploads: Uploads;
+  readonly sites: readonly Site[];
+  readonly zoneName: string;
+  readonly log: Log;
+  /** Tells people and metrics how it went. */
+  readonly onPublished: (app: StoredApp) => void;
+}
+
+const batchMax = 100;
+const retryMs = 1000;
+
+export function startPublisher(ports: PublisherPorts): Publisher {
+  const { apps, log } = ports;
+  let stopped = false;
+  let wanted = false;
+  let working: Promise<void> | null = null;
+  let retry: NodeJS.Timeout | undefined;
+  // Objects are looked for in the store only after the bus was away; otherwise our own record of them holds.
+  let verifyObjects = true;
+
+  const run = async (): Promise<void> => {
+    while (wanted && !stopped) {
+      wanted = false;
+      // Ordered by id, and a failing app is passed over, so that one cannot hold back the others.
+      let failed = false;
+      const verifying = verifyObjects;
+      for (const app of await apps.unpublished(batchMax)) {
+        if (stopped) return;
+        try {
+          await publishApp(ports, app, verifying);
+          await apps.markPublished(app);
+          ports.onPublished(app);
+        } catch (thrown) {
+          failed = true;
+          log.warn('an app could not be told to the bus yet', { app: app.owner.app, code: codeOf(thrown), reason: messageOf(thrown) });
+          if (codeOf(thrown) === 'bus-away') break;
+        }
+      }
+      if (failed) retry = setTimeout(wake, retryMs);
+      else {
+        verifyObjects = false;
+        if ((await apps.unpublished(1)).length > 0) wanted = true;
+      }
+    }
+  };
+  const wake = (): void => {
+    wanted = true;
+    if (working || stopped) return;
+    clearTimeout(retry);
+    retry = undefined;
+    working = run()
+      .catch((thrown: unknown) => log.error('the outbox could not be read', { code: codeOf(thrown), reason: messageOf(thrown) }))
+      .finally(() => {
+        working = null;
+        if (wanted && !stopped && !retry) wake();
+      });
+  };
+  return {
+    wake,
+    async verifyAll() {
+      verifyObjects = true;
+      await apps.markAllUnpublished();
+      wake();
+    },
+    async stop() {
+      stopped = true;
+      clearTimeout(retry);
+      await working;
+    },
+  };
+}
+
+async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: boolean): Promise<void> {
+  const { bus, apps } = ports;
+  const { hosting, leaving } = await apps.placements(app.id);
+  const release = await apps.release(app.id, app.release);
+  if (app.deletedWallMs === null && release) {
+    for (const site of hosting) await putArtefact(ports, site, release.artefactDigest, verifyObjects);
+    const desired = desiredText(ports, app, release);
+    for (const site of hosting) await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desired);
+    await putIfDiffers(bus, buckets.names, namesKey(app.owner), nameText(ports, app, hosting));
+  } else {
+    // End users first: no name leads to an edgepoint that has been told to forget the app. A new app may have the name already.
+    const successor = await apps.findByName(app.owner.app);
+    if (!successor || namesKey(successor.owner) !== namesKey(app.owner)) await bus.deleteKv(buckets.names, namesKey(app.owner));
+  }
+  for (const site of leaving) await leaveSite(ports, app, site);
+  for (const site of [...hosting, ...leaving]) await removeOldArtefacts(ports, site);
+}
+
+/** Deletes the key, unless the same provider has an app of this name there again. */
+async function leaveSite(ports: PublisherPorts, app: StoredApp, site: Site): Promise<void> {
+  const successor = await ports.apps.findByName(app.owner.app);
+  if (successor && successor.id !== app.id && namesKey(successor.owner) === namesKey(app.owner)) {
+    const { hosting } = await ports.apps.placements(successor.id);
+    if (hosting.some((other) => siteKey(other) === siteKey(site))) return;
+  }
+  if (isKnown(ports, site)) await ports.bus.deleteKv(buckets.desired, desiredKey(site, app.owner));
+}
+
+/** An edgepoint the operator has taken out of the settings may have no bucket any more. */
+const isKnown = (ports: PublisherPorts, site: Site): boolean => ports.sites.some((known) => siteKey(known) === siteKey(site));
+
+async function putArtefact(ports: PublisherPorts, site: Site, digest: string, verify: boolean): Promise<void> {
+  const recorded = (await ports.apps.objects(site)).has(digest);
+  if (recorded && !verify) return;
+  if (recorded) {
+    const there = await ports.bus.getObject(artefactBucket(site), digest);
+    if (there) {
+      await there.cancel();
+      return;
+    }
+  }
+  const file = readUpload(ports.uploads.artefactPath(digest));
+  await ports.bus.putObject(artefactBucket(site), digest, Readable.toWeb(file) as unknown as ReadableStream<Uint8Array>);
+  await ports.apps.addObject(site, digest);
+}
+
+async function removeOldArtefacts(ports: PublisherPorts, site: Site): Promise<void> {
+  if (!isKnown(ports, site)) return;
+  const needed = await ports.apps.neededObjects(site);
+  for (const digest of await ports.apps.objects(site)) {
+    if (needed.has(digest)) continue;
+    await ports.bus.deleteObject(artefactBucket(site), digest);
+    await ports.apps.removeObject(site, digest);
+  }
+}
+
+async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string): Promise<void> {
+  if ((await bus.getKv(bucket, key)) !== text) await bus.putKv(bucket, key, text);
+}
+
+function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease): string {
+  return encodeMessage(desiredAppMessage, {
+    ...app.owner,
+    release: app.release,
+    artefactDigest: release.artefactDigest,
+    artefactBytes: release.artefactBytes,
+    manifest: release.manifest,
+    hosts: hostsOf(app.owner.app, ports.zoneName),
+    uidSlot: app.uidSlot,
+    deployId: release.deployId,
+  });
+}
+
+function nameText(ports: PublisherPorts, app: StoredApp, hosting: readonly Site[]): string {
+  return encodeMessage(nameEntryMessage, { ...app.owner, hosts: hostsOf(app.owner.app, ports.zoneName), sites: hosting.map(siteKey) });
+}

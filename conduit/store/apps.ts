@@ -1,0 +1,241 @@
+import type { Client, InStatement, Row } from '@libsql/client';
+import { siteKey } from '../../kit/ids.ts';
+import type { Owner, Site } from '../../kit/ids.ts';
+import { manifestSchema } from '../../kit/wire/manifest.ts';
+import type { Manifest } from '../../kit/wire/manifest.ts';
+
+export interface StoredApp {
+  readonly id: number;
+  readonly owner: Owner;
+  readonly uidSlot: number;
+  readonly release: number;
+  readonly placementReason: string;
+  /** What was asked for, counted up; `publishedGeneration` is what the bus has been told. */
+  readonly generation: number;
+  readonly publishedGeneration: number;
+  readonly createdWallMs: number;
+  readonly deletedWallMs: number | null;
+}
+
+export interface StoredRelease {
+  readonly release: number;
+  readonly artefactDigest: string;
+  readonly artefactBytes: number;
+  readonly manifest: Manifest;
+  readonly deployId: string;
+  readonly createdWallMs: number;
+}
+
+export interface NewRelease extends StoredRelease {
+  readonly owner: Owner;
+  readonly uidSlot: number;
+  readonly sites: readonly Site[];
+  readonly placementReason: string;
+}
+
+/** What stands in conduit.db about apps. Every write is one transaction; the caller orders writes (one process writes this file). */
+export interface AppStore {
+  /** The app that has this name now, whoever's it is. */
+  findByName(app: string): Promise<StoredApp | null>;
+  list(provider: string): Promise<readonly StoredApp[]>;
+  release(appId: number, release: number): Promise<StoredRelease | null>;
+  releases(appId: number, most: number): Promise<readonly StoredRelease[]>;
+  findDeploy(appId: number, deployId: string): Promise<StoredRelease | null>;
+  /** The sites that host it, and those it has left but which have not been told yet. */
+  placements(appId: number): Promise<{ readonly hosting: readonly Site[]; readonly leaving: readonly Site[] }>;
+  uidSlots(): Promise<{ readonly taken: ReadonlySet<number>; readonly freed: readonly number[] }>;
+  /** How many apps with exactly one site each site holds. */
+  pinned(): Promise<ReadonlyMap<string, number>>;
+  addRelease(previous: StoredApp | null, next: NewRelease): Promise<void>;
+  place(app: StoredApp, sites: readonly Site[], reason: string): Promise<void>;
+  markDeleted(app: StoredApp, wallMs: number): Promise<void>;
+  /** The outbox: the longest waiting first. */
+  unpublished(most: number): Promise<readonly StoredApp[]>;
+  live(): Promise<readonly StoredApp[]>;
+  /** Asks for everything to be compared with the bus again. */
+  markAllUnpublished(): Promise<void>;
+  markPublished(app: StoredApp): Promise<void>;
+  objects(site: Site): Promise<ReadonlySet<string>>;
+  addObject(site: Site, artefactDigest: string): Promise<void>;
+  removeObject(site: Site, artefactDigest: string): Promise<void>;
+  /** Digests that a live app's current release needs at this site. */
+  neededObjects(site: Site): Promise<ReadonlySet<string>>;
+  /** Digests of the current releases of live apps: the artefacts to keep on disk. */
+  neededArtefacts(): Promise<ReadonlySet<string>>;
+}
+
+export function openAppStore(database: Client): AppStore {
+  const rows = async (sql: string, args: (string | number)[] = []): Promise<Row[]> => (await database.execute({ sql, args })).rows;
+  const first = async (sql: string, args: (string | number)[]): Promise<Row | null> => (await rows(sql, args))[0] ?? null;
+  const digests = (found: Row[]): ReadonlySet<string> => new Set(found.map((row) => String(row['artefactDigest'])));
+
+  return {
+    async findByName(app) {
+      const row = await first('SELECT * FROM apps WHERE app = ? AND deletedWallMs IS NULL', [app]);
+      return row && appOf(row);
+    },
+    async list(provider) {
+      return (await rows('SELECT * FROM apps WHERE provider = ? AND deletedWallMs IS NULL ORDER BY app', [provider])).map(appOf);
+    },
+    async release(appId, release) {
+      const row = await first('SELECT * FROM releases WHERE appId = ? AND release = ?', [appId, release]);
+      return row && releaseOf(row);
+    },
+    async releases(appId, most) {
+      return (await rows('SELECT * FROM releases WHERE appId = ? ORDER BY release DESC LIMIT ?', [appId, most])).map(releaseOf);
+    },
+    async findDeploy(appId, deployId) {
+      const row = await first('SELECT * FROM releases WHERE appId = ? AND deployId = ?', [appId, deployId]);
+      return row && releaseOf(row);
+    },
+    async placements(appId) {
+      const found = await rows('SELECT zone, edgepoint, leaving FROM placements WHERE appId = ? ORDER BY rowid', [appId]);
+      const sites = (leaving: number) => found.filter((row) => Number(row['leaving']) === leaving).map(siteOf);
+      return { hosting: sites(0), leaving: sites(1) };
+    },
+    async uidSlots() {
+      const taken = await rows('SELECT uidSlot FROM apps WHERE deletedWallMs IS NULL');
+      const freed = await rows('SELECT uidSlot, MAX(deletedWallMs) AS last FROM apps WHERE deletedWallMs IS NOT NULL GROUP BY uidSlot ORDER BY last');
+      return { taken: new Set(taken.map((row) => Number(row['uidSlot']))), freed: freed.map((row) => Number(row['uidSlot'])) };
+    },
+    async pinned() {
+      const found = await rows(
+        `SELECT zone, edgepoint, COUNT(*) AS apps FROM placements JOIN apps ON apps.id = placements.appId
+         WHERE leaving = 0 AND deletedWallMs IS NULL
+           AND (SELECT COUNT(*) FROM placements AS other WHERE other.appId = apps.id AND other.leaving = 0) = 1
+         GROUP BY zone, edgepoint`,
+      );
+      return new Map(found.map((row) => [siteKey(siteOf(row)), Number(row['apps'])]));
+    },
+    async addRelease(previous, next) {
+      const { provider, scope, app } = next.owner;
+      const appId = previous ? previous.id : await nextAppId(database);
+      const appRow: InStatement = previous
+        ? {
+            sql: 'UPDATE apps SET release = ?, placementReason = ?, generation = generation + 1 WHERE id = ? AND deletedWallMs IS NULL',
+            args: [next.release, next.placementReason, appId],
+          }
+        : {
+            sql: 'INSERT INTO apps (id, provider, scope, app, uidSlot, release, placementReason, generation, createdWallMs) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)',
+            args: [appId, provider, scope, app, next.uidSlot, next.release, next.placementReason, next.createdWallMs],
+          };
+      const releaseRow: InStatement = {
+        sql: 'INSERT INTO releases (appId, provider, scope, app, release, artefactDigest, artefactBytes, manifest, deployId, createdWallMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+        args: [appId, provider, scope, app, next.release, next.artefactDigest, next.artefactBytes, JSON.stringify(next.manifest), next.deployId, next.createdWallMs],
+      };
+      await database.batch([appRow, releaseRow, ...placeStatements(appId, next.sites)], 'write');
+    },
+    async place(app, sites, reason) {
+      const note: InStatement = {
+        sql: 'UPDATE apps SET placementReason = ?, generation = generation + 1 WHERE id = ?',
+        args: [reason, app.id],
+      };
+      await database.batch([note, ...placeStatements(app.id, sites)], 'write');
+    },
+    async markDeleted(app, wallMs) {
+      await database.batch(
+        [
+          { sql: 'UPDATE apps SET deletedWallMs = ?, generation = generation + 1 WHERE id = ? AND deletedWallMs IS NULL', args: [wallMs, app.id] },
+          { sql: 'UPDATE placements SET leaving = 1 WHERE appId = ?', args: [app.id] },
+        ],
+        'write',
+      );
+    },
+    async unpublished(most) {
+      return (await rows('SELECT * FROM apps WHERE generation <> publishedGeneration ORDER BY id LIMIT ?', [most])).map(appOf);
+    },
+    async live() {
+      return (await rows('SELECT * FROM apps WHERE deletedWallMs IS NULL ORDER BY id')).map(appOf);
+    },
+    async markAllUnpublished() {
+      // A tombstone whose placements are gone has been told everywhere and stays quiet.
+      await database.execute('UPDATE apps SET publishedGeneration = -1 WHERE deletedWallMs IS NULL');
+    },
+    async markPublished(app) {
+      await database.batch(
+        [
+          // A newer generation stays in the outbox.
+          { sql: 'UPDATE apps SET publishedGeneration = ? WHERE id = ? AND generation = ?', args: [app.generation, app.id, app.generation] },
+          {
+            sql: 'DELETE FROM placements WHERE appId = ? AND leaving = 1 AND (SELECT generation FROM apps WHERE id = ?) = ?',
+            args: [app.id, app.id, app.generation],
+          },
+        ],
+        'write',
+      );
+    },
+    async objects(site) {
+      return digests(await rows('SELECT artefactDigest FROM objects WHERE zone = ? AND edgepoint = ?', [site.zone, site.edgepoint]));
+    },
+    async addObject(site, artefactDigest) {
+      await database.execute({ sql: 'INSERT OR IGNORE INTO objects VALUES (?, ?, ?)', args: [site.zone, site.edgepoint, artefactDigest] });
+    },
+    async removeObject(site, artefactDigest) {
+      await database.execute({
+        sql: 'DELETE FROM objects WHERE zone = ? AND edgepoint = ? AND artefactDigest = ?',
+        args: [site.zone, site.edgepoint, artefactDigest],
+      });
+    },
+    async neededObjects(site) {
+      return digests(
+        await rows(
+          `SELECT DISTINCT artefactDigest FROM placements JOIN apps ON apps.id = placements.appId
+             JOIN releases ON releases.appId = apps.id AND releases.release = apps.release
+           WHERE zone = ? AND edgepoint = ? AND leaving = 0 AND deletedWallMs IS NULL`,
+          [site.zone, site.edgepoint],
+        ),
+      );
+    },
+    async neededArtefacts() {
+      return digests(
+        await rows(
+          `SELECT DISTINCT artefactDigest FROM apps JOIN releases ON releases.appId = apps.id AND releases.release = apps.release
+           WHERE deletedWallMs IS NULL`,
+        ),
+      );
+    },
+  };
+}
+
+/** AUTOINCREMENT's own counter, so that an id is never used twice, also after a crash. */
+async function nextAppId(database: Client): Promise<number> {
+  const { rows } = await database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'apps'");
+  return Number(rows[0]?.['seq'] ?? 0) + 1;
+}
+
+function placeStatements(appId: number, sites: readonly Site[]): InStatement[] {
+  return [
+    { sql: 'UPDATE placements SET leaving = 1 WHERE appId = ?', args: [appId] },
+    ...sites.map(({ zone, edgepoint }) => ({
+      sql: 'INSERT INTO placements (appId, zone, edgepoint) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET leaving = 0',
+      args: [appId, zone, edgepoint],
+    })),
+  ];
+}
+
+const siteOf = (row: Row): Site => ({ zone: String(row['zone']), edgepoint: String(row['edgepoint']) });
+
+function appOf(row: Row): StoredApp {
+  return {
+    id: Number(row['id']),
+    owner: { provider: String(row['provider']), scope: String(row['scope']), app: String(row['app']) },
+    uidSlot: Number(row['uidSlot']),
+    release: Number(row['release']),
+    placementReason: String(row['placementReason']),
+    generation: Number(row['generation']),
+    publishedGeneration: Number(row['publishedGeneration']),
+    createdWallMs: Number(row['createdWallMs']),
+    deletedWallMs: row['deletedWallMs'] === null ? null : Number(row['deletedWallMs']),
+  };
+}
+
+function releaseOf(row: Row): StoredRelease {
+  return {
+    release: Number(row['release']),
+    artefactDigest: String(row['artefactDigest']),
+    artefactBytes: Number(row['artefactBytes']),
+    manifest: manifestSchema.parse(JSON.parse(String(row['manifest']))),
+    deployId: String(row['deployId']),
+    createdWallMs: Number(row['createdWallMs']),
+  };
+}

@@ -1,0 +1,40 @@
+import type { Migration } from '../../host/database.ts';
+
+/** Numbered steps of conduit.db; a step that has been released is never changed. */
+export const migrations: readonly Migration[] = [
+  {
+    number: 1,
+    name: 'accounts, apps, releases and where they go',
+    sql: [
+      `CREATE TABLE providers (provider TEXT PRIMARY KEY, createdWallMs INTEGER NOT NULL)`,
+      `CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, provider TEXT NOT NULL REFERENCES providers (provider),
+        hash TEXT NOT NULL, createdWallMs INTEGER NOT NULL, revokedWallMs INTEGER)`,
+      `CREATE TABLE sessions (
+        id TEXT PRIMARY KEY, provider TEXT NOT NULL REFERENCES providers (provider), tokenId TEXT NOT NULL REFERENCES tokens (id),
+        hash TEXT NOT NULL, endsWallMs INTEGER NOT NULL)`,
+      // generation counts what was asked for, publishedGeneration what the bus has been told: the outbox is where they differ.
+      `CREATE TABLE apps (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        provider TEXT NOT NULL REFERENCES providers (provider), scope TEXT NOT NULL, app TEXT NOT NULL,
+        uidSlot INTEGER NOT NULL, release INTEGER NOT NULL, placementReason TEXT NOT NULL,
+        generation INTEGER NOT NULL, publishedGeneration INTEGER NOT NULL DEFAULT 0,
+        createdWallMs INTEGER NOT NULL, deletedWallMs INTEGER)`,
+      `CREATE UNIQUE INDEX appsByName ON apps (app) WHERE deletedWallMs IS NULL`,
+      `CREATE UNIQUE INDEX appsByUidSlot ON apps (uidSlot) WHERE deletedWallMs IS NULL`,
+      `CREATE INDEX appsToPublish ON apps (id) WHERE generation <> publishedGeneration`,
+      `CREATE TABLE releases (
+        appId INTEGER NOT NULL REFERENCES apps (id), provider TEXT NOT NULL, scope TEXT NOT NULL, app TEXT NOT NULL,
+        release INTEGER NOT NULL, artefactDigest TEXT NOT NULL, artefactBytes INTEGER NOT NULL, manifest TEXT NOT NULL,
+        deployId TEXT NOT NULL UNIQUE, createdWallMs INTEGER NOT NULL,
+        PRIMARY KEY (appId, release))`,
+      // A site the app has left stays until the bus has been told (leaving = 1).
+      `CREATE TABLE placements (
+        appId INTEGER NOT NULL REFERENCES apps (id), zone TEXT NOT NULL, edgepoint TEXT NOT NULL, leaving INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (appId, zone, edgepoint))`,
+      // Artefacts that lie in an edgepoint's object store.
+      `CREATE TABLE objects (zone TEXT NOT NULL, edgepoint TEXT NOT NULL, artefactDigest TEXT NOT NULL,
+        PRIMARY KEY (zone, edgepoint, artefactDigest))`,
+    ],
+  },
+];

@@ -1,0 +1,121 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Failure, codeOf, messageOf } from '../kit/errors.ts';
+import { formatBytes } from '../kit/units.ts';
+
+export interface ReceivedUpload {
+  /** A file of its own below the upload folder; the receiver keeps or discards it. */
+  readonly path: string;
+  readonly digest: string;
+  readonly bytes: number;
+}
+
+/**
+ * Artefacts on the conduit's disk. An upload is a `.part` file until it is kept under its digest, so that what a crash leaves is
+ * told apart from what is whole; `sweep` removes it at the next start.
+ */
+export interface Uploads {
+  /** Receives a body; on any Failure nothing is left behind. */
+  receive(id: string, body: AsyncIterable<Uint8Array>, expected: { bytes: number | null; digest: string | null }): Promise<ReceivedUpload>;
+  discard(upload: ReceivedUpload): Promise<void>;
+  /** Makes it durable under its digest. */
+  keep(upload: ReceivedUpload): Promise<void>;
+  artefactPath(digest: string): string;
+  /** Removes partial uploads and every artefact that is not needed. */
+  sweep(needed: ReadonlySet<string>): Promise<void>;
+  /** Removes artefacts that are not needed, and leaves uploads under way alone. */
+  sweepUnneeded(needed: ReadonlySet<string>): Promise<void>;
+}
+
+export async function openUploads(folder: string, bytesMax: number): Promise<Uploads> {
+  const artefacts = join(folder, 'artefacts');
+  await mkdir(artefacts, { recursive: true, mode: 0o700 });
+  const artefactPath = (digest: string): string => join(artefacts, `${digest.replace('sha256:', '')}.tar.gz`);
+  const sweepUnneeded = async (needed: ReadonlySet<string>): Promise<void> => {
+    const kept = new Set([...needed].map((digest) => artefactPath(digest)));
+    for (const name of await readdir(artefacts)) if (!kept.has(join(artefacts, name))) await rm(join(artefacts, name), { force: true });
+  };
+  return {
+    artefactPath,
+    async receive(id, body, expected) {
+      const path = join(folder, `${id}.part`);
+      try {
+        const received = await writeBody(path, body, bytesMax);
+        judgeReceived(received, expected);
+        return { path, ...received };
+      } catch (thrown) {
+        await rm(path, { force: true });
+        throw asUploadFailure(thrown);
+      }
+    },
+    discard: (upload) => rm(upload.path, { force: true }),
+    async keep(upload) {
+      await rename(upload.path, artefactPath(upload.digest));
+      await syncFolder(artefacts);
+    },
+    sweepUnneeded,
+    async sweep(needed) {
+      for (const name of await readdir(folder)) if (name.endsWith('.part')) await unlink(join(folder, name));
+      await sweepUnneeded(needed);
+    },
+  };
+}
+
+/** Opens a received upload for reading. */
+export const readUpload = (path: string): ReturnType<typeof createReadStream> => createReadStream(path);
+
+async function writeBody(path: string, body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<{ digest: string; bytes: number }> {
+  const hash = createHash('sha256');
+  const file = await open(path, 'wx', 0o600);
+  let bytes = 0;
+  try {
+    for await (const chunk of body) {
+      bytes += chunk.length;
+      if (bytes > bytesMax) throw tooBig(bytesMax);
+      hash.update(chunk);
+      await file.writeFile(chunk);
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  return { digest: `sha256:${hash.digest('hex')}`, bytes };
+}
+
+export function tooBig(bytesMax: number): Failure {
+  return new Failure('upload-too-big', `the upload is larger than ${formatBytes(bytesMax)}`, {
+    remedy: 'Name what the app does not need in .edgepointignore; put data into a volume.',
+  });
+}
+
+function judgeReceived(received: { digest: string; bytes: number }, expected: { bytes: number | null; digest: string | null }): void {
+  if (expected.bytes !== null && received.bytes !== expected.bytes) {
+    throw new Failure('upload-cut', `the upload ended after ${received.bytes} of ${expected.bytes} bytes`, { remedy: 'Upload it again.' });
+  }
+  if (expected.digest !== null && received.digest !== expected.digest) {
+    throw new Failure('upload-damaged', `the upload has the digest ${received.digest}, not ${expected.digest} as announced`, { remedy: 'Upload it again.' });
+  }
+}
+
+function asUploadFailure(thrown: unknown): unknown {
+  if (thrown instanceof Failure) return thrown;
+  if (codeOf(thrown) === 'ENOSPC' || codeOf(thrown) === 'EDQUOT') {
+    return new Failure('disk-full', 'the conduit’s disk is full', { remedy: 'Tell the operator; try again later.', cause: thrown });
+  }
+  // A body that breaks off surfaces as an error of the stream, under names that differ by runtime.
+  if (/abort|reset|closed|premature|terminated/i.test(`${codeOf(thrown)} ${messageOf(thrown)}`)) {
+    return new Failure('upload-cut', 'the upload was cut off', { remedy: 'Upload it again.', cause: thrown });
+  }
+  return thrown;
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,48 @@
+/** The page's whole style: no framework, no font to fetch; follows the reader's light or dark. */
+export const style = `
+:root { color-scheme: light dark; --ink: #17202b; --soft: #5b6878; --line: #dde3ea; --paper: #f6f8fa; --card: #fff; --accent: #0b6bcb;
+  --awake: #12833f; --asleep: #6b5bb5; --failed: #c2321f; --work: #a86400; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf1; --soft: #98a5b5; --line: #2a3441; --paper: #10161d; --card: #18202a; --accent: #6bb2ff;
+  --awake: #52c77e; --asleep: #a99bf0; --failed: #ff8471; --work: #e8a94a; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "Liberation Sans", sans-serif; }
+header { display: flex; align-items: center; gap: 1rem; padding: .8rem 1.5rem; background: var(--card); border-bottom: 1px solid var(--line); }
+header h1 { font-size: 1.05rem; margin: 0; letter-spacing: .01em; }
+header .who { margin-left: auto; color: var(--soft); }
+main { max-width: 62rem; margin: 1.5rem auto; padding: 0 1.5rem; }
+a { color: var(--accent); text-underline-offset: .15em; }
+button { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: .45rem; padding: .3rem .8rem; cursor: pointer; }
+button.first { background: var(--accent); color: var(--card); border-color: var(--accent); padding: .5rem 1.2rem; }
+button:focus-visible, input:focus-visible, a:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem 1.25rem; margin-bottom: 1rem; }
+.card h2 { font-size: 1.15rem; margin: 0; }
+.head { display: flex; align-items: center; gap: .75rem; flex-wrap: wrap; }
+.head .go { margin-left: auto; }
+.badge { font-size: .8rem; font-weight: 600; padding: .1rem .6rem; border-radius: 1rem; border: 1px solid currentColor; white-space: nowrap; }
+.awake { color: var(--awake); } .asleep { color: var(--asleep); } .failed, .partly-failed { color: var(--failed); } .deploying { color: var(--work); }
+.about { color: var(--soft); margin: .3rem 0 .8rem; font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th { text-align: left; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--line); padding: .3rem .8rem .3rem 0; white-space: nowrap; }
+td { border-bottom: 1px solid var(--line); padding: .4rem .8rem .4rem 0; vertical-align: top; }
+tr:last-child td { border-bottom: 0; }
+td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.why { color: var(--soft); display: block; }
+.sign { max-width: 26rem; margin: 12vh auto 0; }
+label { display: block; font-weight: 600; margin-bottom: .3rem; }
+input { font: inherit; width: 100%; padding: .5rem .7rem; border: 1px solid var(--line); border-radius: .45rem; background: var(--paper); color: var(--ink); margin-bottom: 1rem; }
+.wrong { color: var(--failed); font-weight: 600; }
+code, pre { font: .88em ui-monospace, "Liberation Mono", monospace; }
+pre { background: var(--paper); border: 1px solid var(--line); border-radius: .45rem; padding: .7rem 1rem; overflow-x: auto; }
+footer { color: var(--soft); font-size: .85rem; text-align: center; padding: 1rem; }
+`;
+
+/** Puts each list the server sends in the place of the last one; without it the page renews itself. */
+export const liveScript = `
+'use strict';
+const apps = document.getElementById('apps');
+const live = document.getElementById('live');
+const source = new EventSource('/live');
+source.addEventListener('apps', (event) => { apps.innerHTML = JSON.parse(event.data); live.textContent = 'live'; });
+source.addEventListener('error', () => { live.textContent = 'reconnecting…'; });
+`;
