@@ -33,7 +33,7 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
     ['--reader-gid', `${facts.readerGid}`],
     ['--disk-bytes', `${order.offering.diskBytes}`],
   ];
-  return options.flat();
+  return [...options.flat(), ...(order.ownNetwork ? ['--own-network'] : [])];
 }
 
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
@@ -41,8 +41,8 @@ export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
 }
 
-/** `criu` is the command that runs CRIU; its pid file and log go to `workFolder`; `repairProgram` ends the repair of connections (repair.c). */
-export function restoreArguments(order: RestoreOrder, facts: BoxFacts, criu: readonly string[], workFolder: string, repairProgram: string): string[] {
+/** `criu` is the command that runs CRIU; its pid file and log go to `workFolder`; `boxProgram` sets up a network of its own (network.c). */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, criu: readonly string[], workFolder: string, boxProgram: string): string[] {
   const snapshot = snapshotParts(order.snapshotPath);
   return [
     'restore',
@@ -68,7 +68,8 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, criu: rea
     '--external',
     `mnt[dev]:${facts.dev}`,
     ...order.volumes.flatMap((_, index) => ['--external', `mnt[v${index}]:${facts.folder}/v${index}`]),
-    ...(order.continues ? ['--tcp-established', '--action-script', repairProgram] : ['--tcp-close']),
+    order.continues ? '--tcp-established' : '--tcp-close',
+    ...(order.ownNetwork ? ['--empty-ns', 'net', '--action-script', boxProgram] : []),
   ];
 }
 
@@ -82,6 +83,7 @@ export function dumpArguments(dump: {
   readonly volumeMountPaths: readonly string[];
   readonly imagesFolder: string;
   readonly keepRunning: boolean;
+  readonly ownNetwork: boolean;
   readonly script: string;
 }): string[] {
   return [
@@ -107,6 +109,7 @@ export function dumpArguments(dump: {
     '--force-irmap',
     '--action-script',
     dump.script,
+    ...(dump.ownNetwork ? ['--empty-ns', 'net'] : []),
     ...(dump.keepRunning ? ['--leave-running'] : []),
   ];
 }

@@ -14,7 +14,7 @@
  *
  *   edgepoint-box watch   tells which processes have ended (watch.c)
  *
- * CRIU runs it as an action script of a restore, too (repair.c).
+ * CRIU runs it as an action script of a restore, too (network.c).
  */
 #define _GNU_SOURCE
 #include "box.h"
@@ -78,6 +78,7 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--reader-gid")) box->reader_gid = (gid_t)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--disk-bytes")) box->disk_bytes = strtoull(next(&argument), NULL, 10);
     else if (!strcmp(name, "--env") && box->environment_count < MOST_ENVIRONMENT) box->environment[box->environment_count++] = next(&argument);
+    else if (!strcmp(name, "--own-network")) box->own_network = 1;
     else if (!strcmp(name, "--volume") && box->volume_count < MOST_VOLUMES) {
       struct volume *volume = &box->volumes[box->volume_count++];
       volume->image = next(&argument);
@@ -113,8 +114,6 @@ static void enter_network(const struct box *box) {
   if (fd < 0) fail("open %s", box->netns);
   if (setns(fd, CLONE_NEWNET)) fail("enter %s", box->netns);
   close(fd);
-  /* Inside, every port is an ordinary one: nobody else shares the address. */
-  write_text("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
 }
 
 /* The first process of the instance, in its new namespaces, until it becomes the program. */
@@ -161,6 +160,7 @@ static int boot(struct box *box, char **command) {
       .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWTIME,
       .exit_signal = SIGCHLD,
   };
+  if (box->own_network) arguments.flags |= CLONE_NEWNET;
   pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0) fail("clone3");
   if (pid == 0) become_program(box, command, go[0], failed[1]);
@@ -170,6 +170,7 @@ static int boot(struct box *box, char **command) {
   write_text(path, maps);
   snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
   write_text(path, maps);
+  if (box->own_network) give_network(box, pid);
   close(failed[1]);
   if (write(go[1], "", 1) != 1) fail("start the instance");
   char why[1024];
@@ -226,7 +227,11 @@ static int serve_slot(char **options) {
   make_disk_and_root(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
-  configure_network(&box);
+  if (box.own_network) {
+    char prefix_length[16];
+    snprintf(prefix_length, sizeof prefix_length, "%d", box.prefix_length);
+    if (setenv("EDGEPOINT_ADDRESS", box.address, 1) || setenv("EDGEPOINT_GATEWAY", box.gateway, 1) || setenv("EDGEPOINT_PREFIX_LENGTH", prefix_length, 1)) fail("setenv");
+  } else configure_network(&box);
   dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
   if (!strcmp(order[0], "boot")) return boot(&box, command);
   /* CRIU leaves the cgroup namespace as it finds it: what it restores inherits this one, rooted at the instance's cgroups. */
@@ -236,7 +241,7 @@ static int serve_slot(char **options) {
 }
 
 int main(int count, char **arguments) {
-  if (getenv("CRTOOLS_SCRIPT_ACTION")) return end_repair(getenv("CRTOOLS_SCRIPT_ACTION"), getenv("CRTOOLS_INIT_PID"));
+  if (getenv("CRTOOLS_SCRIPT_ACTION")) return set_up_restored_network(getenv("CRTOOLS_SCRIPT_ACTION"));
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
   errno = EINVAL;

@@ -26,7 +26,8 @@ struct box {
   const char *disk_layer; /* the private disk of a template: a lower layer of its clones; or NULL */
   const char *disk_copy;  /* the private disk of a kept instance: copied into the upper layer; or NULL */
   const char *dev;       /* minimal /dev, shared read-only */
-  const char *netns;     /* network namespace file */
+  const char *netns;     /* network namespace file of the slot */
+  int own_network;       /* the instance has a network namespace that belongs to its user namespace: CRIU restores connections only there */
   const char *address;   /* dotted IPv4 */
   int prefix_length;
   const char *gateway;
@@ -56,12 +57,11 @@ void write_text(const char *path, const char *text);
 
 /* network.c */
 void configure_network(const struct box *box); /* in the instance's network namespace */
+void give_network(const struct box *box, pid_t pid);
+int set_up_restored_network(const char *action);
 
 /* filter.c */
 void drop_rights(void); /* capabilities, no_new_privs, seccomp */
-
-/* repair.c */
-int end_repair(const char *action, const char *first_pid);
 
 /* watch.c */
 int watch_processes(void);

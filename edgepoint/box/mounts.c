@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "box.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -163,12 +165,28 @@ void make_disk_and_root(const struct box *box) {
   if (umount2(base, MNT_DETACH) || umount2(artefact, MNT_DETACH)) fail("umount a layer");
 }
 
-/* A free loop device over the image (loop(4), LOOP_CONFIGURE), freed by the kernel at the last umount. */
-static int loop_device(const char *image, char *device, size_t size) {
+/* The loop device that is bound to this very file already, held open; or -1. */
+static int bound_loop_device(const struct stat *image, char *device, size_t size) {
+  DIR *blocks = opendir("/sys/block");
+  if (!blocks) fail("open /sys/block");
+  int found = -1;
+  for (struct dirent *entry; found < 0 && (entry = readdir(blocks));) {
+    struct loop_info64 info;
+    if (strncmp(entry->d_name, "loop", 4)) continue;
+    snprintf(device, size, "/dev/%.32s", entry->d_name);
+    int loop = open(device, O_RDWR | O_CLOEXEC);
+    if (loop < 0) continue;
+    if (ioctl(loop, LOOP_GET_STATUS64, &info) == 0 && info.lo_inode == image->st_ino && info.lo_device == image->st_dev) found = loop;
+    else close(loop);
+  }
+  closedir(blocks);
+  return found;
+}
+
+/* A new loop device over the image (loop(4), LOOP_CONFIGURE), freed by the kernel at the last umount. */
+static int new_loop_device(const char *image, int backing, char *device, size_t size) {
   int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
   if (control < 0) fail("open /dev/loop-control");
-  int backing = open(image, O_RDWR | O_CLOEXEC);
-  if (backing < 0) fail("open the volume %s", image);
   for (int attempt = 0; attempt < 64; attempt++) {
     int number = ioctl(control, LOOP_CTL_GET_FREE);
     if (number < 0) fail("a free loop device");
@@ -178,7 +196,6 @@ static int loop_device(const char *image, char *device, size_t size) {
     struct loop_config config = {.fd = (uint32_t)backing, .info = {.lo_flags = LO_FLAGS_AUTOCLEAR}};
     snprintf((char *)config.info.lo_file_name, LO_NAME_SIZE, "%s", image);
     if (ioctl(loop, LOOP_CONFIGURE, &config) == 0) {
-      close(backing);
       close(control);
       return loop;
     }
@@ -188,6 +205,23 @@ static int loop_device(const char *image, char *device, size_t size) {
   fail("no loop device came free for %s", image);
 }
 
+/*
+ * Mounts the image at `target`. Two loop devices over one file would destroy its file system, so an image in use is mounted from
+ * the device it has; the lock keeps two boxes from both finding none.
+ */
+static void mount_image(const char *image, const char *target) {
+  char device[64];
+  struct stat status;
+  int backing = open(image, O_RDWR | O_CLOEXEC);
+  if (backing < 0 || fstat(backing, &status)) fail("open the volume %s", image);
+  if (flock(backing, LOCK_EX)) fail("lock the volume %s", image);
+  int loop = bound_loop_device(&status, device, sizeof device);
+  if (loop < 0) loop = new_loop_device(image, backing, device, sizeof device);
+  if (mount(device, target, "ext4", MS_NODEV | MS_NOSUID, "")) fail("mount the volume %s", image);
+  close(loop);
+  close(backing);
+}
+
 void attach_volumes(struct box *box) {
   if (box->volume_count == 0) return;
   char maps[64];
@@ -195,14 +229,12 @@ void attach_volumes(struct box *box) {
   int mapping = user_namespace_with_maps(maps);
   for (int i = 0; i < box->volume_count; i++) {
     struct volume *volume = &box->volumes[i];
-    char device[64], plain[300];
+    char plain[300];
     snprintf(volume->source, sizeof volume->source, "%s/v%d", box->folder, i);
     snprintf(plain, sizeof plain, "%s/plain%d", box->folder, i);
     make_folder(volume->source, 0755);
     make_folder(plain, 0755);
-    int loop = loop_device(volume->image, device, sizeof device);
-    if (mount(device, plain, "ext4", MS_NODEV | MS_NOSUID, "")) fail("mount the volume %s", volume->image);
-    close(loop);
+    mount_image(volume->image, plain);
     mount_mapped(plain, volume->source, mapping, 0);
     if (umount2(plain, MNT_DETACH)) fail("umount %s", plain);
     rmdir(plain);

@@ -28,6 +28,11 @@ export interface BoxOrder {
   readonly artefactPath: string;
   readonly volumes: readonly VolumeOrder[];
   readonly hostname: string;
+  /**
+   * True for `state = "keep"`: the network namespace belongs to the instance's user namespace, the only place where CRIU can restore
+   * connections; it costs a wake a few milliseconds. Must be the same for an instance's boot and all its restores.
+   */
+  readonly ownNetwork: boolean;
   /** The address to use again, for an instance whose connections sleep with it; otherwise null: any free one. */
   readonly address: string | null;
 }

@@ -51,9 +51,12 @@ export function openSnapshots(options: SnapshotOptions): SnapdCalls {
         volumeMountPaths: record.order.volumes.map((volume) => volume.mountPath),
         imagesFolder: parts.images,
         keepRunning: order.keepRunning,
+        ownNetwork: record.order.ownNetwork,
         script: copyScript,
       });
-      const child = Bun.spawn(['nsenter', `--net=/proc/${pid}/ns/net`, ...options.criu, ...dump], {
+      /* A shared network namespace is not dumped because CRIU stands in it itself. */
+      const enter = record.order.ownNetwork ? [] : ['nsenter', `--net=/proc/${pid}/ns/net`];
+      const child = Bun.spawn([...enter, ...options.criu, ...dump], {
         stdin: 'ignore',
         stdout: 'ignore',
         stderr: 'pipe',

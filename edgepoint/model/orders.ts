@@ -1,0 +1,74 @@
+import type { BootOrder, BoxOrder, RestoreOrder, VolumeOrder } from './calls.ts';
+import type { ReleaseOrder } from './app.ts';
+import type { DataPaths } from './paths.ts';
+import type { Offering } from './offering.ts';
+import { findOffering } from './offering.ts';
+import { Failure } from '../../kit/errors.ts';
+
+/** Instances that write one volume at the same time would destroy it, so an app with an unshared one runs once at a time. */
+export function runsAlone(order: ReleaseOrder): boolean {
+  return order.manifest.state === 'keep' || order.manifest.volume.some((volume) => !volume.shareable);
+}
+
+/** The offering of a release; a name this edgepoint does not know is the provider's mistake. */
+export function offeringOf(order: ReleaseOrder): Offering {
+  const offering = findOffering(order.manifest.offering);
+  if (offering === undefined) {
+    throw new Failure('unknown-offering', `this edgepoint has no service offering "${order.manifest.offering}"`, {
+      remedy: 'name one of: small, medium, large',
+    });
+  }
+  return offering;
+}
+
+function boxOrder(order: ReleaseOrder, instance: string, address: string | null, paths: DataPaths): BoxOrder {
+  const volumes: VolumeOrder[] = order.manifest.volume.map((volume) => ({
+    name: volume.name,
+    imagePath: paths.volume(order.owner, volume.name),
+    sizeBytes: volume.sizeMegabytes * 1024 * 1024,
+    mountPath: volume.path,
+  }));
+  return {
+    instance,
+    owner: order.owner,
+    release: order.release,
+    uidSlot: order.uidSlot,
+    offering: offeringOf(order),
+    artefactPath: paths.artefact(order.artefactDigest),
+    volumes,
+    hostname: order.owner.app,
+    ownNetwork: order.manifest.state === 'keep',
+    address,
+  };
+}
+
+/**
+ * The environment of an instance. What the manifest says wins over ours only for other names: PORT and the EDGEPOINT_ names
+ * are always true. A clone has the environment of the instance its template was taken from, EDGEPOINT_INSTANCE included.
+ */
+export function instanceEnv(order: ReleaseOrder, instance: string): Record<string, string> {
+  return {
+    ...order.manifest.env,
+    PORT: String(order.manifest.port),
+    EDGEPOINT_APP: order.owner.app,
+    EDGEPOINT_RELEASE: String(order.release),
+    EDGEPOINT_INSTANCE: instance,
+  };
+}
+
+export function bootOrder(order: ReleaseOrder, instance: string, address: string | null, paths: DataPaths): BootOrder {
+  return {
+    ...boxOrder(order, instance, address, paths),
+    command: order.manifest.command,
+    env: instanceEnv(order, instance),
+  };
+}
+
+export function restoreOrder(
+  order: ReleaseOrder,
+  instance: string,
+  from: { snapshotPath: string; address: string | null; continues: boolean },
+  paths: DataPaths,
+): RestoreOrder {
+  return { ...boxOrder(order, instance, from.address, paths), snapshotPath: from.snapshotPath, continues: from.continues };
+}
