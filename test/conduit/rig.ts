@@ -1,0 +1,227 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Test } from 'tap';
+import type { Bus } from '../../host/bus.ts';
+import { siteKey } from '../../kit/ids.ts';
+import type { Owner, Site } from '../../kit/ids.ts';
+import { desiredAppMessage } from '../../kit/wire/desired.ts';
+import type { DesiredApp } from '../../kit/wire/desired.ts';
+import { edgepointStateMessage } from '../../kit/wire/edgepoint-state.ts';
+import type { AppState } from '../../kit/wire/edgepoint-state.ts';
+import { eventMessage, logMessage } from '../../kit/wire/event.ts';
+import { artefactBucket, buckets, eventSubject, logSubject, stateKey } from '../../kit/wire/subjects.ts';
+import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
+import { siteA, siteB, startNats, until } from '../host/nats.ts';
+import type { NatsWorld } from '../host/nats.ts';
+
+export const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+export const bun = join(root, 'node_modules/.bin/bun');
+
+export interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a program to its end; it is killed when it takes too long. */
+export async function run(program: string, args: readonly string[], options: { cwd?: string; env?: Record<string, string>; input?: string } = {}): Promise<Ran> {
+  const child = spawn(program, args, { cwd: options.cwd ?? root, env: { PATH: process.env['PATH'] ?? '', ...options.env }, stdio: ['pipe', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (bytes: Buffer) => (stdout += bytes.toString()));
+  child.stderr.on('data', (bytes: Buffer) => (stderr += bytes.toString()));
+  child.stdin.end(options.input ?? '');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+  const code = await new Promise<number>((resolve) => child.once('close', (status) => resolve(status ?? -1)));
+  clearTimeout(timer);
+  return { code, stdout, stderr };
+}
+
+/** A real conduit, as a process of its own, beside a real nats-server. */
+export interface ConduitWorld {
+  readonly nats: NatsWorld;
+  readonly folder: string;
+  readonly uploadFolder: string;
+  readonly url: string;
+  readonly log: () => string;
+  /** Makes an account, or one more token of it. */
+  token(provider: string): Promise<string>;
+  /** The command, run from the sources by Bun in a home of its own. */
+  cli(args: readonly string[], options?: { token?: string; cwd?: string; env?: Record<string, string> }): Promise<Ran>;
+  ask(token: string, path: string, init?: RequestInit): Promise<Response>;
+  start(): Promise<void>;
+  kill(signal: NodeJS.Signals): Promise<number | null>;
+  readonly pid: number;
+}
+
+export async function startConduit(t: Test, settings: Record<string, unknown> = {}): Promise<ConduitWorld> {
+  const nats = await startNats(t);
+  const folder = mkdtempSync(join(tmpdir(), 'edgepoint-conduit-'));
+  const uploadFolder = join(folder, 'uploads');
+  const config = join(folder, 'conduit.json');
+  const seedFile = join(folder, 'seed');
+  writeFileSync(seedFile, nats.user('conduit').seed, { mode: 0o600 });
+  let child: ChildProcess | null = null;
+  let ended: Promise<number | null> = Promise.resolve(null);
+  let output = '';
+  let port = 0;
+  const writeConfig = (): void =>
+    writeFileSync(
+      config,
+      JSON.stringify({
+        listen: `127.0.0.1:${port}`,
+        databaseUrl: `file:${join(folder, 'conduit.db')}`,
+        natsUrl: nats.url,
+        natsSeedFile: seedFile,
+        zoneName: 'edge.test',
+        sites: [siteA, siteB],
+        uploadFolder,
+        health: `unix:${join(folder, 'health.sock')}`,
+        ...settings,
+      }),
+    );
+  writeConfig();
+  t.teardown(async () => {
+    child?.kill('SIGKILL');
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const world: ConduitWorld = {
+    nats,
+    folder,
+    uploadFolder,
+    get url() {
+      return `http://127.0.0.1:${port}`;
+    },
+    get pid() {
+      return child?.pid ?? 0;
+    },
+    log: () => output,
+    async token(provider) {
+      const made = await run(bun, ['conduit/main.ts', 'new-provider', provider, '--config', config]);
+      if (made.code !== 0) throw new Error(made.stderr);
+      return made.stdout.trim();
+    },
+    cli: (args, options = {}) =>
+      run(bun, [join(root, 'conduit/cli/main.ts'), ...args], {
+        cwd: options.cwd ?? folder,
+        env: { HOME: folder, ...(options.token ? { CONDUIT_URL: world.url, CONDUIT_TOKEN: options.token } : {}), ...options.env },
+      }),
+    ask: (token, path, init = {}) => fetch(`${world.url}/v1${path}`, { ...init, headers: { authorization: `Bearer ${token}`, ...(init.headers as Record<string, string>) } }),
+    async start() {
+      writeConfig();
+      const begun = spawn(bun, ['conduit/main.ts', '--config', config], { cwd: root, stdio: ['ignore', 'ignore', 'pipe'] });
+      child = begun;
+      let own = '';
+      begun.stderr.on('data', (bytes: Buffer) => {
+        own += bytes.toString();
+        output += bytes.toString();
+        if (process.env['TEST_LOG']) process.stderr.write(bytes);
+      });
+      ended = new Promise((resolve) => begun.once('exit', (code) => resolve(code)));
+      const address = (): string | undefined => /"listen":"http:\/\/127\.0\.0\.1:(\d+)\/"/.exec(own)?.[1];
+      await until(`the conduit listens\n${own}`, () => {
+        if (begun.exitCode !== null) throw new Error(`the conduit ended:\n${own}`);
+        return address() !== undefined;
+      });
+      port = Number(address());
+    },
+    async kill(signal) {
+      child?.kill(signal);
+      return ended;
+    },
+  };
+  await world.start();
+  return world;
+}
+
+/** An edgepoint that hosts nothing but says what a real one would: it fetches, checks the digest and reports each stage. */
+export interface FakeEdgepoint {
+  readonly site: Site;
+  readonly desired: ReadonlyMap<string, DesiredApp>;
+  /** Every text seen for a key, null for a deletion. */
+  readonly seen: readonly { readonly key: string; readonly text: string | null }[];
+  say(state: Partial<AppState> & { app: string }): Promise<void>;
+  log(owner: Owner, text: string): Promise<void>;
+}
+
+export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, options: { fail?: string; silent?: boolean } = {}): Promise<FakeEdgepoint> {
+  const bus = await nats.bus(siteKey(site));
+  const desired = new Map<string, DesiredApp>();
+  const seen: { key: string; text: string | null }[] = [];
+  const apps = new Map<string, AppState>();
+  let sequence = 0;
+  const publishState = (): Promise<void> =>
+    bus.putKv(buckets.state, stateKey(site), encodeMessage(edgepointStateMessage, {
+      ...site, bootId: 'boot', ipv4: '10.0.0.1', ipv6: 'fd00::1', latitude: 0, longitude: 0, load: 0, capacityBytes: 1, accepting: true, apps: [...apps.values()],
+    }));
+  await publishState();
+  const watch = await bus.watchKv(buckets.desired, `${siteKey(site)}.>`, async (key, text) => {
+    seen.push({ key, text });
+    const app = key.split('.').at(-1) ?? '';
+    if (text === null) {
+      desired.delete(app);
+      apps.delete(app);
+      return publishState();
+    }
+    const parsed = parseMessage(desiredAppMessage, text);
+    if (!parsed.ok) throw new Error(parsed.reason);
+    desired.set(app, parsed.value);
+    if (options.silent) return;
+    await prepare(parsed.value);
+  });
+  t.teardown(() => watch.stop());
+  const prepare = async (app: DesiredApp): Promise<void> => {
+    const event = async (stage: string, text: string, more: { tookMs?: number; code?: string; figures?: Record<string, number> } = {}): Promise<void> =>
+      bus.append(eventSubject(site, app), encodeMessage(eventMessage, {
+        ...site, provider: app.provider, scope: app.scope, app: app.app, release: app.release, deployId: app.deployId,
+        kind: 'deploy', stage, text, tookMs: more.tookMs ?? null, code: more.code ?? '', figures: more.figures ?? {}, wallMs: 0,
+      }), `${siteKey(site)}-${sequence++}`);
+    const bytes = await fetchArtefact(bus, site, app.artefactDigest);
+    await event('fetch', `fetched ${bytes.length} bytes`, { tookMs: 3 });
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const failure = digest === app.artefactDigest ? options.fail : 'the digest differs';
+    const state: AppState = {
+      provider: app.provider, scope: app.scope, app: app.app, release: app.release, status: failure ? 'failed' : 'ready', wakeBy: 'template', wakeReason: '',
+      reason: failure ?? '', state: app.manifest.state, instances: failure ? {} : { asleep: 1 }, templateBytes: 12_000_000, coldBootMs: 812, restoreMs: 23.4,
+    };
+    if (!failure) await event('boot', 'the first instance listens', { tookMs: 812 });
+    await event(failure ? 'failed' : 'ready', failure ?? 'asleep; a request wakes it', { tookMs: 900, figures: failure ? {} : { coldBootMs: 812, restoreMs: 23.4 }, code: failure ? 'app-exits' : '' });
+    apps.set(app.app, state);
+    await publishState();
+  };
+  return {
+    site,
+    desired,
+    seen,
+    async say(state) {
+      const known = apps.get(state.app);
+      if (!known) throw new Error(`no app ${state.app}`);
+      apps.set(state.app, { ...known, ...state });
+      await publishState();
+    },
+    log: (owner, text) =>
+      bus.append(logSubject(site, owner), encodeMessage(logMessage, { ...owner, release: 1, instance: 'i-1', wallMs: 0, text }), `log-${siteKey(site)}-${sequence++}`),
+  };
+}
+
+async function fetchArtefact(bus: Bus, site: Site, digest: string): Promise<Buffer> {
+  const stream = await bus.getObject(artefactBucket(site), digest);
+  if (!stream) throw new Error(`no object ${digest} at ${siteKey(site)}`);
+  return Buffer.from(await new Response(stream).arrayBuffer());
+}
+
+/** A folder with a small app in it. */
+export function appFolder(t: Test, manifest: string, files: Record<string, string> = { 'server.js': '// listens\n' }): string {
+  const folder = mkdtempSync(join(tmpdir(), 'edgepoint-app-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  for (const [name, text] of Object.entries({ 'edgepoint.toml': manifest, ...files })) writeFileSync(join(folder, name), text);
+  return folder;
+}
+
+export const plainManifest = (app: string, more = ''): string => `app = "${app}"\ncommand = ["node", "server.js"]\nport = 3000\n${more}`;
