@@ -5,9 +5,14 @@ import type { Offering } from './offering.ts';
 import { findOffering } from './offering.ts';
 import { Failure } from '../../kit/errors.ts';
 
-/** Instances that write one volume at the same time would destroy it, so an app with an unshared one runs once at a time. */
+/** Two instances that write one volume would destroy it, so whatever uses an unshared one runs once at a time. */
+export function writesAlone(order: ReleaseOrder): boolean {
+  return order.manifest.volume.some((volume) => !volume.shareable);
+}
+
+/** There is one instance of an app that keeps its state, and of one that writes a volume of its own. */
 export function runsAlone(order: ReleaseOrder): boolean {
-  return order.manifest.state === 'keep' || order.manifest.volume.some((volume) => !volume.shareable);
+  return order.manifest.state === 'keep' || writesAlone(order);
 }
 
 /** The offering of a release; a name this edgepoint does not know is the provider's mistake. */

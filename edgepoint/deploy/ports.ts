@@ -1,0 +1,67 @@
+import type { Clock } from '../../kit/clock.ts';
+import type { Owner } from '../../kit/ids.ts';
+import type { ReleaseFacts, ReleaseOrder, ServingRelease } from '../model/app.ts';
+import type { SnapdCalls } from '../model/calls.ts';
+import type { Tell } from '../model/happening.ts';
+import type { DataPaths } from '../model/paths.ts';
+import type { Probe, ProbeOutcome } from '../model/probe.ts';
+import type { OpenArtefact } from './artefact.ts';
+import type { Failure } from '../../kit/errors.ts';
+import type { Manifest } from '../../kit/wire/manifest.ts';
+
+/** An instance that runs for a preparation, not for end users. */
+export interface PreparedInstance {
+  readonly instance: string;
+  readonly address: string;
+  readonly logPath: string;
+  /** Aborted when it ends by itself. */
+  readonly gone: AbortSignal;
+  /** Where the milliseconds of its start went. */
+  readonly stepsMs: Readonly<Record<string, number>>;
+  /** Ends it; repeatable, never rejects. */
+  end(): Promise<void>;
+}
+
+/** What a deploy acts through; handed in by the composition. */
+export interface DeployPorts {
+  readonly clock: Clock;
+  readonly paths: DataPaths;
+  readonly openArtefact: OpenArtefact;
+  readonly snapd: SnapdCalls;
+  readonly probe: Probe;
+  readonly tell: Tell;
+  readonly records: ReleaseRecords;
+  readonly serving: ServingPort;
+  /** What an unsuccessful probe means; null when it succeeded. */
+  judgeProbe(outcome: ProbeOutcome, manifest: Manifest): Failure | null;
+  /** Waits for memory (Failure `edgepoint-full` when none comes free), then boots. */
+  boot(order: ReleaseOrder): Promise<PreparedInstance>;
+  /** A trial clone of a template. */
+  restore(order: ReleaseOrder, snapshotPath: string): Promise<PreparedInstance>;
+  /** The end of an instance's log; empty when there is none. */
+  readLogTail(logPath: string): Promise<string>;
+  sleepMs(ms: number): Promise<void>;
+  warn(text: string, fields: Record<string, unknown>): void;
+}
+
+/** The resource manager, as a deploy sees it. */
+export interface ServingPort {
+  want(order: ReleaseOrder): void;
+  servingRelease(owner: Owner): number | null;
+  /** No instance starts from now on and those there are end; resolves when none is left. */
+  pause(owner: Owner, reason: string): Promise<void>;
+  promote(serving: ServingRelease): void;
+  reject(owner: Owner, reason: string): void;
+  remove(owner: Owner): Promise<void>;
+}
+
+/** What preparing has shown, kept so that a restarted head does not prepare again. Durable when a call returns. */
+export interface ReleaseRecords {
+  find(owner: Owner, release: number): Promise<{ facts: ReleaseFacts; order: ReleaseOrder; rejected: string } | null>;
+  list(owner: Owner): Promise<readonly { release: number; facts: ReleaseFacts; order: ReleaseOrder; rejected: string }[]>;
+  save(order: ReleaseOrder, facts: ReleaseFacts, rejected: string): Promise<void>;
+  forget(owner: Owner, release: number): Promise<void>;
+  setServing(owner: Owner, release: number | null): Promise<void>;
+  /** Digests that some app's release still needs. */
+  digestsInUse(): Promise<ReadonlySet<string>>;
+}

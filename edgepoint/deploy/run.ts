@@ -1,0 +1,206 @@
+import { rm } from 'node:fs/promises';
+import { codeOf } from '../../kit/errors.ts';
+import { ownerKey } from '../../kit/ids.ts';
+import type { Owner } from '../../kit/ids.ts';
+import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
+import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
+import { writesAlone } from '../model/orders.ts';
+import { fetchArtefact, isUnpacked, unpackArtefact } from './artefact.ts';
+import { planDeploy } from './plan.ts';
+import type { DeployPorts } from './ports.ts';
+import { prepareRelease, sentenceOf } from './prepare.ts';
+import type { TellStage } from './prepare.ts';
+import { Slots } from './slots.ts';
+
+/** A wish of the conduit about one app: a release, or (null) that it be hosted no longer. */
+interface Wish {
+  readonly owner: Owner;
+  readonly order: ReleaseOrder | null;
+  readonly artefactBytes: number;
+}
+
+/** Failures of the edgepoint, not of the release: worth another try by itself. */
+const passing: ReadonlySet<string> = new Set(['peer-gone', 'peer-slow', 'bus-away', 'edgepoint-full', 'too-many-calls']);
+const retryMs = 1000;
+const retriesMax = 30;
+
+/** Preparations at once; more would make each other's cold boots look slow. */
+const preparationsMax = 1;
+
+/**
+ * Makes each app what the conduit wants: one wish of an app at a time, the newest next; what was wished in between is skipped, and
+ * a preparation that nobody wants any more is broken off.
+ */
+export class Deployer {
+  private readonly ports: DeployPorts;
+  private readonly next = new Map<string, Wish>();
+  /** Apps being worked on; aborting breaks the work off. */
+  private readonly working = new Map<string, AbortController>();
+  private readonly preparations = new Slots(preparationsMax);
+  private stopped = false;
+
+  constructor(ports: DeployPorts) {
+    this.ports = ports;
+  }
+
+  wish(order: ReleaseOrder, artefactBytes: number): void {
+    this.ports.serving.want(order);
+    this.enqueue({ owner: order.owner, order, artefactBytes });
+  }
+
+  wishGone(owner: Owner): void {
+    this.enqueue({ owner, order: null, artefactBytes: 0 });
+  }
+
+  /** Takes no further wish and breaks off what is under way; a restarted head begins it again. */
+  stop(): void {
+    this.stopped = true;
+    this.next.clear();
+    for (const work of this.working.values()) work.abort();
+  }
+
+  private enqueue(wish: Wish): void {
+    if (this.stopped) return;
+    const key = ownerKey(wish.owner);
+    this.next.set(key, wish);
+    const work = this.working.get(key);
+    if (work === undefined) void this.work(key);
+    else work.abort();
+  }
+
+  private async work(key: string): Promise<void> {
+    for (let wish = this.next.get(key); wish !== undefined; wish = this.next.get(key)) {
+      this.next.delete(key);
+      const cancel = new AbortController();
+      this.working.set(key, cancel);
+      try {
+        await this.fulfil(wish, cancel.signal);
+      } catch (failure) {
+        this.ports.warn('a wish of the conduit could not be fulfilled', { app: key, failure });
+      }
+    }
+    this.working.delete(key);
+  }
+
+  private async fulfil(wish: Wish, cancelled: AbortSignal): Promise<void> {
+    if (wish.order === null) return removeApp(wish.owner, this.ports);
+    const { order } = wish;
+    const tell = stageTeller(order, this.ports);
+    for (let tries = 1; !cancelled.aborted; tries += 1) {
+      try {
+        return await this.deploy(order, wish, tell, cancelled);
+      } catch (thrown) {
+        if (cancelled.aborted) return;
+        if (!passing.has(codeOf(thrown)) || tries > retriesMax) return await this.reject(order, tell, thrown);
+        this.ports.warn('a deploy waits and tries again', { app: ownerKey(order.owner), release: order.release, failure: thrown });
+        await this.ports.sleepMs(retryMs);
+      }
+    }
+  }
+
+  private async reject(order: ReleaseOrder, tell: TellStage, thrown: unknown): Promise<void> {
+    const reason = sentenceOf(thrown);
+    await this.ports.records.save(order, noFacts, reason);
+    this.ports.serving.reject(order.owner, reason);
+    tell('failed', `Release ${order.release} cannot serve: ${reason}`, { code: codeOf(thrown) });
+  }
+
+  private async deploy(order: ReleaseOrder, wish: Wish, tell: TellStage, cancelled: AbortSignal): Promise<void> {
+    const { ports } = this;
+    const { owner } = order;
+    const folder = ports.paths.artefact(order.artefactDigest);
+    const record = await ports.records.find(owner, order.release);
+    const servingRelease = ports.serving.servingRelease(owner);
+    const steps = planDeploy(order, {
+      servingRelease,
+      known: record !== null && record.rejected === '' ? record.facts : null,
+      // The same release asked for again by a later deploy is tried again.
+      rejected: record?.order.deployId === order.deployId ? record.rejected : '',
+      unpacked: await isUnpacked(folder),
+      mustPause: writesAlone(order) && servingRelease !== null,
+    });
+    let facts = record?.facts ?? noFacts;
+    if (steps.length === 0 && record !== null && record.order.deployId !== order.deployId) {
+      await ports.records.save(order, facts, '');
+      tellReady(order, facts, tell);
+    }
+    for (const step of steps) {
+      if (cancelled.aborted) return;
+      if (step.kind === 'fetch-and-unpack') await bringArtefact(order, wish.artefactBytes, ports, tell);
+      else if (step.kind === 'pause') await ports.serving.pause(owner, step.reason);
+      else if (step.kind === 'prepare') {
+        facts = await this.preparations.use(() => prepareRelease(order, ports, tell, cancelled));
+        await ports.records.save(order, facts, '');
+      } else if (step.kind === 'promote') await promote(order, facts, ports, tell);
+      else if (step.kind === 'retire-older') await retireOlder(order, ports);
+      else ports.serving.reject(owner, step.reason);
+    }
+  }
+}
+
+const noFacts: ReleaseFacts = { wakeBy: 'cold', wakeReason: '', staysAwake: '', snapshotPath: '', templateBytes: 0, coldBootMs: null, restoreMs: null };
+
+function stageTeller(order: ReleaseOrder, ports: DeployPorts): TellStage {
+  return (stage, text, about = {}) =>
+    ports.tell({ owner: order.owner, release: order.release, deployId: order.deployId, kind: 'deploy', stage, text, ...about });
+}
+
+async function bringArtefact(order: ReleaseOrder, artefactBytes: number, ports: DeployPorts, tell: TellStage): Promise<void> {
+  const file = `${ports.paths.downloads}/${order.artefactDigest.replace(/^sha256:/, '')}.tar.gz`;
+  const fromBootNs = ports.clock.bootNs();
+  const sinceMs = (): number => (ports.clock.bootNs() - fromBootNs) / nsPerMs;
+  try {
+    tell('fetch', `Fetches the artefact (${formatBytes(artefactBytes)}).`);
+    const { bytes } = await fetchArtefact({ digest: order.artefactDigest, bytesMax: artefactBytes, file }, ports.openArtefact);
+    const fetchedMs = sinceMs();
+    tell('fetch', `${formatBytes(bytes)} fetched in ${formatMs(fetchedMs)}, and its digest agrees.`, { tookMs: fetchedMs, figures: { bytes } });
+    await unpackArtefact(file, ports.paths.artefact(order.artefactDigest));
+    tell('unpack', `Unpacked in ${formatMs(sinceMs() - fetchedMs)}.`, { tookMs: sinceMs() - fetchedMs });
+  } finally {
+    await rm(file, { force: true });
+  }
+}
+
+async function promote(order: ReleaseOrder, facts: ReleaseFacts, ports: DeployPorts, tell: TellStage): Promise<void> {
+  await ports.records.setServing(order.owner, order.release);
+  ports.serving.promote({ order, facts });
+  tellReady(order, facts, tell);
+}
+
+function tellReady(order: ReleaseOrder, facts: ReleaseFacts, tell: TellStage): void {
+  const awake = facts.staysAwake === '' ? 'No process of it is left.' : `It stays awake: ${facts.staysAwake}.`;
+  tell('sleep', order.manifest.scale.min > 0 ? `At least ${order.manifest.scale.min} of it stay awake.` : awake);
+  const how = facts.wakeBy === 'cold' ? `woken by a cold boot: ${facts.wakeReason}` : `woken in about ${formatMs(facts.restoreMs ?? 0)}`;
+  tell('ready', `Release ${order.release} is ready; ${how}.`, {
+    figures: { coldBootMs: facts.coldBootMs ?? 0, restoreMs: facts.restoreMs ?? 0, templateBytes: facts.templateBytes },
+  });
+}
+
+/** The template of the release before stays, for a way back; older ones and their artefacts go. */
+async function retireOlder(order: ReleaseOrder, ports: DeployPorts): Promise<void> {
+  const older = (await ports.records.list(order.owner)).filter((record) => record.release < order.release).toSorted((a, b) => b.release - a.release);
+  const kept = older.find((record) => record.rejected === '');
+  for (const record of older) {
+    if (record === kept) continue;
+    if (record.facts.snapshotPath !== '') await ports.snapd.discard({ snapshotPath: record.facts.snapshotPath });
+    await ports.records.forget(order.owner, record.release);
+    await dropArtefact(record.order.artefactDigest, ports);
+  }
+}
+
+async function dropArtefact(digest: string, ports: DeployPorts): Promise<void> {
+  if ((await ports.records.digestsInUse()).has(digest)) return;
+  await rm(ports.paths.artefact(digest), { recursive: true, force: true });
+}
+
+/** Nothing of the app is left: no instance, template, kept state, volume, artefact or record. */
+async function removeApp(owner: Owner, ports: DeployPorts): Promise<void> {
+  await ports.serving.remove(owner);
+  for (const record of await ports.records.list(owner)) {
+    if (record.facts.snapshotPath !== '') await ports.snapd.discard({ snapshotPath: record.facts.snapshotPath });
+    await ports.records.forget(owner, record.release);
+    await dropArtefact(record.order.artefactDigest, ports);
+  }
+  await ports.records.setServing(owner, null);
+  await rm(ports.paths.volumesOf(owner), { recursive: true, force: true });
+}

@@ -1,0 +1,110 @@
+import type { Client } from '@libsql/client';
+import type { Migration } from '../../host/database.ts';
+import { ownerKey } from '../../kit/ids.ts';
+import type { Owner } from '../../kit/ids.ts';
+import type { ReleaseRecords } from '../deploy/ports.ts';
+import type { KeptInstance, ReleaseFacts, ReleaseOrder } from '../model/app.ts';
+import { usageTables } from '../perf/outbox.ts';
+import type { KeptRecords } from '../resources/ports.ts';
+
+/** The head's database: what must outlive it. Rows hold our own plain data as JSON; columns are what is asked for. */
+export const headMigrations: readonly Migration[] = [
+  {
+    number: 1,
+    name: 'wishes, releases, kept instances, usage',
+    sql: [
+      'CREATE TABLE desired (app TEXT PRIMARY KEY, message TEXT NOT NULL)',
+      `CREATE TABLE releases (app TEXT NOT NULL, release INTEGER NOT NULL, digest TEXT NOT NULL, rejected TEXT NOT NULL,
+        facts TEXT NOT NULL, release_order TEXT NOT NULL, PRIMARY KEY (app, release))`,
+      'CREATE TABLE serving (app TEXT PRIMARY KEY, release INTEGER NOT NULL)',
+      'CREATE TABLE kept (app TEXT PRIMARY KEY, kept TEXT, intended TEXT)',
+      'CREATE TABLE meter_ids (instance TEXT PRIMARY KEY, meter_id TEXT NOT NULL)',
+      ...usageTables,
+    ],
+  },
+];
+
+/** What a restarted head begins with. */
+export interface Remembered {
+  /** The conduit's messages, as they came. */
+  readonly desired: readonly { readonly app: string; readonly message: string }[];
+  readonly serving: ReadonlyMap<string, { readonly order: ReleaseOrder; readonly facts: ReleaseFacts }>;
+  readonly kept: ReadonlyMap<string, { readonly kept: KeptInstance | null; readonly intended: KeptInstance | null }>;
+  readonly meterIds: ReadonlyMap<string, string>;
+}
+
+export interface HeadRecords extends KeptRecords, ReleaseRecords {
+  remember(): Promise<Remembered>;
+  saveDesired(app: string, message: string): Promise<void>;
+  forgetDesired(app: string): Promise<void>;
+}
+
+export function openRecords(client: Client): HeadRecords {
+  const run = async (sql: string, args: (string | number | null)[]): Promise<void> => void (await client.execute({ sql, args }));
+  const releaseOf = (row: Record<string, unknown>) => ({
+    release: Number(row['release']),
+    rejected: String(row['rejected']),
+    facts: JSON.parse(String(row['facts'])) as ReleaseFacts,
+    order: JSON.parse(String(row['release_order'])) as ReleaseOrder,
+  });
+  const list = async (owner: Owner) => {
+    const { rows } = await client.execute({ sql: 'SELECT * FROM releases WHERE app = ? ORDER BY release', args: [ownerKey(owner)] });
+    return rows.map(releaseOf);
+  };
+
+  return {
+    list,
+    remember: () => remember(client),
+    find: async (owner, release) => (await list(owner)).find((record) => record.release === release) ?? null,
+    save: (order, facts, rejected) =>
+      run(
+        `INSERT INTO releases (app, release, digest, rejected, facts, release_order) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (app, release)
+         DO UPDATE SET digest = excluded.digest, rejected = excluded.rejected, facts = excluded.facts, release_order = excluded.release_order`,
+        [ownerKey(order.owner), order.release, order.artefactDigest, rejected, JSON.stringify(facts), JSON.stringify(order)],
+      ),
+    forget: (owner, release) => run('DELETE FROM releases WHERE app = ? AND release = ?', [ownerKey(owner), release]),
+    setServing: (owner, release) =>
+      release === null
+        ? run('DELETE FROM serving WHERE app = ?', [ownerKey(owner)])
+        : run('INSERT INTO serving (app, release) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET release = excluded.release', [ownerKey(owner), release]),
+    digestsInUse: async () => {
+      const { rows } = await client.execute('SELECT DISTINCT digest FROM releases');
+      return new Set(rows.map((row) => String(row['digest'])));
+    },
+    intendKept: (owner, next) =>
+      run('INSERT INTO kept (app, intended) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET intended = excluded.intended', [ownerKey(owner), JSON.stringify(next)]),
+    saveKept: (owner, kept) =>
+      run('INSERT INTO kept (app, kept) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET kept = excluded.kept, intended = NULL', [ownerKey(owner), JSON.stringify(kept)]),
+    forgetKept: (owner) => run('DELETE FROM kept WHERE app = ?', [ownerKey(owner)]),
+    saveMeterId: (instance, meterId) =>
+      run('INSERT INTO meter_ids (instance, meter_id) VALUES (?, ?) ON CONFLICT (instance) DO UPDATE SET meter_id = excluded.meter_id', [instance, meterId]),
+    forgetMeterId: (instance) => run('DELETE FROM meter_ids WHERE instance = ?', [instance]),
+    saveDesired: (app, message) =>
+      run('INSERT INTO desired (app, message) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET message = excluded.message', [app, message]),
+    forgetDesired: (app) => run('DELETE FROM desired WHERE app = ?', [app]),
+  };
+}
+
+async function remember(client: Client): Promise<Remembered> {
+  const [desired, serving, kept, meterIds] = await client.batch(
+    [
+      'SELECT app, message FROM desired ORDER BY app',
+      'SELECT serving.app, facts, release_order FROM serving JOIN releases ON releases.app = serving.app AND releases.release = serving.release',
+      'SELECT app, kept, intended FROM kept',
+      'SELECT instance, meter_id FROM meter_ids',
+    ],
+    'read',
+  );
+  const instanceOf = (text: unknown): KeptInstance | null => (typeof text === 'string' ? (JSON.parse(text) as KeptInstance) : null);
+  return {
+    desired: (desired?.rows ?? []).map((row) => ({ app: String(row['app']), message: String(row['message']) })),
+    serving: new Map(
+      (serving?.rows ?? []).map((row) => [
+        String(row['app']),
+        { facts: JSON.parse(String(row['facts'])) as ReleaseFacts, order: JSON.parse(String(row['release_order'])) as ReleaseOrder },
+      ]),
+    ),
+    kept: new Map((kept?.rows ?? []).map((row) => [String(row['app']), { kept: instanceOf(row['kept']), intended: instanceOf(row['intended']) }])),
+    meterIds: new Map((meterIds?.rows ?? []).map((row) => [String(row['instance']), String(row['meter_id'])])),
+  };
+}

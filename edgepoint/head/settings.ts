@@ -1,0 +1,27 @@
+import { z } from 'zod';
+import type { Settings } from '../../host/config.ts';
+import { bytesPerGibibyte } from '../../kit/units.ts';
+
+const headSchema = z.object({
+  zone: z.string().min(1).describe('The zone this edgepoint belongs to.'),
+  edgepoint: z.string().min(1).describe('The name of this edgepoint, unique within its zone.'),
+  ipv4: z.string().default('').describe('The IPv4 address where end users reach this edgepoint.'),
+  ipv6: z.string().default('').describe('The IPv6 address where end users reach this edgepoint.'),
+  latitude: z.number().min(-90).max(90).default(0).describe('Where the edgepoint stands, in degrees north.'),
+  longitude: z.number().min(-180).max(180).default(0).describe('Where the edgepoint stands, in degrees east.'),
+  capacityBytes: z.int().min(1).default(4 * bytesPerGibibyte).describe('Memory that instances may hold together.'),
+  natsUrl: z.string().describe('The message cluster, as nats://HOST:PORT.'),
+  natsSeedFile: z.string().describe("The file with this edgepoint's NKEY seed."),
+  databaseUrl: z.string().describe("The head's libSQL database, as file:PATH or libsql://HOST."),
+  runFolder: z.string().describe("The folder of the edgepoint's unix sockets."),
+  dataFolder: z.string().describe('The folder of artefacts, snapshots and volumes.'),
+  health: z.string().describe('Where GET /healthz and /metrics are answered: unix:PATH or HOST:PORT.'),
+});
+export type HeadSettings = z.output<typeof headSchema>;
+
+export const headSettings: Settings<typeof headSchema> = {
+  name: 'edgepoint head',
+  about: 'plans which instances of which applications run on this edgepoint, and deploys their releases',
+  prefix: 'EDGEPOINT_HEAD',
+  schema: headSchema,
+};

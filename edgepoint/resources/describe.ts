@@ -1,0 +1,53 @@
+import type { AppState, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import type { AppEntry, EdgepointEntry } from './state.ts';
+import { usedBytesOf } from './views.ts';
+
+export interface EdgepointFacts {
+  readonly zone: string;
+  readonly edgepoint: string;
+  readonly bootId: string;
+  readonly ipv4: string;
+  readonly ipv6: string;
+  readonly latitude: number;
+  readonly longitude: number;
+}
+
+/** The load is published in steps of this, so that the state is not rewritten for each instance of a big edgepoint. */
+const loadSteps = 100;
+
+/** What the conduit and the global dispatcher see of this edgepoint. */
+export function describeEdgepoint(state: EdgepointEntry, facts: EdgepointFacts): EdgepointState {
+  const load = Math.min(1, usedBytesOf(state) / state.capacityBytes);
+  return {
+    ...facts,
+    load: Math.round(load * loadSteps) / loadSteps,
+    capacityBytes: state.capacityBytes,
+    accepting: true,
+    apps: [...state.apps.values()].map(describeApp),
+  };
+}
+
+function describeApp(app: AppEntry): AppState {
+  const instances: Record<string, number> = {};
+  for (const entry of app.instances.values()) {
+    // What has ended is gone for everybody but us, who still clear up behind it.
+    if (entry.facts.mode === 'asleep' || entry.facts.mode === 'failed') continue;
+    instances[entry.facts.mode] = (instances[entry.facts.mode] ?? 0) + 1;
+  }
+  if (app.kept !== null && app.instances.size === 0) instances['asleep'] = 1;
+  const order = app.serving?.order ?? app.desired;
+  const facts = app.serving?.facts;
+  return {
+    ...app.owner,
+    release: order?.release ?? 0,
+    status: app.status,
+    wakeBy: facts?.wakeBy ?? 'cold',
+    wakeReason: facts?.wakeReason ?? '',
+    reason: app.backoff !== null && app.reason === '' && app.backoff.failures > 1 ? app.backoff.reason : app.reason,
+    state: order?.manifest.state ?? 'template',
+    instances,
+    templateBytes: facts?.templateBytes ?? 0,
+    coldBootMs: facts?.coldBootMs ?? null,
+    restoreMs: facts?.restoreMs ?? null,
+  };
+}

@@ -1,0 +1,120 @@
+import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
+import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
+import type { KeptInstance } from '../model/app.ts';
+import type { Step } from './plan/view.ts';
+import type { Manages } from './manages.ts';
+import { moveInstance } from './state.ts';
+import type { AppEntry, InstanceEntry } from './state.ts';
+
+/** What is under way may end within this time; then the instance serves on. An old release's may take longer. */
+const drainMs = 2000;
+const endDrainMs = 30_000;
+/** After a snapshot that failed, the next try waits this long, doubling. */
+const sleepRetryMs = 5000;
+const sleepRetryMsMax = 600_000;
+
+/** The second half of `sleep` and `end`; the instance is draining already. Never rejects. */
+export async function sleepInstance(
+  manager: Manages,
+  app: AppEntry,
+  entry: InstanceEntry,
+  step: Step & { kind: 'sleep' | 'end' },
+): Promise<void> {
+  const keeps = step.kind === 'sleep' && app.serving?.order.manifest.state === 'keep';
+  try {
+    const { id } = entry.facts;
+    const drained = await manager.ports.dispatcher.drain({
+      instance: id,
+      park: keeps,
+      timeoutMs: step.kind === 'end' ? endDrainMs : drainMs,
+    });
+    if (manager.keeper.goneSignal(id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
+    if (!drained && step.kind === 'sleep') return stayWarm(manager, app, entry, 'something came under way while it was to sleep');
+    if (keeps) await sleepWithState(manager, app, entry, step.reason);
+    else await sleepWithoutState(manager, app, entry, step);
+  } catch (failure) {
+    await failedToSleep(manager, app, entry, failure);
+  }
+  manager.touch(app);
+  manager.touchRefused();
+}
+
+function stayWarm(manager: Manages, app: AppEntry, entry: InstanceEntry, reason: string): void {
+  moveInstance(entry, 'warm', manager.ports.clock.bootNs(), reason);
+  manager.touch(app);
+}
+
+async function sleepWithoutState(manager: Manages, app: AppEntry, entry: InstanceEntry, step: Step & { kind: 'sleep' | 'end' }): Promise<void> {
+  moveInstance(entry, 'asleep', manager.ports.clock.bootNs(), step.reason);
+  manager.touch(app);
+  await manager.keeper.end(entry);
+  manager.ports.tell({
+    owner: app.owner,
+    release: entry.facts.release,
+    kind: 'sleep',
+    text: `Instance ${entry.facts.id} ${step.kind === 'end' ? 'has ended' : 'went to sleep'}: ${step.reason}.`,
+    figures: { left: app.instances.size },
+  });
+}
+
+async function sleepWithState(manager: Manages, app: AppEntry, entry: InstanceEntry, reason: string): Promise<void> {
+  const { ports, keeper } = manager;
+  const { id, release, address } = entry.facts;
+  const before = app.kept;
+  const sequence = (before?.instance === id ? before.sequence : 0) + 1;
+  const next: KeptInstance = { instance: id, release, address, sequence, snapshotPath: ports.paths.kept(id, sequence), bytes: 0 };
+  await ports.records.intendKept(app.owner, next);
+  const taken = await ports.snapd.snapshot({ instance: id, snapshotPath: next.snapshotPath, keepRunning: false });
+  // From here on the state is on disk only: whatever fails now must not lose it.
+  app.kept = { ...next, bytes: taken.bytes };
+  moveInstance(entry, 'asleep', ports.clock.bootNs(), reason);
+  try {
+    await ports.records.saveKept(app.owner, app.kept);
+  } catch (failure) {
+    ports.warn('a kept snapshot is recorded only as an intent', { instance: id, failure });
+  }
+  await keeper.end(entry);
+  app.sleepFailures = 0;
+  manager.ports.tell({
+    owner: app.owner,
+    release,
+    kind: 'sleep',
+    text: `Instance ${id} went to sleep with its state (${formatBytes(taken.bytes)}, frozen for ${formatMs(taken.frozenMs)}): ${reason}.`,
+    tookMs: taken.tookMs,
+    figures: { bytes: taken.bytes, frozenMs: taken.frozenMs },
+  });
+  if (before !== null && before.snapshotPath !== next.snapshotPath) await discardQuietly(manager, before.snapshotPath);
+}
+
+async function discardQuietly(manager: Manages, snapshotPath: string): Promise<void> {
+  try {
+    await manager.ports.snapd.discard({ snapshotPath });
+  } catch (failure) {
+    manager.ports.warn('an old snapshot could not be removed', { snapshotPath, failure });
+  }
+}
+
+/** The instance runs on when it still can; the next try waits. */
+async function failedToSleep(manager: Manages, app: AppEntry, entry: InstanceEntry, failure: unknown): Promise<void> {
+  const { ports } = manager;
+  const nowBootNs = ports.clock.bootNs();
+  if (entry.facts.mode !== 'draining') {
+    ports.warn('an instance fell asleep with a fault', { instance: entry.facts.id, failure });
+    return;
+  }
+  app.sleepFailures += 1;
+  const delayMs = Math.min(sleepRetryMsMax, sleepRetryMs * 2 ** Math.min(20, app.sleepFailures - 1));
+  app.noSleepBeforeBootNs = nowBootNs + delayMs * nsPerMs;
+  if (manager.keeper.goneSignal(entry.facts.id).aborted) {
+    return manager.loseInstance(app, entry, `it ended while it was put to sleep: ${messageOf(failure)}`, 'app-exited');
+  }
+  moveInstance(entry, 'warm', nowBootNs, 'it could not be put to sleep');
+  ports.tell({
+    owner: app.owner,
+    release: entry.facts.release,
+    kind: 'fault',
+    code: failure instanceof Failure ? failure.code : codeOf(failure),
+    text: `Instance ${entry.facts.id} could not be put to sleep: ${messageOf(failure)}. It serves on; the next try is in ${formatMs(delayMs)}.`,
+  });
+  await ports.dispatcher.unpark(entry.facts.id);
+}

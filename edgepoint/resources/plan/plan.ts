@@ -1,0 +1,125 @@
+import { planAdmit } from './admit.ts';
+import { planScale } from './scale.ts';
+import { earliest, holdsMemory } from './view.ts';
+import type { AppView, EdgepointView, IdleView, InstanceView, Plan, RoomView, Step } from './view.ts';
+
+/** How long a refused app answers 503 before its next request is tried again. */
+const refusalNs = 1_000_000_000;
+
+const nothing: Plan = { steps: [], notes: [], lookAgainBootNs: null };
+
+/**
+ * The plan for one app: what it should have, and what of that the edgepoint can give. `room` is asked only when something is to
+ * be started, for it looks at the other apps.
+ */
+export function planApp(view: AppView, nowBootNs: number, room: () => RoomView): Plan {
+  const scale = planScale(view, nowBootNs);
+  if (scale.wakes.length === 0) {
+    return scale.steps.length === 0 && scale.notes.length === 0 && scale.lookAgainBootNs === null ? nothing : scale;
+  }
+  const serving = view.serving;
+  if (serving === null) return nothing;
+  const steps: Step[] = [...scale.steps];
+  const notes: string[] = [...scale.notes];
+  let lookAgainBootNs = scale.lookAgainBootNs;
+  let left = room();
+  const served = view.instances.some((instance) => instance.purpose === 'serve' && holdsMemory(instance.mode) && instance.mode !== 'draining');
+  for (const [index, wake] of scale.wakes.entries()) {
+    const admission = planAdmit(left, view.app, serving.memoryBytes);
+    if (admission.verdict === 'start') {
+      steps.push({ kind: 'wake', app: view.app, module: admission.module, by: serving.wakeBy, reason: wake.reason });
+      left = { ...left, usedBytes: left.usedBytes + serving.memoryBytes };
+      continue;
+    }
+    notes.push(`${view.app}: ${admission.reason}`);
+    if (admission.verdict === 'wait') {
+      for (const victim of admission.evict) {
+        steps.push({ kind: 'sleep', app: victim.app, instance: victim.id, reason: `its memory is wanted for ${view.app}` });
+      }
+    } else if (index === 0 && !served) {
+      steps.push({ kind: 'refuse', app: view.app, untilBootNs: nowBootNs + refusalNs, reason: admission.reason });
+      lookAgainBootNs = earliest(lookAgainBootNs, nowBootNs + refusalNs);
+    }
+    break;
+  }
+  return { steps, notes, lookAgainBootNs };
+}
+
+/** Instances of an app that may be put to sleep in favour of another's request. */
+export function idleInstances(view: AppView, nowBootNs: number): IdleView[] {
+  const serving = view.serving;
+  if (serving === null || serving.staysAwake !== '' || view.waiting > 0 || nowBootNs < view.noSleepBeforeBootNs) return [];
+  const warm = view.instances.filter((instance) => instance.purpose === 'serve' && instance.mode === 'warm');
+  return warm
+    .filter((instance) => instance.outstanding === 0 && (instance.tunnels === 0 || serving.state === 'keep'))
+    .toSorted((a, b) => a.lastActiveBootNs - b.lastActiveBootNs || (a.id < b.id ? -1 : 1))
+    .slice(0, Math.max(0, warm.length - serving.min))
+    .map((instance) => ({ app: view.app, id: instance.id, memoryBytes: instance.memoryBytes, lastActiveBootNs: instance.lastActiveBootNs }));
+}
+
+export function roomOf(edgepoint: EdgepointView): RoomView {
+  let usedBytes = 0;
+  let leavingBytes = 0;
+  const idle: IdleView[] = [];
+  for (const view of edgepoint.apps) {
+    if (view.instances.length === 0) continue;
+    for (const instance of view.instances) {
+      if (holdsMemory(instance.mode)) usedBytes += instance.memoryBytes;
+      if (instance.mode === 'draining') leavingBytes += instance.memoryBytes;
+    }
+    idle.push(...idleInstances(view, edgepoint.nowBootNs));
+  }
+  return { capacityBytes: edgepoint.capacityBytes, usedBytes, leavingBytes, idle };
+}
+
+/** Every app's plan against one state, for `explain`. The daemon asks `planApp` for the apps that changed. */
+export function planEdgepoint(edgepoint: EdgepointView): Plan {
+  let room: RoomView | null = null;
+  const steps: Step[] = [];
+  const notes: string[] = [];
+  let lookAgainBootNs: number | null = null;
+  for (const view of edgepoint.apps) {
+    const plan = planApp(view, edgepoint.nowBootNs, () => (room ??= roomOf(edgepoint)));
+    if (plan === nothing) continue;
+    steps.push(...plan.steps);
+    notes.push(...plan.notes);
+    lookAgainBootNs = earliest(lookAgainBootNs, plan.lookAgainBootNs);
+  }
+  return { steps, notes, lookAgainBootNs };
+}
+
+/**
+ * The state right after a plan's steps have begun: what the executor's first, synchronous half does. The properties are proved
+ * against it, and `explain` shows it.
+ */
+export function afterPlan(edgepoint: EdgepointView, plan: Plan, newId: (index: number) => string): EdgepointView {
+  const apps = new Map(edgepoint.apps.map((view) => [view.app, view]));
+  for (const [index, step] of plan.steps.entries()) {
+    const view = apps.get(step.app);
+    if (view === undefined) continue;
+    apps.set(step.app, afterStep(view, step, edgepoint.nowBootNs, newId(index)));
+  }
+  return { ...edgepoint, apps: [...apps.values()] };
+}
+
+function afterStep(view: AppView, step: Step, nowBootNs: number, id: string): AppView {
+  if (step.kind === 'refuse') return { ...view, waiting: 0, notBeforeBootNs: step.untilBootNs, notBeforeReason: step.reason };
+  if (step.kind !== 'wake') {
+    const instances = view.instances.map((instance) =>
+      instance.id === step.instance ? { ...instance, mode: 'draining' as const, sinceBootNs: nowBootNs } : instance,
+    );
+    return { ...view, instances };
+  }
+  const started: InstanceView = {
+    id,
+    release: view.serving?.release ?? 0,
+    mode: step.by === 'cold' ? 'booting' : 'restoring',
+    purpose: 'serve',
+    sinceBootNs: nowBootNs,
+    outstanding: 0,
+    tunnels: 0,
+    lastActiveBootNs: nowBootNs,
+    memoryBytes: view.serving?.memoryBytes ?? 0,
+  };
+  return { ...view, instances: [...view.instances, started] };
+}

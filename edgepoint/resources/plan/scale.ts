@@ -1,0 +1,163 @@
+import { earliest, isComing } from './view.ts';
+import type { AppView, InstanceView, Plan, ServingView, Step } from './view.ts';
+
+/**
+ * How many instances of one app there should be, and whether one may sleep. Knows nothing of memory: `admit` judges the wakes.
+ *
+ * The rules are asked in turn for every change of an app; each adds steps or a note, and none looks at another's steps.
+ */
+export interface ScalePlan extends Plan {
+  /** Instances that should be started now; `steps` only holds those to end or put to sleep. */
+  readonly wakes: readonly { readonly reason: string }[];
+}
+
+const nothing: ScalePlan = { steps: [], notes: [], wakes: [], lookAgainBootNs: null };
+
+/** Instances the load wants: enough for what waits and what is under way, within the manifest's bounds. */
+export function wantedInstances(view: AppView, serving: ServingView): number {
+  let outstanding = view.waiting;
+  for (const instance of view.instances) if (serves(instance) && instance.mode === 'warm') outstanding += instance.outstanding;
+  const forLoad = Math.ceil(outstanding / serving.concurrency);
+  const most = serving.alone ? Math.min(1, serving.max) : serving.max;
+  return Math.max(Math.min(forLoad, most), Math.min(serving.min, most));
+}
+
+function serves(instance: InstanceView): boolean {
+  return instance.purpose === 'serve';
+}
+
+/** Nothing under way. An upgraded connection sleeps with an app that keeps its state, and counts as under way elsewhere. */
+function isUnused(instance: InstanceView, serving: ServingView): boolean {
+  return instance.outstanding === 0 && (instance.tunnels === 0 || serving.state === 'keep');
+}
+
+function idleSince(instance: InstanceView): number {
+  return Math.max(instance.lastActiveBootNs, instance.sinceBootNs);
+}
+
+export function planScale(view: AppView, nowBootNs: number): ScalePlan {
+  const serving = view.serving;
+  if (serving === null) return nothing;
+  if (view.waiting === 0 && view.instances.length === 0 && serving.min === 0) return nothing;
+
+  const steps: Step[] = [];
+  const notes: string[] = [];
+  const wakes: { reason: string }[] = [];
+  let lookAgainBootNs: number | null = null;
+
+  const ours = view.instances.filter(serves);
+  const current = ours.filter((instance) => instance.release === serving.release);
+  const warm = current.filter((instance) => instance.mode === 'warm');
+  const coming = current.filter((instance) => isComing(instance.mode));
+  const leaving = ours.filter((instance) => instance.mode === 'draining');
+  const oldWarm = ours.filter((instance) => instance.mode === 'warm' && instance.release !== serving.release);
+  const wanted = wantedInstances(view, serving);
+  const have = warm.length + coming.length;
+
+  if (view.paused !== '') {
+    for (const instance of ours) {
+      if (instance.mode === 'warm') steps.push({ kind: 'sleep', app: view.app, instance: instance.id, reason: view.paused });
+    }
+    return { ...nothing, steps, notes: [`${view.app}: ${view.paused}`] };
+  }
+
+  const replace = planReplace({ view, serving, oldWarm, warm, coming });
+  steps.push(...replace.steps);
+  const missing = Math.max(wanted, replace.wanted) - have;
+
+  if (missing > 0) {
+    const obstacle = obstacleToWake({ view, serving, ours, nowBootNs });
+    if (obstacle === null) {
+      const reason = wakeReason({ view, serving, have, wanted, replace: replace.reason });
+      for (let count = 0; count < missing; count += 1) wakes.push({ reason });
+    } else {
+      notes.push(`${view.app}: wants ${missing} more, but ${obstacle.reason}`);
+      lookAgainBootNs = earliest(lookAgainBootNs, obstacle.untilBootNs);
+    }
+  }
+
+  const sleep = planSleep({ view, serving, warm, have, wanted, leaving: leaving.length, nowBootNs });
+  steps.push(...sleep.steps);
+  notes.push(...sleep.notes);
+  return { steps, notes, wakes, lookAgainBootNs: earliest(lookAgainBootNs, sleep.lookAgainBootNs) };
+}
+
+/** An old release's instances serve until one of the new is warm; those that nobody uses end at once. */
+function planReplace(about: {
+  view: AppView;
+  serving: ServingView;
+  oldWarm: readonly InstanceView[];
+  warm: readonly InstanceView[];
+  coming: readonly InstanceView[];
+}): { steps: Step[]; wanted: number; reason: string } {
+  const { view, serving, oldWarm, warm } = about;
+  const steps: Step[] = [];
+  let wanted = 0;
+  let reason = '';
+  for (const old of oldWarm) {
+    if (warm.length > 0 || serving.alone || isUnused(old, serving)) {
+      steps.push({ kind: 'end', app: view.app, instance: old.id, reason: `release ${serving.release} has replaced release ${old.release}` });
+    } else {
+      wanted = 1;
+      reason = `release ${serving.release} takes over from release ${old.release}`;
+    }
+  }
+  return { steps, wanted, reason };
+}
+
+function obstacleToWake(about: {
+  view: AppView;
+  serving: ServingView;
+  ours: readonly InstanceView[];
+  nowBootNs: number;
+}): { reason: string; untilBootNs: number | null } | null {
+  const { view, serving, ours, nowBootNs } = about;
+  if (nowBootNs < view.notBeforeBootNs) return { reason: view.notBeforeReason, untilBootNs: view.notBeforeBootNs };
+  // Also one that has ended counts until its box is gone: its volume is mounted there, its address is taken.
+  const busy = serving.alone ? ours[0] : undefined;
+  if (busy !== undefined) return { reason: `it runs one at a time and ${busy.id} is ${busy.mode}`, untilBootNs: null };
+  return null;
+}
+
+function wakeReason(about: { view: AppView; serving: ServingView; have: number; wanted: number; replace: string }): string {
+  const { view, serving, have, wanted, replace } = about;
+  if (have === 0 && view.waiting > 0) return `${view.waiting} waiting and none warm`;
+  if (replace !== '') return replace;
+  if (have < serving.min) return `its manifest wants at least ${serving.min}`;
+  return `${view.waiting} waiting and the rest under way want ${wanted} of ${serving.concurrency} each, ${have} there`;
+}
+
+/** One at a time, the one that has been unused longest, when its idle time is over or there have been too many for as long. */
+function planSleep(about: {
+  view: AppView;
+  serving: ServingView;
+  warm: readonly InstanceView[];
+  have: number;
+  wanted: number;
+  leaving: number;
+  nowBootNs: number;
+}): Plan {
+  const { view, serving, warm, have, wanted, leaving, nowBootNs } = about;
+  if (have <= wanted || warm.length === 0) return nothing;
+  if (serving.staysAwake !== '') return { ...nothing, notes: [`${view.app}: stays awake: ${serving.staysAwake}`] };
+  if (leaving > 0) return { ...nothing, notes: [`${view.app}: one goes to sleep already; one by one`] };
+  const [longest] = warm.filter((instance) => isUnused(instance, serving)).toSorted((a, b) => idleSince(a) - idleSince(b) || compareIds(a, b));
+  if (longest === undefined) return nothing;
+  const unusedDueNs = idleSince(longest) + serving.idleNs;
+  const surplusDueNs = view.surplusSinceBootNs === null ? Infinity : view.surplusSinceBootNs + serving.idleNs;
+  const dueNs = Math.max(Math.min(unusedDueNs, surplusDueNs), view.noSleepBeforeBootNs);
+  if (dueNs > nowBootNs) return { ...nothing, lookAgainBootNs: dueNs };
+  const reason =
+    unusedDueNs <= nowBootNs
+      ? `unused for ${seconds(nowBootNs - idleSince(longest))}`
+      : `${have} there and ${wanted} wanted for ${seconds(nowBootNs - (view.surplusSinceBootNs ?? nowBootNs))}`;
+  return { ...nothing, steps: [{ kind: 'sleep', app: view.app, instance: longest.id, reason }] };
+}
+
+function compareIds(one: InstanceView, other: InstanceView): number {
+  return one.id < other.id ? -1 : Number(one.id > other.id);
+}
+
+function seconds(ns: number): string {
+  return `${(ns / 1_000_000_000).toFixed(1)} s`;
+}

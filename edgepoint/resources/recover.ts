@@ -1,0 +1,103 @@
+import { ownerKey } from '../../kit/ids.ts';
+import { purposeOfId } from '../model/app.ts';
+import type { KeptInstance } from '../model/app.ts';
+import type { RunningInstance } from '../model/calls.ts';
+import { runsAlone } from '../model/orders.ts';
+import type { ResourceManager } from './run.ts';
+import { addInstance, findInstance, moveInstance } from './state.ts';
+import type { AppEntry, InstanceEntry } from './state.ts';
+import { notListening } from './why.ts';
+
+/**
+ * Brings what we believe into agreement with what restored says runs: adopts instances we do not know and can use, ends the others,
+ * and loses those that are gone. Repeatable; asked after each start of the head or of restored.
+ */
+export function reconcile(manager: ResourceManager, list: readonly RunningInstance[], meterIds: ReadonlyMap<string, string>): void {
+  const { ports, state } = manager;
+  const listed = new Set(list.map((running) => running.instance));
+  for (const running of list) {
+    if (findInstance(state, running.instance) !== null) continue;
+    const app = state.apps.get(ownerKey(running.owner));
+    const unusable = app === undefined ? 'its app is not hosted here' : whyUnusable(app, running);
+    if (app === undefined || unusable !== null) {
+      ports.warn('an orphan is ended', { instance: running.instance, reason: unusable });
+      void endOrphan(manager, running.instance);
+    } else adopt(manager, app, running, meterIds.get(running.instance) ?? running.instance);
+  }
+  for (const [id, app] of state.appOf) {
+    const entry = app.instances.get(id);
+    if (entry === undefined || listed.has(id) || entry.purpose !== 'serve') continue;
+    // Others than warm ones are in the middle of a call that is repeated.
+    if (entry.facts.mode === 'warm') manager.loseInstance(app, entry, 'it was gone when restored came back', 'instance-lost');
+  }
+}
+
+function whyUnusable(app: AppEntry, running: RunningInstance): string | null {
+  if (purposeOfId(running.instance) !== 'serve') return 'the deploy it was started for begins again';
+  if (app.serving === null) return 'no release of its app serves';
+  if (app.serving.order.release !== running.release) return `release ${app.serving.order.release} serves, not ${running.release}`;
+  if (runsAlone(app.serving.order) && app.instances.size > 0) return 'its app runs one at a time and another runs';
+  return null;
+}
+
+async function endOrphan(manager: ResourceManager, instance: string): Promise<void> {
+  try {
+    await manager.ports.restored.stop({ instance, graceMs: 1000 });
+  } catch (failure) {
+    manager.ports.warn('an orphan could not be ended; it is tried again when restored is next asked', { instance, failure });
+  }
+}
+
+/** A restored instance listens already; one that was being booted may not yet. */
+function adopt(manager: ResourceManager, app: AppEntry, running: RunningInstance, meterId: string): void {
+  const { ports, keeper, state } = manager;
+  const serving = app.serving;
+  if (serving === null) return;
+  const entry = addInstance(state, app, {
+    id: running.instance,
+    order: serving.order,
+    purpose: 'serve',
+    mode: 'booting',
+    nowBootNs: ports.clock.bootNs(),
+    reason: 'it ran already when the head started',
+    meterId,
+  });
+  keeper.adopt(entry, running);
+  void finishAdoption(manager, app, entry);
+}
+
+async function finishAdoption(manager: ResourceManager, app: AppEntry, entry: InstanceEntry): Promise<void> {
+  const serving = app.serving;
+  if (serving === null) return;
+  const { manifest } = serving.order;
+  const outcome = await manager.ports.probe({
+    address: entry.facts.address,
+    port: manifest.port,
+    path: manifest.probe.path,
+    hostname: serving.order.hosts[0] ?? serving.order.owner.app,
+    timeoutMs: manifest.probe.timeoutSeconds * 1000,
+    gone: manager.keeper.goneSignal(entry.facts.id),
+  });
+  const failure = notListening(outcome, manifest);
+  if (failure !== null) return manager.loseInstance(app, entry, failure.message, failure.code);
+  moveInstance(entry, 'warm', manager.ports.clock.bootNs(), 'it ran already when the head started');
+  manager.touch(app);
+  // It may have been about to sleep when the head died.
+  await manager.ports.dispatcher.unpark(entry.facts.id);
+}
+
+/**
+ * The state a kept instance sleeps with, after a restart: the snapshot that was intended counts when it is on the disk, for it is
+ * complete from the moment it has its name. `drop` is a snapshot that does not count any more.
+ */
+export function chooseKept(about: {
+  kept: KeptInstance | null;
+  intended: KeptInstance | null;
+  intendedExists: boolean;
+  runs: boolean;
+}): { kept: KeptInstance | null; drop: string } {
+  const { kept, intended, intendedExists, runs } = about;
+  if (intended === null || !intendedExists) return { kept, drop: '' };
+  if (runs) return { kept, drop: intended.snapshotPath };
+  return { kept: intended, drop: kept?.snapshotPath ?? '' };
+}

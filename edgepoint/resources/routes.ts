@@ -1,0 +1,38 @@
+import type { Route } from '../model/calls.ts';
+import type { AppEntry } from './state.ts';
+
+/** A request may wait this long for its app; then 503 with Retry-After. */
+export const holdMs = 60_000;
+
+/**
+ * What the dispatcher shall do with an app's requests: those of the serving release's warm instances get them; the old
+ * release's only as long as none of the new is warm. An app that has never served holds them while it prepares.
+ */
+export function routeOf(app: AppEntry, nowBootNs: number): Route | null {
+  const order = app.serving?.order ?? app.desired;
+  if (order === null || order === undefined) return null;
+  const up = [...app.instances.values()].filter((entry) => entry.purpose === 'serve' && entry.facts.address !== '');
+  const warm = up.filter((entry) => entry.facts.mode === 'warm');
+  const current = warm.filter((entry) => entry.facts.release === order.release);
+  // One that drains is given nothing new by the dispatcher, but what is under way in it must not be cut.
+  const able = [...(current.length > 0 ? current : warm), ...up.filter((entry) => entry.facts.mode === 'draining')];
+  const unable = whyUnable(app, able.length > 0, nowBootNs);
+  return {
+    owner: app.owner,
+    hosts: (app.desired ?? order).hosts,
+    status: unable === null ? (app.serving === null ? 'preparing' : 'ready') : 'failed',
+    reason: unable ?? '',
+    concurrency: order.manifest.scale.concurrency,
+    holdMs,
+    instances: able.map((entry) => ({ instance: entry.facts.id, address: entry.facts.address, port: entry.port })),
+  };
+}
+
+/** Why its requests are answered 503 instead of held; null when they are held or served. */
+function whyUnable(app: AppEntry, served: boolean, nowBootNs: number): string | null {
+  if (served) return null;
+  if (app.serving === null) return app.status === 'failed' ? app.reason : null;
+  if (app.refusal !== null && nowBootNs < app.refusal.untilBootNs) return app.refusal.reason;
+  if (app.backoff !== null && app.backoff.failures > 1 && nowBootNs < app.backoff.untilBootNs) return app.backoff.reason;
+  return null;
+}

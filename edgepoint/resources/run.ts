@@ -1,0 +1,328 @@
+import { assertInvariant, messageOf } from '../../kit/errors.ts';
+import type { Owner } from '../../kit/ids.ts';
+import type { ReleaseOrder, ServingRelease } from '../model/app.ts';
+import type { Demand, KernelCounters } from '../model/calls.ts';
+import { sleepInstance } from './go-to-sleep.ts';
+import { InstanceKeeper } from './keeper.ts';
+import { planApp } from './plan/plan.ts';
+import type { IdleView, Plan, Step } from './plan/view.ts';
+import { nextBackoff, steadyMs } from './backoff.ts';
+import type { Manages } from './manages.ts';
+import type { ResourcePorts } from './ports.ts';
+import { routeOf } from './routes.ts';
+import { addInstance, appEntry, findInstance, moveInstance } from './state.ts';
+import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
+import { noteSurplus, viewApp, viewRoom } from './views.ts';
+import { wakeInstance } from './wake-up.ts';
+
+/** What was last planned for an app, for `explain`. */
+export interface PlanNote {
+  readonly bootNs: number;
+  readonly steps: readonly Step[];
+  readonly notes: readonly string[];
+}
+
+const plansKept = 20;
+const planLinesMax = 50;
+/** A loop of plans that each change something would be a planner that contradicts itself. */
+const looksMax = 100_000;
+
+/**
+ * Executes the planner's steps. Whatever changes, changes the state first and then calls `touch`, which plans for that app and
+ * begins the steps; the first half of a step is synchronous and puts the instance into its next mode, so that no second plan can
+ * contradict one that is under way. That is the whole of its locking.
+ */
+export class ResourceManager implements Manages {
+  readonly state: EdgepointEntry;
+  readonly keeper: InstanceKeeper;
+  readonly ports: ResourcePorts;
+  private readonly dirty = new Set<AppEntry>();
+  private looking = false;
+  /** False until restored's list has been seen: before that we do not know what runs. */
+  private able = false;
+  private readonly lookAgain = new Map<AppEntry, number>();
+  private timer: { readonly bootNs: number; readonly cancel: () => void } | null = null;
+  private readonly routesTold = new Map<string, string>();
+  private readonly plans = new Map<string, PlanNote[]>();
+
+  constructor(state: EdgepointEntry, ports: ResourcePorts) {
+    this.state = state;
+    this.ports = ports;
+    this.keeper = new InstanceKeeper(state, ports);
+  }
+
+  /** Planning begins: restored's list has been seen. */
+  begin(): void {
+    this.able = true;
+    for (const app of this.state.apps.values()) this.dirty.add(app);
+    this.look();
+  }
+
+  /** What the dispatcher counts of an app. Unknown apps are ignored: the dispatcher learns of their end by its routes. */
+  noteDemand(demand: Demand): void {
+    const app = this.state.apps.get(`${demand.owner.provider}.${demand.owner.scope}.${demand.owner.app}`);
+    if (app === undefined) return;
+    app.waiting = demand.waiting;
+    for (const told of demand.instances) {
+      const entry = app.instances.get(told.instance);
+      if (entry === undefined) continue;
+      entry.outstanding = told.outstanding;
+      entry.tunnels = told.tunnels;
+      entry.lastActiveBootNs = Math.max(entry.lastActiveBootNs, told.lastActiveBootNs);
+    }
+    this.touch(app);
+  }
+
+  /** An instance ended without a stop. */
+  noteExited(instance: string, counters: KernelCounters, status: string): void {
+    this.keeper.noteExit(instance, counters);
+    const found = findInstance(this.state, instance);
+    // Others than warm ones have somebody who waits for them and hears of it by their signal.
+    if (found === null || found.entry.facts.mode !== 'warm' || found.entry.purpose !== 'serve') return;
+    this.loseInstance(found.app, found.entry, `it ended by itself (${status})`, 'app-exited');
+  }
+
+  /** An instance that served is gone or useless: its requests are held for another from now on. */
+  loseInstance(app: AppEntry, entry: InstanceEntry, reason: string, code: string): void {
+    const nowBootNs = this.ports.clock.bootNs();
+    const servedMs = (nowBootNs - entry.facts.sinceBootNs) / 1_000_000;
+    moveInstance(entry, 'failed', nowBootNs, reason);
+    if (servedMs < steadyMs) app.backoff = nextBackoff(app.backoff, { nowBootNs, reason: `its instances end by themselves: ${reason}`, free: true });
+    this.ports.tell({
+      owner: app.owner,
+      release: entry.facts.release,
+      kind: 'fault',
+      code,
+      text: `Instance ${entry.facts.id} served for ${(servedMs / 1000).toFixed(1)} s, then ${reason}.`,
+    });
+    void this.keeper.end(entry).then(() => this.touch(app));
+    this.touch(app);
+  }
+
+  /** An app as the conduit wants it now; its old release serves on until `promote`. */
+  want(order: ReleaseOrder): AppEntry {
+    const app = appEntry(this.state, order.owner);
+    app.desired = order;
+    this.touch(app);
+    return app;
+  }
+
+  pause(owner: Owner, reason: string): void {
+    const app = appEntry(this.state, owner);
+    app.paused = reason;
+    this.touch(app);
+  }
+
+  /** A release can serve; what it replaces goes when nobody needs it any more. */
+  promote(serving: ServingRelease): void {
+    const app = appEntry(this.state, serving.order.owner);
+    app.serving = serving;
+    app.status = 'ready';
+    app.reason = serving.facts.staysAwake;
+    app.paused = '';
+    app.backoff = null;
+    app.refusal = null;
+    app.restoreFailures = 0;
+    if (app.kept !== null && app.kept.release !== serving.order.release) {
+      const kept = app.kept;
+      app.kept = null;
+      void this.forgetKept(app, kept.snapshotPath);
+    }
+    this.touch(app);
+  }
+
+  /** A release cannot serve; an older one serves on, and the app stays ready by it. */
+  reject(owner: Owner, reason: string): void {
+    const app = appEntry(this.state, owner);
+    app.paused = '';
+    app.reason = reason;
+    app.status = app.serving === null ? 'failed' : 'ready';
+    this.touch(app);
+  }
+
+  /** Ends all of an app and forgets it. Its route goes first: held requests get their 404 at once. */
+  async remove(owner: Owner): Promise<void> {
+    const app = this.state.apps.get(appEntry(this.state, owner).key);
+    if (app === undefined) return;
+    this.state.apps.delete(app.key);
+    this.lookAgain.delete(app);
+    this.dirty.delete(app);
+    this.routesTold.delete(app.key);
+    this.plans.delete(app.key);
+    app.desired = null;
+    app.serving = null;
+    this.ports.dispatcher.removeRoute(owner);
+    const ending = [...app.instances.values()].map(async (entry) => {
+      await this.keeper.end(entry);
+    });
+    await Promise.all(ending);
+    if (app.kept !== null) await this.forgetKept(app, app.kept.snapshotPath);
+    this.ports.stateChanged();
+    this.touchRefused();
+  }
+
+  /** Puts unused instances to sleep for a preparation's sake. */
+  evict(idle: readonly IdleView[], reason: string): void {
+    const nowBootNs = this.ports.clock.bootNs();
+    for (const { app, id } of idle) this.beginStep({ kind: 'sleep', app, instance: id, reason }, nowBootNs);
+  }
+
+  /** Plans for an app after it changed, and begins what is planned. */
+  touch(app: AppEntry): void {
+    if (this.state.apps.get(app.key) !== app) return;
+    this.dirty.add(app);
+    this.look();
+  }
+
+  /** The routes of all apps, for a dispatcher that has just come. */
+  routes(): NonNullable<ReturnType<typeof routeOf>>[] {
+    const nowBootNs = this.ports.clock.bootNs();
+    const routes = [];
+    for (const app of this.state.apps.values()) {
+      const route = routeOf(app, nowBootNs);
+      if (route === null) continue;
+      this.routesTold.set(app.key, JSON.stringify(route));
+      routes.push(route);
+    }
+    return routes;
+  }
+
+  /** The dispatcher has gone: nothing waits in it any more, and nobody can be drained. */
+  forgetDemand(): void {
+    for (const app of this.state.apps.values()) app.waiting = 0;
+    for (const app of this.state.active) {
+      for (const entry of app.instances.values()) {
+        entry.outstanding = 0;
+        entry.tunnels = 0;
+        entry.lastActiveBootNs = this.ports.clock.bootNs();
+      }
+    }
+  }
+
+  lastPlans(): Record<string, readonly PlanNote[]> {
+    return Object.fromEntries(this.plans);
+  }
+
+  stop(): void {
+    this.able = false;
+    this.timer?.cancel();
+    this.timer = null;
+  }
+
+  private look(): void {
+    if (this.looking) return;
+    this.looking = true;
+    try {
+      let looks = 0;
+      for (const app of this.dirty) {
+        this.dirty.delete(app);
+        looks += 1;
+        assertInvariant(looks < looksMax, 'plans come to an end');
+        this.lookAt(app);
+      }
+    } finally {
+      this.looking = false;
+    }
+    this.setTimer();
+  }
+
+  private lookAt(app: AppEntry): void {
+    const nowBootNs = this.ports.clock.bootNs();
+    noteSurplus(app, nowBootNs);
+    if (this.able) {
+      const plan = planApp(viewApp(app), nowBootNs, () => viewRoom(this.state, nowBootNs));
+      this.notePlan(app, plan, nowBootNs);
+      if (plan.lookAgainBootNs === null) this.lookAgain.delete(app);
+      else this.lookAgain.set(app, plan.lookAgainBootNs);
+      for (const step of plan.steps) this.beginStep(step, nowBootNs);
+    }
+    this.tellRoute(app, nowBootNs);
+    this.ports.stateChanged();
+  }
+
+  private beginStep(step: Step, nowBootNs: number): void {
+    const app = this.state.apps.get(step.app);
+    if (app === undefined) return;
+    if (step.kind === 'wake') return wakeInstance(this, app, step);
+    if (step.kind === 'refuse') {
+      app.refusal = { untilBootNs: step.untilBootNs, reason: step.reason };
+      this.lookAgain.set(app, step.untilBootNs);
+      return;
+    }
+    const entry = app.instances.get(step.instance);
+    if (entry === undefined || entry.facts.mode !== 'warm') return;
+    moveInstance(entry, 'draining', nowBootNs, step.reason);
+    void sleepInstance(this, app, entry, step);
+  }
+
+  private tellRoute(app: AppEntry, nowBootNs: number): void {
+    const route = routeOf(app, nowBootNs);
+    if (route === null) return;
+    const text = JSON.stringify(route);
+    if (this.routesTold.get(app.key) === text) return;
+    this.routesTold.set(app.key, text);
+    this.ports.dispatcher.route(route);
+  }
+
+  private notePlan(app: AppEntry, plan: Plan, bootNs: number): void {
+    if (plan.steps.length === 0 && plan.notes.length === 0) return;
+    const kept = this.plans.get(app.key) ?? [];
+    const last = kept.at(-1);
+    const note = { bootNs, steps: plan.steps.slice(0, planLinesMax), notes: plan.notes.slice(0, planLinesMax) };
+    const same = last !== undefined && plan.steps.length === 0 && JSON.stringify(last.notes) === JSON.stringify(note.notes) && last.steps.length === 0;
+    if (same) return;
+    kept.push(note);
+    if (kept.length > plansKept) kept.shift();
+    this.plans.set(app.key, kept);
+  }
+
+  private setTimer(): void {
+    if (!this.able) return;
+    let earliestBootNs = Infinity;
+    for (const bootNs of this.lookAgain.values()) earliestBootNs = Math.min(earliestBootNs, bootNs);
+    if (this.timer?.bootNs === earliestBootNs) return;
+    this.timer?.cancel();
+    this.timer = null;
+    if (earliestBootNs === Infinity) return;
+    this.timer = {
+      bootNs: earliestBootNs,
+      cancel: this.ports.wakeAt(earliestBootNs, () => {
+        this.timer = null;
+        const nowBootNs = this.ports.clock.bootNs();
+        for (const [app, bootNs] of this.lookAgain) {
+          if (bootNs > nowBootNs) continue;
+          this.lookAgain.delete(app);
+          this.dirty.add(app);
+        }
+        this.look();
+      }),
+    };
+  }
+
+  /** Memory has come free: those that were refused or wait for it are looked at again. */
+  touchRefused(): void {
+    for (const app of this.state.apps.values()) {
+      if (app.refusal !== null) app.refusal = null;
+      else if (app.waiting === 0) continue;
+      this.dirty.add(app);
+    }
+    this.look();
+  }
+
+  /** A wake: a new entry in the mode of what is done to it. */
+  addServing(app: AppEntry, about: { id: string; order: ReleaseOrder; mode: 'booting' | 'restoring'; reason: string; meterId: string }): InstanceEntry {
+    const nowBootNs = this.ports.clock.bootNs();
+    const entry = addInstance(this.state, app, { ...about, mode: 'cold', purpose: 'serve', nowBootNs });
+    moveInstance(entry, about.mode, nowBootNs, about.reason);
+    return entry;
+  }
+
+  private async forgetKept(app: AppEntry, snapshotPath: string): Promise<void> {
+    try {
+      await this.ports.records.forgetKept(app.owner);
+      if (snapshotPath.includes('/kept/')) await this.ports.snapd.discard({ snapshotPath });
+    } catch (failure) {
+      this.ports.warn('a kept snapshot could not be removed', { app: app.key, failure: messageOf(failure) });
+    }
+  }
+}

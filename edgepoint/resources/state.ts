@@ -1,0 +1,147 @@
+import { assertInvariant } from '../../kit/errors.ts';
+import { ownerKey } from '../../kit/ids.ts';
+import type { Owner } from '../../kit/ids.ts';
+import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
+import type { RunningInstance } from '../model/calls.ts';
+import { enterMode } from '../model/instance.ts';
+import type { Instance, InstanceMode } from '../model/instance.ts';
+import { offeringOf } from '../model/orders.ts';
+
+/**
+ * What the resource manager knows, in memory. The apps' entries are changed in place, but only through the functions here and
+ * in `changes.ts`; an instance's mode only through `moveInstance`, which goes through the one door of the model.
+ */
+export interface InstanceEntry {
+  facts: Instance;
+  readonly purpose: Purpose;
+  readonly memoryBytes: number;
+  /** Where it listens. */
+  readonly port: number;
+  /** What restored said of it; null until it runs. */
+  running: RunningInstance | null;
+  outstanding: number;
+  tunnels: number;
+  lastActiveBootNs: number;
+  /** Its name in usage records: one for each run, for the kernel's counters begin again with each. */
+  meterId: string;
+}
+
+/** Failures to start, in a row. */
+export interface Backoff {
+  readonly failures: number;
+  readonly untilBootNs: number;
+  readonly reason: string;
+}
+
+export interface AppEntry {
+  readonly owner: Owner;
+  readonly key: string;
+  /** What the conduit wants; null only while the app is being removed. */
+  desired: ReleaseOrder | null;
+  serving: ServingRelease | null;
+  status: 'preparing' | 'ready' | 'failed';
+  /** Why it failed, or does not sleep. */
+  reason: string;
+  paused: string;
+  waiting: number;
+  surplusSinceBootNs: number | null;
+  backoff: Backoff | null;
+  refusal: { readonly untilBootNs: number; readonly reason: string } | null;
+  sleepFailures: number;
+  noSleepBeforeBootNs: number;
+  /** Restores of the template that failed in a row. */
+  restoreFailures: number;
+  kept: KeptInstance | null;
+  readonly instances: Map<string, InstanceEntry>;
+}
+
+export interface EdgepointEntry {
+  readonly capacityBytes: number;
+  readonly apps: Map<string, AppEntry>;
+  /** The app of each instance; holds exactly the instances of all apps. */
+  readonly appOf: Map<string, AppEntry>;
+  /** Apps with at least one instance. */
+  readonly active: Set<AppEntry>;
+}
+
+export function openState(capacityBytes: number): EdgepointEntry {
+  return { capacityBytes, apps: new Map(), appOf: new Map(), active: new Set() };
+}
+
+export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
+  const key = ownerKey(owner);
+  const known = state.apps.get(key);
+  if (known !== undefined) return known;
+  const app: AppEntry = {
+    owner,
+    key,
+    desired: null,
+    serving: null,
+    status: 'preparing',
+    reason: '',
+    paused: '',
+    waiting: 0,
+    surplusSinceBootNs: null,
+    backoff: null,
+    refusal: null,
+    sleepFailures: 0,
+    noSleepBeforeBootNs: 0,
+    restoreFailures: 0,
+    kept: null,
+    instances: new Map(),
+  };
+  state.apps.set(key, app);
+  return app;
+}
+
+/** A new instance, not yet running. */
+export function addInstance(
+  state: EdgepointEntry,
+  app: AppEntry,
+  about: { id: string; order: ReleaseOrder; purpose: Purpose; mode: InstanceMode; nowBootNs: number; reason: string; meterId?: string },
+): InstanceEntry {
+  assertInvariant(!state.appOf.has(about.id), `instance ${about.id} is started twice`);
+  const entry: InstanceEntry = {
+    facts: {
+      id: about.id,
+      owner: app.owner,
+      release: about.order.release,
+      mode: about.mode,
+      sinceBootNs: about.nowBootNs,
+      address: '',
+      reason: about.reason,
+    },
+    purpose: about.purpose,
+    memoryBytes: offeringOf(about.order).memoryBytes,
+    port: about.order.manifest.port,
+    running: null,
+    outstanding: 0,
+    tunnels: 0,
+    lastActiveBootNs: about.nowBootNs,
+    meterId: about.meterId ?? about.id,
+  };
+  app.instances.set(about.id, entry);
+  state.appOf.set(about.id, app);
+  state.active.add(app);
+  return entry;
+}
+
+/** The only way an instance changes its mode. */
+export function moveInstance(entry: InstanceEntry, mode: InstanceMode, nowBootNs: number, reason: string): void {
+  entry.facts = enterMode(entry.facts, mode, nowBootNs, reason);
+}
+
+/** Forgets an instance that has ended or fallen asleep. */
+export function dropInstance(state: EdgepointEntry, id: string): void {
+  const app = state.appOf.get(id);
+  if (app === undefined) return;
+  app.instances.delete(id);
+  state.appOf.delete(id);
+  if (app.instances.size === 0) state.active.delete(app);
+}
+
+export function findInstance(state: EdgepointEntry, id: string): { app: AppEntry; entry: InstanceEntry } | null {
+  const app = state.appOf.get(id);
+  const entry = app?.instances.get(id);
+  return app === undefined || entry === undefined ? null : { app, entry };
+}

@@ -1,0 +1,92 @@
+import { nsPerSecond } from '../../kit/units.ts';
+import { offeringOf, runsAlone } from '../model/orders.ts';
+import { idleInstances } from './plan/plan.ts';
+import { wantedInstances } from './plan/scale.ts';
+import { holdsMemory, isComing } from './plan/view.ts';
+import type { AppView, EdgepointView, IdleView, InstanceView, RoomView, ServingView } from './plan/view.ts';
+import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
+
+/** What the planner is shown of the state. */
+
+function viewInstance(entry: InstanceEntry): InstanceView {
+  return {
+    id: entry.facts.id,
+    release: entry.facts.release,
+    mode: entry.facts.mode,
+    purpose: entry.purpose,
+    sinceBootNs: entry.facts.sinceBootNs,
+    outstanding: entry.outstanding,
+    tunnels: entry.tunnels,
+    lastActiveBootNs: entry.lastActiveBootNs,
+    memoryBytes: entry.memoryBytes,
+  };
+}
+
+export function viewServing(app: AppEntry): ServingView | null {
+  const serving = app.serving;
+  if (serving === null) return null;
+  const { scale, state } = serving.order.manifest;
+  return {
+    release: serving.order.release,
+    wakeBy: serving.facts.wakeBy,
+    state,
+    alone: runsAlone(serving.order),
+    min: scale.min,
+    max: scale.max,
+    concurrency: scale.concurrency,
+    idleNs: scale.idleSeconds * nsPerSecond,
+    memoryBytes: offeringOf(serving.order).memoryBytes,
+    staysAwake: serving.facts.staysAwake,
+  };
+}
+
+export function viewApp(app: AppEntry): AppView {
+  const backoff = app.backoff;
+  const refusal = app.refusal;
+  const refusedLonger = (refusal?.untilBootNs ?? 0) > (backoff?.untilBootNs ?? 0);
+  return {
+    app: app.key,
+    serving: viewServing(app),
+    waiting: app.waiting,
+    paused: app.paused,
+    surplusSinceBootNs: app.surplusSinceBootNs,
+    notBeforeBootNs: Math.max(backoff?.untilBootNs ?? 0, refusal?.untilBootNs ?? 0),
+    notBeforeReason: (refusedLonger ? refusal?.reason : backoff?.reason) ?? '',
+    noSleepBeforeBootNs: app.noSleepBeforeBootNs,
+    instances: [...app.instances.values()].map(viewInstance),
+  };
+}
+
+export function viewEdgepoint(state: EdgepointEntry, nowBootNs: number): EdgepointView {
+  return { nowBootNs, capacityBytes: state.capacityBytes, apps: [...state.apps.values()].map(viewApp) };
+}
+
+/** As `roomOf` of the plan, but looks only at the apps that have instances. */
+export function viewRoom(state: EdgepointEntry, nowBootNs: number): RoomView {
+  let leavingBytes = 0;
+  const idle: IdleView[] = [];
+  for (const app of state.active) {
+    for (const entry of app.instances.values()) if (entry.facts.mode === 'draining') leavingBytes += entry.memoryBytes;
+    idle.push(...idleInstances(viewApp(app), nowBootNs));
+  }
+  return { capacityBytes: state.capacityBytes, usedBytes: usedBytesOf(state), leavingBytes, idle };
+}
+
+export function usedBytesOf(state: EdgepointEntry): number {
+  let usedBytes = 0;
+  for (const app of state.active) {
+    for (const entry of app.instances.values()) if (holdsMemory(entry.facts.mode)) usedBytes += entry.memoryBytes;
+  }
+  return usedBytes;
+}
+
+/** Keeps the time since when an app has had more instances than its load wants. */
+export function noteSurplus(app: AppEntry, nowBootNs: number): void {
+  const view = viewApp(app);
+  if (view.serving === null) return;
+  const have = view.instances.filter(
+    (instance) => instance.purpose === 'serve' && (instance.mode === 'warm' || isComing(instance.mode)),
+  ).length;
+  if (have <= wantedInstances(view, view.serving)) app.surplusSinceBootNs = null;
+  else app.surplusSinceBootNs ??= nowBootNs;
+}

@@ -1,0 +1,155 @@
+import { codeOf, messageOf } from '../../kit/errors.ts';
+import { formatMs, nsPerMs } from '../../kit/units.ts';
+import type { ServingRelease, WakeBy } from '../model/app.ts';
+import { nextBackoff } from './backoff.ts';
+import type { Start } from './keeper.ts';
+import type { Step } from './plan/view.ts';
+import type { Manages } from './manages.ts';
+import { moveInstance } from './state.ts';
+import type { AppEntry, InstanceEntry } from './state.ts';
+import { notListening } from './why.ts';
+
+/** So many failed restores in a row and the app is woken by cold boots until its next release. */
+const restoreFailuresMax = 3;
+
+/** Begins a wake: the instance is in its mode when this returns, and runs or has failed later. */
+export function wakeInstance(manager: Manages, app: AppEntry, step: Step & { kind: 'wake' }): void {
+  const serving = app.serving;
+  if (serving === null) return;
+  const start = startOf(app, serving, step.by);
+  const id = app.kept !== null && start.kind === 'restore' && start.continues ? app.kept.instance : manager.ports.newInstanceId('serve');
+  const mode = start.kind === 'boot' ? 'booting' : 'restoring';
+  const meterId = start.kind === 'restore' && start.continues ? `${id}.${manager.ports.newInstanceId('serve').slice(2)}` : id;
+  const entry = manager.addServing(app, { id, order: serving.order, mode, reason: step.reason, meterId });
+  void wake(manager, app, entry, { serving, start, reason: step.reason });
+}
+
+function startOf(app: AppEntry, serving: ServingRelease, by: WakeBy): Start {
+  const kept = app.kept;
+  if (by === 'keep' && kept !== null) return { kind: 'restore', snapshotPath: kept.snapshotPath, address: kept.address, continues: true };
+  if (by !== 'cold' && serving.facts.snapshotPath !== '') {
+    return { kind: 'restore', snapshotPath: serving.facts.snapshotPath, address: null, continues: false };
+  }
+  return { kind: 'boot', address: null };
+}
+
+interface WakeOrder {
+  readonly serving: ServingRelease;
+  readonly start: Start;
+  readonly reason: string;
+}
+
+async function wake(manager: Manages, app: AppEntry, entry: InstanceEntry, order: WakeOrder): Promise<void> {
+  const { ports, keeper } = manager;
+  const fromBootNs = ports.clock.bootNs();
+  try {
+    if (entry.meterId !== entry.facts.id) void saveMeterId(manager, entry);
+    const running = await keeper.start(entry, order.serving.order, order.start);
+    if (order.start.kind === 'boot') await untilItAnswers(manager, entry, order.serving);
+    const nowBootNs = ports.clock.bootNs();
+    moveInstance(entry, 'warm', nowBootNs, order.reason);
+    entry.lastActiveBootNs = nowBootNs;
+    app.backoff = app.backoff !== null && order.start.kind === 'restore' ? { ...app.backoff, untilBootNs: 0 } : app.backoff;
+    if (order.start.kind === 'restore') app.restoreFailures = 0;
+    if (keeper.goneSignal(entry.facts.id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
+    manager.touch(app);
+    if (order.start.kind === 'restore' && order.start.continues) void ports.dispatcher.unpark(entry.facts.id);
+    tellWake(manager, app, entry, { tookMs: (nowBootNs - fromBootNs) / nsPerMs, how: order, stepsMs: running.stepsMs });
+    if (!stillWanted(manager, app)) await keeper.end(entry);
+  } catch (failure) {
+    await fallBack(manager, app, entry, order, failure);
+  }
+}
+
+async function saveMeterId(manager: Manages, entry: InstanceEntry): Promise<void> {
+  try {
+    await manager.ports.records.saveMeterId(entry.facts.id, entry.meterId);
+  } catch (failure) {
+    manager.ports.warn('the meter of a wake could not be recorded', { instance: entry.facts.id, failure });
+  }
+}
+
+function stillWanted(manager: Manages, app: AppEntry): boolean {
+  return manager.state.apps.get(app.key) === app;
+}
+
+async function untilItAnswers(manager: Manages, entry: InstanceEntry, serving: ServingRelease): Promise<void> {
+  const { manifest } = serving.order;
+  const gone = manager.keeper.goneSignal(entry.facts.id);
+  const outcome = await manager.ports.probe({
+    address: entry.facts.address,
+    port: manifest.port,
+    path: manifest.probe.path,
+    hostname: serving.order.hosts[0] ?? serving.order.owner.app,
+    timeoutMs: manifest.probe.timeoutSeconds * 1000,
+    gone,
+  });
+  const failure = notListening(outcome, manifest);
+  if (failure !== null) throw failure;
+}
+
+/** A failed restore is followed by a cold boot under the same held requests; a failed cold boot by a pause. */
+async function fallBack(manager: Manages, app: AppEntry, entry: InstanceEntry, order: WakeOrder, failure: unknown): Promise<void> {
+  const { ports, keeper } = manager;
+  const nowBootNs = ports.clock.bootNs();
+  const reason = messageOf(failure);
+  const { serving, start } = order;
+  moveInstance(entry, 'failed', nowBootNs, reason);
+  const kept = start.kind === 'restore' && start.continues;
+  ports.tell({
+    owner: app.owner,
+    release: serving.order.release,
+    kind: 'fault',
+    code: start.kind === 'restore' ? 'restore-failed' : codeOf(failure),
+    text:
+      start.kind === 'restore'
+        ? `Instance ${entry.facts.id} could not be restored (${reason}); it is booted cold instead${kept ? ', without the state it slept with' : ''}.`
+        : `Instance ${entry.facts.id} could not be started: ${reason}`,
+  });
+  await keeper.end(entry);
+  if (!stillWanted(manager, app)) return;
+  if (start.kind === 'restore') {
+    app.restoreFailures += 1;
+    if (app.restoreFailures >= restoreFailuresMax && !kept) wakeCold(app, serving, reason);
+    const again = { ...order, start: { kind: 'boot' as const, address: start.address } };
+    const id = kept ? entry.facts.id : ports.newInstanceId('serve');
+    const meterId = kept ? `${id}.${ports.newInstanceId('serve').slice(2)}` : id;
+    const next = manager.addServing(app, { id, order: serving.order, mode: 'booting', reason: `${order.reason}; its restore failed`, meterId });
+    await wake(manager, app, next, again);
+    if (kept) void ports.dispatcher.unpark(id);
+    return;
+  }
+  app.backoff = nextBackoff(app.backoff, { nowBootNs: ports.clock.bootNs(), reason: `it could not be started: ${reason}`, free: false });
+  // A failed cold boot is answered by 503 until the pause is over, from the first one on.
+  app.backoff = { ...app.backoff, failures: Math.max(2, app.backoff.failures) };
+  manager.touch(app);
+  manager.touchRefused();
+}
+
+function wakeCold(app: AppEntry, serving: ServingRelease, reason: string): void {
+  if (app.serving !== serving) return;
+  app.serving = {
+    ...serving,
+    facts: { ...serving.facts, wakeBy: 'cold', wakeReason: `its template could not be restored ${restoreFailuresMax} times in a row: ${reason}` },
+  };
+}
+
+function tellWake(
+  manager: Manages,
+  app: AppEntry,
+  entry: InstanceEntry,
+  about: { tookMs: number; how: WakeOrder; stepsMs: Readonly<Record<string, number>> },
+): void {
+  const { start, reason } = about.how;
+  const how = start.kind === 'boot' ? 'booted cold' : start.continues ? 'woken where it slept' : 'restored from its template';
+  let warm = 0;
+  for (const other of app.instances.values()) if (other.purpose === 'serve' && other.facts.mode === 'warm') warm += 1;
+  manager.ports.tell({
+    owner: app.owner,
+    release: entry.facts.release,
+    kind: warm > 1 ? 'scale' : 'wake',
+    text: `Instance ${entry.facts.id} was ${how} in ${formatMs(about.tookMs)}: ${reason}.`,
+    tookMs: about.tookMs,
+    figures: { ...about.stepsMs, warm },
+  });
+}
