@@ -52,16 +52,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
     (demand: Demand) => head.tell('demand', demand),
     (app) => app.demand(switchboard.waitingFor(app), epoch),
   );
-  const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard), {
-    log,
-    onUp: () => {
-      log.info('the head is there');
-      for (const app of switchboard.allApps()) teller.demandChanged(app, false);
-      teller.flush();
-    },
-    onDown: () => log.warn('the head is away; warm routes go on'),
-  });
-
+  // Listens before the head can hear of it, so that whoever knows it is up can connect.
   const address = new SharedAddress({
     listenFds,
     listen: listen.map(readListen),
@@ -72,6 +63,15 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
       log.error('a broken invariant ends the dispatcher', { error });
       process.exit(70);
     },
+  });
+  const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard), {
+    log,
+    onUp: () => {
+      log.info('the head is there');
+      for (const app of switchboard.allApps()) teller.demandChanged(app, false);
+      teller.flush();
+    },
+    onDown: () => log.warn('the head is away; warm routes go on'),
   });
   const served = health === '' ? null : serveHealth({
     listen: health,
