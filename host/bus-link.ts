@@ -179,13 +179,14 @@ export function toHeaders(fields: Readonly<Record<string, string>>): MsgHdrs {
 }
 
 function failureOf(thrown: unknown, subject: string, timeoutMs: number): Failure {
-  const name = thrown instanceof Error ? thrown.name : '';
-  if (name === 'PermissionViolationError') return new Failure('bus-forbidden', `this user may not speak on ${subject}`, { cause: thrown });
-  if (name === 'NoRespondersError' || (thrown instanceof Error && thrown.cause instanceof Error && thrown.cause.name === 'NoRespondersError')) {
+  /** The library's own error, or the one it wraps. */
+  const names = [thrown, thrown instanceof Error ? thrown.cause : null].map((error) => (error instanceof Error ? error.name : ''));
+  const is = (...kinds: string[]): boolean => names.some((name) => kinds.includes(name));
+  if (is('PermissionViolationError')) return new Failure('bus-forbidden', `this user may not speak on ${subject}`, { cause: thrown });
+  if (is('NoRespondersError')) {
     return new Failure('bus-nobody', `nobody answers on ${subject}`, { cause: thrown, remedy: 'Its stream, bucket or daemon is not there yet.' });
   }
-  if (name === 'TimeoutError') return new Failure('bus-slow', `no answer on ${subject} within ${timeoutMs} ms`, { cause: thrown });
-  if (name === 'ClosedConnectionError' || name === 'DrainingConnectionError') return new Failure('bus-away', 'the connection to the message server is closed', { cause: thrown });
+  if (is('TimeoutError')) return new Failure('bus-slow', `no answer on ${subject} within ${timeoutMs} ms`, { cause: thrown });
+  if (is('ClosedConnectionError', 'DrainingConnectionError')) return new Failure('bus-away', 'the connection to the message server is closed', { cause: thrown });
   return new Failure('bus-refused', `${subject}: ${messageOf(thrown)}`, { cause: thrown });
 }
-

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
@@ -9,6 +9,7 @@ import type { Bus } from '../../host/bus.ts';
 import { natsServerConfig, newBusUser, prepareStreams } from '../../host/credentials.ts';
 import type { BusUser, Role } from '../../host/credentials.ts';
 import type { Log } from '../../host/log.ts';
+import { reloadNatsServer, writeNatsConfig } from '../../host/nats-server.ts';
 import { tools } from '../../host/tools.ts';
 import type { Site } from '../../kit/ids.ts';
 
@@ -39,8 +40,8 @@ export interface NatsWorld {
   user(name: string): { user: BusUser; seed: string };
   bus(name: string): Promise<Bus>;
   /** Rewrites the config without the user and has the running server read it. */
-  revoke(name: string): void;
-  add(name: string, role: Role, site: Site | null): void;
+  revoke(name: string): Promise<void>;
+  add(name: string, role: Role, site: Site | null): Promise<void>;
   kill(signal: NodeJS.Signals): Promise<void>;
   start(): Promise<void>;
   readonly pid: number;
@@ -53,16 +54,13 @@ export async function startNats(t: Test, sites: readonly Site[] = [siteA, siteB]
   for (const site of sites) users.set(`${site.zone}.${site.edgepoint}`, newBusUser('edgepoint', site));
   const configPath = join(folder, 'nats.conf');
   let port = -1;
-  const writeConfig = (): void =>
-    writeFileSync(
-      configPath,
-      natsServerConfig({ operator: 'acme', listen: `127.0.0.1:${port}`, storeFolder: join(folder, 'store'), portsFolder: folder, users: [...users.values()].map(({ user }) => user) }),
-    );
+  const configText = (): string =>
+    natsServerConfig({ operator: 'acme', listen: `127.0.0.1:${port}`, storeFolder: join(folder, 'store'), portsFolder: folder, users: [...users.values()].map(({ user }) => user) });
   let server: ChildProcess | null = null;
   let ended: Promise<void> = Promise.resolve();
   let output = '';
   const start = async (): Promise<void> => {
-    writeConfig();
+    writeNatsConfig(configPath, configText());
     const child = spawn(tools.natsServer, ['-c', configPath, ...(process.env['TEST_NATS_TRACE'] ? ['-DV'] : [])], { stdio: ['ignore', 'ignore', 'pipe'] });
     server = child;
     child.stderr.on('data', (bytes: Buffer) => {
@@ -106,13 +104,11 @@ export async function startNats(t: Test, sites: readonly Site[] = [siteA, siteB]
     revoke: (name) => {
       const { user, seed } = find(name);
       users.set(name, { user: { ...user, revoked: true }, seed });
-      writeConfig();
-      server?.kill('SIGHUP');
+      return reloadNatsServer({ pid: world.pid, configPath, text: configText() });
     },
     add: (name, role, site) => {
       users.set(name, newBusUser(role, site));
-      writeConfig();
-      server?.kill('SIGHUP');
+      return reloadNatsServer({ pid: world.pid, configPath, text: configText() });
     },
     kill: async (signal) => {
       server?.kill(signal);
