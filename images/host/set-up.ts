@@ -7,6 +7,7 @@ import { toolsFolder } from '../../host/tools.ts';
 import { baseRoot } from './base-root.ts';
 import { boxProgram } from './box.ts';
 import { criu } from './criu.ts';
+import { exampleApps } from './example-apps.ts';
 import { debianPackages } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
 import { natsServer } from './nats-server.ts';
@@ -17,7 +18,7 @@ import type { Step } from './step.ts';
 /** In order: each step may use what those before it made. */
 function steps(): readonly Step[] {
   const box = boxProgram();
-  return [debianPackages, readableFiles, natsServer, criu, baseRoot, ...(box === null ? [] : [box])];
+  return [debianPackages, readableFiles, natsServer, criu, baseRoot, ...(box === null ? [] : [box]), exampleApps];
 }
 
 export interface SetUpReport {

@@ -1,0 +1,119 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { openClock } from '../host/clock.ts';
+import { tools } from '../host/tools.ts';
+import { parseSubnet } from '../edgepoint/box/address.ts';
+import { cgroupOf, cgroupVersion, prepareCgroupParents, removeCgroup } from '../edgepoint/box/cgroup.ts';
+import { prepareDev } from '../edgepoint/box/dev.ts';
+import { boxPlaces } from '../edgepoint/box/folders.ts';
+import { becomeChildSubreaper } from '../edgepoint/box/kernel.ts';
+import { prepareBridge } from '../edgepoint/box/network.ts';
+import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
+import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
+import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
+import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
+import type { SnapdCalls } from '../edgepoint/model/calls.ts';
+
+/** The real snapshot engine in this process, in namespaces of the benchmark's own. */
+export interface Engine {
+  readonly instances: Instances;
+  readonly snapshots: SnapdCalls;
+  readonly dataFolder: string;
+  close(): Promise<void>;
+}
+
+const marker = 'EDGEPOINT_BENCH_INSIDE';
+
+/**
+ * Runs this same command again in a network and a mount namespace of its own, with /run a tmpfs (where CRIU keeps what it knows
+ * of the kernel), and ends with it; returns only inside.
+ */
+export async function enterOwnNamespaces(): Promise<void> {
+  if (process.env[marker]) return;
+  const script = 'mount -t tmpfs -o mode=755 edgepoint-bench /run && ip link set lo up && exec "$@"';
+  const inside = Bun.spawn(['unshare', '--net', '--mount', 'sh', '-c', script, 'sh', process.execPath, ...process.argv.slice(1)], {
+    stdio: ['inherit', 'inherit', 'inherit'],
+    env: { ...process.env, [marker]: '1' },
+  });
+  process.exit(await inside.exited);
+}
+
+export async function openEngine(): Promise<Engine> {
+  const world = `bench${process.pid}`;
+  const edgepoint = 'bench';
+  const version = cgroupVersion();
+  const runFolder = '/run/edgepoint-bench';
+  const dataFolder = mkdtempSync('/var/tmp/edgepoint-bench-');
+  mkdirSync(runFolder, { recursive: true });
+  becomeChildSubreaper();
+  const place: SlotPlace = { world, edgepoint, boxProgram: tools.box, cgroupVersion: version };
+  const parents = cgroupOf(version, world, edgepoint, 'any');
+  prepareCgroupParents(parents);
+  prepareDev(boxPlaces(runFolder).dev);
+  const subnet = parseSubnet('10.250.0.0/22');
+  await prepareBridge(subnet, '10.250.0.0/22');
+  const slots = await openSlotPool(place, { size: 8, inUse: new Set() });
+  const clock = openClock();
+  const instances = openInstances({
+    place,
+    runFolder,
+    subnet,
+    boxProgram: tools.box,
+    criu: [tools.criu],
+    baseRoot: tools.baseRoot,
+    clock,
+    slots,
+    tell: () => undefined,
+    note: () => undefined,
+  });
+  const watch = openExitWatch(
+    tools.box,
+    (pid) => void instances.exited(pid),
+    () => undefined,
+  );
+  await instances.recover(watch);
+  return {
+    instances,
+    snapshots: openSnapshots({ runFolder, criu: [tools.criu], clock }),
+    dataFolder,
+    async close(): Promise<void> {
+      for (const running of await instances.list()) await instances.stop({ instance: running.instance, graceMs: 0 });
+      watch.stop();
+      slots.close();
+      await openSlotPool(place, { size: 1, inUse: new Set() }).then(async (pool) => removeSlot(place, (await pool.take()).name));
+      for (const folder of ['cpu', 'cpuLimit', 'memory', 'pids', 'freezer'] as const) {
+        const parent = join(parents[folder], '..');
+        removeCgroup({ ...parents, cpu: parent, cpuLimit: parent, memory: parent, pids: parent, freezer: parent });
+        const top = join(parent, '..');
+        removeCgroup({ ...parents, cpu: top, cpuLimit: top, memory: top, pids: top, freezer: top });
+      }
+      rmSync(dataFolder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Milliseconds until the first byte of the answer to a GET, trying again while nobody listens; a fresh connection each time. */
+export async function firstByte(address: string, port: number, timeoutMs = 30_000): Promise<void> {
+  const endMs = performance.now() + timeoutMs;
+  for (;;) {
+    const answered = await new Promise<boolean>((resolve) => {
+      Bun.connect({
+        hostname: address,
+        port,
+        socket: {
+          open: (socket) => void socket.write(`GET / HTTP/1.1\r\nHost: ${address}\r\nConnection: close\r\n\r\n`),
+          data: (socket) => {
+            resolve(true);
+            socket.end();
+          },
+          close: () => resolve(false),
+          error: () => resolve(false),
+          connectError: () => resolve(false),
+        },
+      }).catch(() => resolve(false)); // refused: nobody listens yet
+    });
+    if (answered) return;
+    if (performance.now() > endMs) throw new Error(`${address}:${port} did not answer within ${timeoutMs} ms`);
+    await Bun.sleep(0.5);
+  }
+}

@@ -1,0 +1,105 @@
+import { dlopen, ptr } from 'bun:ffi';
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { tools } from '../host/tools.ts';
+import { firstByte } from './engine.ts';
+
+const libc = dlopen('libc.so.6', { pipe: { args: ['ptr'], returns: 'i32' } }).symbols;
+
+/** A peer: the same app restored by `runc restore`, with the same criu, /run on tmpfs, a ready network namespace and a ready root. */
+export interface RuncPeer {
+  /** Restores once and waits for the first byte; milliseconds of both. The making of the root and the removal are not counted. */
+  restore(): Promise<number>;
+  close(): void;
+}
+
+function run(...command: string[]): string {
+  const done = Bun.spawnSync(command, { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' });
+  if (done.exitCode !== 0) throw new Error(`${command.join(' ')}: ${done.stderr.toString().trim()}`);
+  return done.stdout.toString();
+}
+
+/** A pipe, because runc carries a container's stdio over a restore only when it is pipes: [reading end, writing end]. */
+function openPipe(): [number, number] {
+  const ends = new Int32Array(2);
+  if (libc.pipe(ptr(ends)) !== 0) throw new Error('pipe');
+  return [ends[0] as number, ends[1] as number];
+}
+
+/**
+ * Boots the app under runc, checkpoints it, and stands ready to restore it. The container has runc's own defaults but no user
+ * namespace, which spares it work. `address` is free in the bridge's subnet.
+ */
+export async function openRuncPeer(options: {
+  artefact: string;
+  dev: string;
+  folder: string;
+  command: readonly string[];
+  port: number;
+  address: string;
+  prefixLength: number;
+  gateway: string;
+}): Promise<RuncPeer> {
+  const { folder, address, port } = options;
+  const id = `edgepoint-bench-${process.pid}`;
+  const rootfs = join(folder, 'rootfs');
+  const netns = `runc${process.pid}`;
+  for (const name of ['rootfs', 'upper', 'work', 'images', 'criu', 'state']) mkdirSync(join(folder, name), { recursive: true });
+  run('ip', 'netns', 'add', netns);
+  run('ip', 'link', 'add', 'runc0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
+  run('ip', 'link', 'set', 'runc0', 'master', 'instances0', 'up');
+  run('ip', '-n', netns, 'addr', 'add', `${address}/${options.prefixLength}`, 'dev', 'eth0');
+  run('ip', '-n', netns, 'link', 'set', 'eth0', 'up');
+  run('ip', '-n', netns, 'link', 'set', 'lo', 'up');
+
+  run('runc', 'spec', '--bundle', folder);
+  const spec = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  spec.process.terminal = false;
+  spec.process.args = options.command;
+  spec.process.cwd = '/app';
+  spec.process.env = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', `PORT=${port}`];
+  spec.root = { path: 'rootfs', readonly: false };
+  spec.mounts = [
+    { destination: '/proc', type: 'proc', source: 'proc' },
+    { destination: '/dev', type: 'bind', source: options.dev, options: ['rbind', 'ro'] },
+  ];
+  spec.linux.namespaces = spec.linux.namespaces.map((namespace: { type: string }) => (namespace.type === 'network' ? { type: 'network', path: `/run/netns/${netns}` } : namespace));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(spec));
+
+  const [stdin] = openPipe();
+  const [, stdout] = openPipe();
+  const runc = async (...words: string[]): Promise<void> => {
+    const child = Bun.spawn(['runc', '--root', join(folder, 'state'), '--criu', tools.criu, ...words], { stdio: [stdin, stdout, stdout] });
+    if ((await child.exited) !== 0) {
+      const log = join(folder, 'criu', 'restore.log');
+      throw new Error(`runc ${words.join(' ')} failed: ${existsSync(log) ? readFileSync(log, 'utf8').split('\n').slice(-5).join(' | ') : ''}`);
+    }
+  };
+  const mountRoot = (upper: string): void => {
+    run('mount', '-t', 'overlay', '-o', `lowerdir=${options.artefact}:${tools.baseRoot},upperdir=${join(folder, upper)},workdir=${join(folder, 'work')}`, 'edgepoint-bench', rootfs);
+  };
+  mountRoot('upper');
+  await runc('run', '--detach', '--bundle', folder, id);
+  await firstByte(address, port);
+  await runc('checkpoint', '--image-path', join(folder, 'images'), '--work-path', join(folder, 'criu'), id);
+  run('umount', rootfs);
+
+  return {
+    async restore(): Promise<number> {
+      rmSync(join(folder, 'fresh'), { recursive: true, force: true });
+      cpSync(join(folder, 'upper'), join(folder, 'fresh'), { recursive: true });
+      chmodSync(join(folder, 'fresh'), 0o755);
+      mountRoot('fresh');
+      const begunMs = performance.now();
+      await runc('restore', '--detach', '--image-path', join(folder, 'images'), '--work-path', join(folder, 'criu'), '--bundle', folder, id);
+      await firstByte(address, port);
+      const tookMs = performance.now() - begunMs;
+      await runc('delete', '--force', id);
+      run('umount', rootfs);
+      return tookMs;
+    },
+    close(): void {
+      run('ip', 'netns', 'delete', netns);
+    },
+  };
+}
