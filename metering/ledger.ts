@@ -1,4 +1,4 @@
-import type { Client, InStatement, Row } from '@libsql/client';
+import type { Client, InStatement, InValue, Row } from '@libsql/client';
 import { createHash } from 'node:crypto';
 import { parseMessage } from '../kit/wire/version.ts';
 import { usageMessage } from '../kit/wire/usage.ts';
@@ -53,23 +53,38 @@ const refusedPayloadCharactersMax = 4096;
 const refusedRowsMax = 10_000;
 const attemptsMax = 3;
 
-const counterNames = counters.map(({ column }) => column).join(', ');
-const counterMarks = counters.map(() => '?').join(', ');
 /** As text: a column may hold more than a double can, and the client refuses those as numbers. */
 const counterTexts = counters.map(({ column }) => `CAST(${column} AS TEXT) AS ${column}`).join(', ');
-const counterMaxima = counters.map(({ column }) => `${column} = max(${column}, excluded.${column})`).join(', ');
 
-const insertRecord = `INSERT INTO records
-  (operator, zone, edgepoint, provider, scope, app, release, instance, sequence, id, boot_id, from_boot_ns, to_boot_ns, wall_ms, final, ${counterNames})
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${counterMarks})`;
+const recordColumns = [
+  'operator', 'zone', 'edgepoint', 'provider', 'scope', 'app', 'release', 'instance', 'sequence', 'id', 'boot_id', 'from_boot_ns', 'to_boot_ns', 'wall_ms', 'final',
+  ...counters.map(({ column }) => column),
+];
+const instanceColumns = [
+  'operator', 'zone', 'edgepoint', 'provider', 'scope', 'app', 'release', 'instance', 'boot_id', 'sequence', 'final', 'records',
+  ...counters.map(({ column }) => column),
+];
 
 /** max() makes it commute, so that two processes on one ledger cannot lower a total. */
-const raiseInstance = `INSERT INTO instances
-  (operator, zone, edgepoint, provider, scope, app, release, instance, boot_id, sequence, final, records, ${counterNames})
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${counterMarks})
-  ON CONFLICT (zone, edgepoint, instance) DO UPDATE SET
-    release = max(release, excluded.release), sequence = max(sequence, excluded.sequence), final = max(final, excluded.final),
-    records = records + excluded.records, ${counterMaxima}`;
+const raiseInstance = `ON CONFLICT (zone, edgepoint, instance) DO UPDATE SET
+  release = max(release, excluded.release), sequence = max(sequence, excluded.sequence), final = max(final, excluded.final),
+  records = records + excluded.records, ${counters.map(({ column }) => `${column} = max(${column}, excluded.${column})`).join(', ')}`;
+
+/** Rows of one statement: many rows in one cost a third of as many statements. */
+const rowsOfStatementMax = 100;
+
+function insertRows(table: string, columns: readonly string[], rows: readonly (readonly InValue[])[], conflict: string): InStatement[] {
+  const statements: InStatement[] = [];
+  const marks = `(${columns.map(() => '?').join(', ')})`;
+  for (let from = 0; from < rows.length; from += rowsOfStatementMax) {
+    const some = rows.slice(from, from + rowsOfStatementMax);
+    statements.push({
+      sql: `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${some.map(() => marks).join(', ')} ${conflict}`,
+      args: some.flat(),
+    });
+  }
+  return statements;
+}
 
 const insertRefused = `INSERT INTO refused (digest, operator, site, subject, code, reason, payload, first_wall_ms, times)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (digest) DO UPDATE SET times = times + 1`;
@@ -154,22 +169,16 @@ function judgeAll(
 }
 
 export function openLedger({ client, operator, limits, wallMs }: LedgerOptions): Ledger {
-  const recordStatement = (record: UsageRecord): InStatement => ({
-    sql: insertRecord,
-    args: [
-      operator, record.zone, record.edgepoint, record.provider, record.scope, record.app, record.release, record.instance, record.sequence,
-      record.id, record.bootId, Math.floor(record.fromBootNs), Math.floor(record.toBootNs), Math.floor(record.wallMs), record.final ? 1 : 0,
-      ...values(exactTotals(record.totals)),
-    ],
-  });
+  const recordRow = (record: UsageRecord): InValue[] => [
+    operator, record.zone, record.edgepoint, record.provider, record.scope, record.app, record.release, record.instance, record.sequence,
+    record.id, record.bootId, Math.floor(record.fromBootNs), Math.floor(record.toBootNs), Math.floor(record.wallMs), record.final ? 1 : 0,
+    ...values(exactTotals(record.totals)),
+  ];
 
-  const instanceStatement = ({ record, known, records }: { record: UsageRecord; known: KnownInstance; records: number }): InStatement => ({
-    sql: raiseInstance,
-    args: [
-      operator, record.zone, record.edgepoint, known.provider, known.scope, known.app, known.release, record.instance, known.bootId,
-      known.sequence, known.final ? 1 : 0, records, ...values(known.totals),
-    ],
-  });
+  const instanceRow = ({ record, known, records }: { record: UsageRecord; known: KnownInstance; records: number }): InValue[] => [
+    operator, record.zone, record.edgepoint, known.provider, known.scope, known.app, known.release, record.instance, known.bootId,
+    known.sequence, known.final ? 1 : 0, records, ...values(known.totals),
+  ];
 
   async function refusedStatements(refused: readonly Refused[]): Promise<InStatement[]> {
     const rows = new Map<string, number>();
@@ -199,8 +208,8 @@ export function openLedger({ client, operator, limits, wallMs }: LedgerOptions):
     const judged = judgeAll(parsed, known, stored, limits);
     const refused = [...poison, ...judged.refused];
     const statements = [
-      ...judged.records.map(recordStatement),
-      ...[...judged.instances.values()].map(instanceStatement),
+      ...insertRows('records', recordColumns, judged.records.map(recordRow), ''),
+      ...insertRows('instances', instanceColumns, [...judged.instances.values()].map(instanceRow), raiseInstance),
       ...(await refusedStatements(refused)),
     ];
     if (statements.length > 0) await client.batch(statements, 'write');
