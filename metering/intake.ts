@@ -2,6 +2,7 @@ import type { Ledger, Outcome, UsageMessage } from './ledger.ts';
 
 /** The most messages in one transaction of the ledger. */
 export const batchMessagesMax = 500;
+const failuresInARowMax = 3;
 
 export interface Intake {
   /** Resolves when the message is in the ledger and may be acknowledged; rejects when it must come again. */
@@ -24,14 +25,36 @@ export function openIntake(ledger: Pick<Ledger, 'record'>, onOutcome: (outcome: 
   const waiting: Waiting[] = [];
   let running: Promise<void> | undefined;
 
+  async function write(batch: readonly Waiting[]): Promise<void> {
+    onOutcome(await ledger.record(batch.map(({ message }) => message)), batch.length);
+    for (const { resolve } of batch) resolve();
+  }
+
+  /** One message that the ledger cannot take must not hold up the others; a ledger that is away refuses them all, and soon. */
+  async function writeOneByOne(batch: readonly Waiting[]): Promise<void> {
+    let failuresInARow = 0;
+    let last: unknown;
+    for (const one of batch) {
+      try {
+        if (failuresInARow >= failuresInARowMax) throw last;
+        await write([one]);
+        failuresInARow = 0;
+      } catch (failure) {
+        last = failure;
+        failuresInARow += 1;
+        one.reject(failure);
+      }
+    }
+  }
+
   async function writeBatches(): Promise<void> {
     while (waiting.length > 0) {
       const batch = waiting.splice(0, batchMessagesMax);
       try {
-        onOutcome(await ledger.record(batch.map(({ message }) => message)), batch.length);
-        for (const { resolve } of batch) resolve();
+        await write(batch);
       } catch (failure) {
-        for (const { reject } of batch) reject(failure);
+        if (batch.length > 1) await writeOneByOne(batch);
+        else batch[0]?.reject(failure);
       }
       // Lets what has arrived meanwhile join the next batch.
       await new Promise((resolve) => setImmediate(resolve));

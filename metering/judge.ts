@@ -39,6 +39,7 @@ export const defaultLimits: Limits = {
 
 export type RefusalCode =
   | 'not-understood'
+  | 'bad-name'
   | 'subject-mismatch'
   | 'bad-id'
   | 'id-reused'
@@ -64,6 +65,18 @@ const largestWireCounter = 2 ** 63;
 type Refusal = Extract<Verdict, { kind: 'refuse' }>;
 
 const refuse = (code: RefusalCode, reason: string): Refusal => ({ kind: 'refuse', code, reason });
+
+/** One token of a subject, as the conduit and the operator name things. */
+const tokenPattern = /^[A-Za-z0-9_-]{1,64}$/;
+/** Printable ASCII: what a database gives back as it was given, so that an id is the same id when it comes again. */
+const idPattern = /^[!-~]{1,180}$/;
+
+function nameRefusal({ zone, edgepoint, provider, scope, app, instance, bootId }: UsageRecord): Refusal | undefined {
+  const name = [zone, edgepoint, provider, scope, app].find((token) => !tokenPattern.test(token));
+  if (name !== undefined) return refuse('bad-name', `${JSON.stringify(name)} is not a name`);
+  const id = [instance, bootId].find((text) => !idPattern.test(text));
+  return id === undefined ? undefined : refuse('bad-name', `${JSON.stringify(id)} is not the name of an instance or a boot`);
+}
 
 /** A record that speaks for another app or edgepoint than the subject its sender may write to. */
 function identityRefusal(subject: string, record: UsageRecord): Refusal | undefined {
@@ -125,7 +138,7 @@ export function judge(
   sameId: ExactTotals | undefined,
   limits: Limits,
 ): Verdict {
-  const early = identityRefusal(subject, record) ?? absurdity(record, limits);
+  const early = nameRefusal(record) ?? identityRefusal(subject, record) ?? absurdity(record, limits);
   if (early) return early;
   const totals = exactTotals(record.totals);
   if (sameId) {

@@ -15,7 +15,9 @@ export interface Bench {
   readonly configPath: string;
   /** Connected as one who may do anything. */
   readonly nats: NatsConnection;
-  startMetering(): Promise<ChildProcess>;
+  /** Its ledger lies in the bench's folder unless told otherwise. */
+  startMetering(databaseUrl?: string): Promise<ChildProcess>;
+  endMetering(): Promise<void>;
   /** Runs `metering/main.ts ARGUMENTS` to its end. */
   run(...argv: string[]): Promise<{ code: number | null; stdout: string; stderr: string }>;
   get(path: string): Promise<{ status: number; body: string }>;
@@ -86,9 +88,10 @@ export async function openBench(): Promise<Bench> {
     configPath,
     nats,
     get,
-    async startMetering() {
+    async startMetering(databaseUrl) {
       rmSync(socket, { force: true });
-      const child = spawn(bun, ['metering/main.ts', '--config', configPath], { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, EDGEPOINT_LOG_LEVEL: 'error' } });
+      const elsewhere = databaseUrl === undefined ? [] : ['--database-url', databaseUrl];
+      const child = spawn(bun, ['metering/main.ts', '--config', configPath, ...elsewhere], { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, EDGEPOINT_LOG_LEVEL: 'silent' } });
       children.add(child);
       await until('metering is healthy', async () => {
         if (child.exitCode !== null) throw new Error(`metering ended with ${child.exitCode}`);
@@ -106,6 +109,13 @@ export async function openBench(): Promise<Bench> {
         child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
         child.on('close', (code) => resolve({ code, stdout, stderr }));
       }),
+    async endMetering() {
+      for (const child of children) {
+        if (child === server) continue;
+        child.kill('SIGKILL');
+        await ended(child);
+      }
+    },
     async stop() {
       await nats.close();
       for (const child of children) {

@@ -1,6 +1,8 @@
 import { createClient } from '@libsql/client';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import fc from 'fast-check';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { usageQueryMessage, usageReportMessage } from '../../kit/wire/usage.ts';
@@ -83,6 +85,37 @@ t.test('kill -9 at any moment in a stream of 5,000 records, three times: the tot
       t.equal(await ended(metering), 0, 'SIGTERM ends it cleanly');
     } finally {
       ledger.close();
+    }
+  });
+});
+
+t.test('a full disk: health says so, nothing is acknowledged that is not in the ledger, and with room again the totals are the twin\'s', async (t) => {
+  await withBench(async (bench) => {
+    const disk = join(bench.folder, 'disk');
+    mkdirSync(disk);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=400k', 'edgepoint-test', disk]);
+    try {
+      const metering = await bench.startMetering(`file:${join(disk, 'metering.db')}`);
+      const told = stories(100, 20);
+      const js = jetstream(bench.nats);
+      for (const story of told) {
+        await Promise.all(story.map((record) => {
+          const { subject, text } = messageOf(record);
+          return js.publish(subject, text);
+        }));
+      }
+      await until('health says that the ledger cannot be written', async () => /"ledger":"[^"]*(full|I\/O)/i.test((await bench.get('/healthz')).body));
+      t.match(await bench.get('/healthz'), { status: 503 });
+      execFileSync('mount', ['-o', 'remount,size=64m', disk]);
+      await until('all is consumed', () => consumed(bench));
+      const report = await query(bench, 'acme');
+      t.strictSame(new Map(report.apps.map(({ app, totals }) => [`acme.main.${app}`, totals])), twin(told));
+      await until('health is good again', async () => (await bench.get('/healthz')).status === 200);
+      metering.kill('SIGTERM');
+      await ended(metering);
+    } finally {
+      await bench.endMetering();
+      execFileSync('umount', [disk]);
     }
   });
 });

@@ -16,6 +16,9 @@ const ask = (record: UsageRecord, knownInstance?: KnownInstance, subject = usage
 
 t.test('what is refused, one row for each reason', async (t) => {
   const table: { name: string; record: UsageRecord; known?: KnownInstance; subject?: string; code: string; reason: RegExp }[] = [
+    { name: 'a name that is two tokens', record: aRecord({ scope: 'main.x' }), code: 'bad-name', reason: /"main\.x"/ },
+    { name: 'an instance that a database would not give back', record: aRecord({ instance: 'i-\ud800' }), code: 'bad-name', reason: /instance/ },
+    { name: 'an instance without end', record: aRecord({ instance: 'i'.repeat(181) }), code: 'bad-name', reason: /instance/ },
     { name: 'another edgepoint\'s record', record: aRecord(), subject: 'usage.south.south-1.acme.main.shop', code: 'subject-mismatch', reason: /speaks of usage\.north/ },
     { name: 'another provider\'s record', record: aRecord(), subject: 'usage.north.north-1.bolt.main.shop', code: 'subject-mismatch', reason: /bolt/ },
     { name: 'an id of something else', record: aRecord({ id: 'i-2/1' }), code: 'bad-id', reason: /i-2\/1/ },
