@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { codeOf, Failure, messageOf } from './kit/errors.ts';
 import { formatMs } from './kit/units.ts';
 import { setUp } from './images/host/set-up.ts';
-import { cleanDeadWorlds, summary, withWorldsLock } from './world/clean.ts';
+import { cleanDeadWorlds, findLeft, summary, withWorldsLock } from './world/clean.ts';
 import { answerRequests } from './world/remote.ts';
 import { startWorld } from './world/start.ts';
 import type { World } from './world/start.ts';
@@ -21,7 +21,7 @@ const say = (line: string): void => console.error(line);
 /** The composition of all parts on one machine. Ctrl-C or SIGTERM ends it and removes everything. */
 const program = new Command('npm start --')
   .description('Brings up a whole world on this machine: message bus, global dispatcher, conduit, metering and two edgepoints.')
-  .configureHelp({ showGlobalOptions: true })
+  .enablePositionalOptions()
   .showHelpAfterError('(--help lists all options)');
 
 function withStartOptions(command: Command): Command {
@@ -52,8 +52,8 @@ withStartOptions(program)
 withStartOptions(program.command('up'))
   .description('set nothing up, tell no story: bring the world up and hold it until SIGTERM (with --json also until stdin closes)')
   .option('--json', 'print one line that describes the world when it is ready, then answer requests, one JSON line each, from stdin')
-  .action(async (options: StartOptions, command: Command) => {
-    process.exitCode = await hold({ ...command.parent?.opts<StartOptions>(), ...options }, async (world) => {
+  .action(async (options: StartOptions) => {
+    process.exitCode = await hold(options, async (world) => {
       if (options.json !== true) return null;
       console.log(JSON.stringify(world.describe()));
       await answerRequests(world, process.stdin, (line) => console.log(line));
@@ -71,6 +71,13 @@ program
       console.log(`World ${world}: removed ${summary(things)}`);
       for (const thing of things) console.log(`  ${thing}`);
     }
+  });
+
+program
+  .command('left')
+  .description('list what worlds left whose process was killed, one thing on each line, and remove nothing')
+  .action(async () => {
+    for (const thing of await withWorldsLock(say, findLeft)) console.log(thing);
   });
 
 /** Brings a world up, lets `work` use it (null: hold it until a signal), and takes it down whatever happens. Returns the exit code. */

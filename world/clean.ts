@@ -34,6 +34,21 @@ export async function cleanDeadWorlds(say: (line: string) => void): Promise<Remo
   return removed;
 }
 
+/** What cleanDeadWorlds would remove, as `<world> <kind> <name>`. */
+export async function findLeft(): Promise<string[]> {
+  const left: string[] = [];
+  for (const id of worldIdsOnThisMachine()) {
+    const journal = readJournal(id);
+    if (supervisorIsAlive(journal)) continue;
+    const folders = foldersOf(id, journal);
+    const objects = await findKernelObjects(id, journal, folders);
+    left.push(...folders.ours.filter((path) => existsSync(path)).map((path) => `${id} folder ${path}`));
+    left.push(...objects.processes.map((found) => `${id} process ${found.pid} ${found.command}`));
+    for (const kind of ['netns', 'links', 'mounts', 'loops', 'nftTables', 'cgroups'] as const) left.push(...objects[kind].map((name) => `${id} ${kind} ${name}`));
+  }
+  return left;
+}
+
 export function summary(things: readonly string[]): string {
   const counts = new Map<string, number>();
   for (const thing of things) {
@@ -45,11 +60,7 @@ export function summary(things: readonly string[]): string {
 
 /** Ends and removes everything that carries the id, with its folders (its data only when it was not asked to be kept). */
 export async function removeWorld(id: string, journal: Journal): Promise<string[]> {
-  const runFolder = join(worldsFolder, id);
-  const dataFolder = journal.world?.dataFolder ?? defaultDataFolder(id);
-  const keepData = journal.world?.keepData === true;
-  // A folder that a person chose may itself be a mount, or hold some: those are not ours.
-  const folders = { mounts: keepData ? [runFolder] : [runFolder, dataFolder], files: [runFolder, dataFolder] };
+  const folders = foldersOf(id, journal);
   const things = await endProcesses(id, journal, folders);
   const objects = await findKernelObjects(id, journal, folders);
   things.push(...(await removeObjects(objects)));
@@ -58,9 +69,16 @@ export async function removeWorld(id: string, journal: Journal): Promise<string[
     // Removing the folder would reach through the mount: into the clone, for one.
     throw new Failure('mount-stays', `World ${id} is not removed, because these are still mounted: ${left.join(', ')}`, { remedy: 'Unmount them by hand (umount -l PATH), then run `npm run clean`.' });
   }
-  rmSync(runFolder, { recursive: true, force: true });
-  if (!keepData) rmSync(dataFolder, { recursive: true, force: true });
+  for (const path of folders.ours) rmSync(path, { recursive: true, force: true });
   return things;
+}
+
+/** A data folder that a person chose is kept; it may itself be a mount, or hold some, and those are not ours. */
+function foldersOf(id: string, journal: Journal): WorldFolders & { readonly ours: readonly string[] } {
+  const runFolder = join(worldsFolder, id);
+  const dataFolder = journal.world?.dataFolder ?? defaultDataFolder(id);
+  const ours = journal.world?.keepData === true ? [runFolder] : [runFolder, dataFolder];
+  return { mounts: ours, files: [runFolder, dataFolder], ours };
 }
 
 const killDeadlineMs = 5_000;
