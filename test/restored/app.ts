@@ -1,0 +1,46 @@
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** The artefacts' files are owned by an ordinary user of the machine, as the head's are. */
+export const artefactUid = 54_321;
+
+/**
+ * An application whose every request is a function body to run in it: what it returns comes back as `{ ok }`, what it throws as
+ * `{ error }`. `state` is memory that lives as long as the program.
+ */
+export const server = `
+const state = { count: 0, born: require('crypto').randomUUID() };
+const AsyncFunction = (async () => {}).constructor;
+require('http').createServer((request, response) => {
+  let body = '';
+  request.on('data', (part) => { body += part; });
+  request.on('end', async () => {
+    let answer;
+    try { answer = { ok: await new AsyncFunction('require', 'state', body)(require, state) }; }
+    catch (error) { answer = { error: error.code ?? String(error.message ?? error) }; }
+    response.setHeader('connection', 'close');
+    response.end(JSON.stringify(answer));
+  });
+}).listen(8080, '0.0.0.0');
+`;
+
+/** Answers each packet with a count of its own and the packet. */
+export const echo = `
+let count = 0;
+require('net').createServer((socket) => {
+  socket.on('data', (bytes) => socket.write(\`\${++count}:\${bytes}\`));
+  socket.on('error', () => {});
+}).listen(8080, '0.0.0.0');
+`;
+
+/** Makes an artefact of files (name -> text or bytes) as the head would unpack it; returns its path. */
+export function makeArtefact(folder: string, name: string, files: Readonly<Record<string, string | Uint8Array>>): string {
+  const artefact = join(folder, 'artefacts', name);
+  mkdirSync(join(artefact, 'app'), { recursive: true });
+  for (const [file, content] of Object.entries(files)) {
+    writeFileSync(join(artefact, 'app', file), content, { mode: 0o755 });
+    chownSync(join(artefact, 'app', file), artefactUid, artefactUid);
+  }
+  for (const path of [join(artefact, 'app'), artefact]) chownSync(path, artefactUid, artefactUid);
+  return artefact;
+}
