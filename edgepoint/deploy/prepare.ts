@@ -1,4 +1,4 @@
-import { Failure, messageOf } from '../../kit/errors.ts';
+import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import type { DeployPorts, PreparedInstance } from './ports.ts';
@@ -11,6 +11,13 @@ export type TellStage = (stage: string, text: string, about?: { tookMs?: number;
 /** A warm-up request may take this long; one that fails is told and does not stop the deploy. */
 const warmupTimeoutMs = 30_000;
 const logTailBytesMax = 2000;
+
+/** Failures of the edgepoint, not of the release: worth another try by itself. */
+const passing: ReadonlySet<string> = new Set(['peer-gone', 'peer-slow', 'bus-away', 'edgepoint-full', 'too-many-calls', 'superseded']);
+
+export function isPassing(thrown: unknown): boolean {
+  return passing.has(codeOf(thrown));
+}
 
 /** The sentence of a failure and what to do about it. */
 export function sentenceOf(thrown: unknown): string {
@@ -106,6 +113,7 @@ async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports
     });
     return { path, bytes: taken.bytes };
   } catch (thrown) {
+    if (isPassing(thrown)) throw thrown;
     const failure = sentenceOf(thrown);
     tell('snapshot', `It cannot be snapshotted: ${failure}`, { code: thrown instanceof Failure ? thrown.code : 'snapshot-failed' });
     return { failure };
@@ -129,6 +137,7 @@ async function proveTemplate(
       restoreMs = Math.min(restoreMs, await tryRestore(order, snapshotPath, ports));
     } while (tryAgain({ state: order.manifest.state, coldBootMs: about.coldBootMs, restoreMs, trials }));
   } catch (thrown) {
+    if (isPassing(thrown)) throw thrown;
     const failure = sentenceOf(thrown);
     tell('trial', `Its snapshot does not restore: ${failure}. It will be booted cold.`, { code: 'restore-failed' });
     return { failure };

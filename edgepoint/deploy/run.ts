@@ -8,7 +8,7 @@ import { writesAlone } from '../model/orders.ts';
 import { fetchArtefact, isUnpacked, unpackArtefact } from './artefact.ts';
 import { planDeploy } from './plan.ts';
 import type { DeployPorts } from './ports.ts';
-import { prepareRelease, sentenceOf } from './prepare.ts';
+import { isPassing, prepareRelease, sentenceOf } from './prepare.ts';
 import type { TellStage } from './prepare.ts';
 import { Slots } from './slots.ts';
 
@@ -19,8 +19,7 @@ interface Wish {
   readonly artefactBytes: number;
 }
 
-/** Failures of the edgepoint, not of the release: worth another try by itself. */
-const passing: ReadonlySet<string> = new Set(['peer-gone', 'peer-slow', 'bus-away', 'edgepoint-full', 'too-many-calls']);
+/** After a failure of the edgepoint rather than of the release. */
 const retryMs = 1000;
 const retriesMax = 30;
 
@@ -91,7 +90,7 @@ export class Deployer {
         return await this.deploy(order, wish, tell, cancelled);
       } catch (thrown) {
         if (cancelled.aborted) return;
-        if (!passing.has(codeOf(thrown)) || tries > retriesMax) return await this.reject(order, tell, thrown);
+        if (!isPassing(thrown) || tries > retriesMax) return await this.reject(order, tell, thrown);
         this.ports.warn('a deploy waits and tries again', { app: ownerKey(order.owner), release: order.release, failure: thrown });
         await this.ports.sleepMs(retryMs);
       }

@@ -31,6 +31,7 @@ export interface Remembered {
   readonly serving: ReadonlyMap<string, { readonly order: ReleaseOrder; readonly facts: ReleaseFacts }>;
   readonly kept: ReadonlyMap<string, { readonly kept: KeptInstance | null; readonly intended: KeptInstance | null }>;
   readonly meterIds: ReadonlyMap<string, string>;
+  readonly releases: readonly { readonly order: ReleaseOrder; readonly facts: ReleaseFacts; readonly rejected: string }[];
 }
 
 export interface HeadRecords extends KeptRecords, ReleaseRecords {
@@ -41,12 +42,6 @@ export interface HeadRecords extends KeptRecords, ReleaseRecords {
 
 export function openRecords(client: Client): HeadRecords {
   const run = async (sql: string, args: (string | number | null)[]): Promise<void> => void (await client.execute({ sql, args }));
-  const releaseOf = (row: Record<string, unknown>) => ({
-    release: Number(row['release']),
-    rejected: String(row['rejected']),
-    facts: JSON.parse(String(row['facts'])) as ReleaseFacts,
-    order: JSON.parse(String(row['release_order'])) as ReleaseOrder,
-  });
   const list = async (owner: Owner) => {
     const { rows } = await client.execute({ sql: 'SELECT * FROM releases WHERE app = ? ORDER BY release', args: [ownerKey(owner)] });
     return rows.map(releaseOf);
@@ -85,13 +80,23 @@ export function openRecords(client: Client): HeadRecords {
   };
 }
 
+function releaseOf(row: Record<string, unknown>): { release: number; rejected: string; facts: ReleaseFacts; order: ReleaseOrder } {
+  return {
+    release: Number(row['release']),
+    rejected: String(row['rejected']),
+    facts: JSON.parse(String(row['facts'])) as ReleaseFacts,
+    order: JSON.parse(String(row['release_order'])) as ReleaseOrder,
+  };
+}
+
 async function remember(client: Client): Promise<Remembered> {
-  const [desired, serving, kept, meterIds] = await client.batch(
+  const [desired, serving, kept, meterIds, releases] = await client.batch(
     [
       'SELECT app, message FROM desired ORDER BY app',
       'SELECT serving.app, facts, release_order FROM serving JOIN releases ON releases.app = serving.app AND releases.release = serving.release',
       'SELECT app, kept, intended FROM kept',
       'SELECT instance, meter_id FROM meter_ids',
+      'SELECT * FROM releases',
     ],
     'read',
   );
@@ -106,5 +111,6 @@ async function remember(client: Client): Promise<Remembered> {
     ),
     kept: new Map((kept?.rows ?? []).map((row) => [String(row['app']), { kept: instanceOf(row['kept']), intended: instanceOf(row['intended']) }])),
     meterIds: new Map((meterIds?.rows ?? []).map((row) => [String(row['instance']), String(row['meter_id'])])),
+    releases: (releases?.rows ?? []).map(releaseOf),
   };
 }

@@ -60,9 +60,10 @@ export function purposeOfId(instance: string): Purpose {
   return instance.startsWith('t-') ? 'trial' : 'serve';
 }
 
-/** What the perf monitor is told of instances: it samples only what runs. */
+/** What the perf monitor is told of instances: it samples only what runs. `running.instance` is its name, `meterId` its run's. */
 export interface InstanceWatch {
-  started(running: RunningInstance): void;
+  /** `logFrom`: where in its log to begin; what it wrote before has been told. */
+  started(running: RunningInstance, meterId: string, logFrom: 0 | 'end'): void;
   /** `counters` null: restored knew no such instance any more. */
-  ended(instance: string, counters: KernelCounters | null): void;
+  ended(about: { instance: string; meterId: string }, counters: KernelCounters | null): void;
 }

@@ -45,16 +45,16 @@ export class InstanceKeeper {
         ? await this.ports.restored.boot(bootOrder(order, id, start.address, this.ports.paths))
         : await this.ports.restored.restore(restoreOrder(order, id, start, this.ports.paths));
     if (gone.aborted) throw new Failure('app-exited', `instance ${id} ended as soon as it was started`);
-    this.adopt(entry, running);
+    this.adopt(entry, running, start.kind === 'restore' && start.continues ? 'end' : 0);
     return running;
   }
 
   /** Takes over an instance that runs. */
-  adopt(entry: InstanceEntry, running: RunningInstance): void {
+  adopt(entry: InstanceEntry, running: RunningInstance, logFrom: 0 | 'end'): void {
     this.goneSignal(entry.facts.id);
     entry.running = running;
     entry.facts = { ...entry.facts, address: running.address };
-    this.ports.watch.started({ ...running, instance: entry.meterId });
+    this.ports.watch.started(running, entry.meterId, logFrom);
   }
 
   /** restored's news that an instance ended by itself; the entry stays until whoever owns it drops it. */
@@ -73,7 +73,7 @@ export class InstanceKeeper {
       this.ports.warn('an instance could not be ended', { instance: id, failure });
     }
     if (this.lastCounters.has(id)) counters = this.lastCounters.get(id) ?? counters;
-    if (entry.running !== null) this.ports.watch.ended(entry.meterId, counters);
+    if (entry.running !== null) this.ports.watch.ended({ instance: id, meterId: entry.meterId }, counters);
     this.forget(id);
   }
 

@@ -62,7 +62,7 @@ function adopt(manager: ResourceManager, app: AppEntry, running: RunningInstance
     reason: 'it ran already when the head started',
     meterId,
   });
-  keeper.adopt(entry, running);
+  keeper.adopt(entry, running, 'end');
   void finishAdoption(manager, app, entry);
 }
 

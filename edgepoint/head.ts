@@ -1,0 +1,345 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { connectBus } from '../host/bus.ts';
+import type { Bus } from '../host/bus.ts';
+import { connectToPeer, listenForPeers } from '../host/calls.ts';
+import type { Handlers, PeerConnection } from '../host/calls.ts';
+import { openClock } from '../host/clock.ts';
+import { readSettings } from '../host/config.ts';
+import { openDatabase } from '../host/database.ts';
+import { serveHealth } from '../host/health.ts';
+import { openLog } from '../host/log.ts';
+import type { Log } from '../host/log.ts';
+import { openMetrics } from '../host/metrics.ts';
+import type { Clock } from '../kit/clock.ts';
+import { newId, ownerKey } from '../kit/ids.ts';
+import type { Site } from '../kit/ids.ts';
+import { nsPerMs } from '../kit/units.ts';
+import { desiredAppMessage } from '../kit/wire/desired.ts';
+import { edgepointStateMessage, heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
+import { eventMessage, logMessage } from '../kit/wire/event.ts';
+import { artefactBucket, buckets, eventSubject, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
+import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
+import { Deployer } from './deploy/run.ts';
+import { followDesired, orderOf } from './head/desired.ts';
+import { openMessageOutbox } from './head/event-outbox.ts';
+import type { MessageOutbox } from './head/event-outbox.ts';
+import { openPerfLink } from './head/perf-link.ts';
+import { DispatcherLink, restoredOver, snapdOver } from './head/peers.ts';
+import { openProbe } from './head/probe.ts';
+import { answersOf } from './head/answers.ts';
+import { headMigrations, openRecords } from './head/records.ts';
+import type { Remembered } from './head/records.ts';
+import { headSettings } from './head/settings.ts';
+import type { HeadSettings } from './head/settings.ts';
+import { openStatePublisher } from './head/state-publisher.ts';
+import { meteredRecords, storedAtStart } from './head/stored.ts';
+import { idPrefixes } from './model/app.ts';
+import type { Demand, KernelCounters, RunningInstance } from './model/calls.ts';
+import type { Happening, Tell } from './model/happening.ts';
+import { dataPaths } from './model/paths.ts';
+import { readCounters } from './perf/counters.ts';
+import { startMeter } from './perf/meter.ts';
+import type { Meter } from './perf/meter.ts';
+import { openOutbox } from './perf/outbox.ts';
+import { startShipper } from './perf/shipper.ts';
+import { describeEdgepoint } from './resources/describe.ts';
+import { pauseApp, startPreparation } from './resources/preparations.ts';
+import { chooseKept, reconcile } from './resources/recover.ts';
+import { ResourceManager } from './resources/run.ts';
+import { openState } from './resources/state.ts';
+import { checkSuspect } from './resources/suspect.ts';
+import { notListening } from './resources/why.ts';
+
+/** Every 2 s the edgepoint says that it is alive (`heartbeatSchema`). */
+const heartbeatMs = 2000;
+/** After a start, restored is asked once more: a start under way when the last head died is listed only when it has ended. */
+const secondLookMs = 10_000;
+const stopMs = 3000;
+
+const sleepMs = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The process `edgepoint head`; returns after SIGTERM or SIGINT. Instances run on. */
+export async function runHead(argv: readonly string[]): Promise<void> {
+  const settings = await readSettings(headSettings, argv, process.env);
+  const log = openLog('head').with({ zone: settings.zone, edgepoint: settings.edgepoint });
+  const stop = await startHead(settings, log);
+  await new Promise<void>((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+  log.info('stopping; instances run on');
+  await stop();
+  process.exit(0);
+}
+
+/** Composes the rooms of the head; the returned function ends it. */
+async function startHead(settings: HeadSettings, log: Log): Promise<() => Promise<void>> {
+  const clock = openClock();
+  const site: Site = { zone: settings.zone, edgepoint: settings.edgepoint };
+  const paths = dataPaths(settings.dataFolder);
+  for (const folder of ['artefacts', 'downloads', 'volumes']) mkdirSync(`${settings.dataFolder}/${folder}`, { recursive: true });
+  const warn = (text: string, fields: Record<string, unknown>): void => log.warn(text, fields);
+  const newIdOf = (prefix: string): string => newId(prefix, (count) => randomBytes(count));
+
+  const client = await openDatabase({ url: settings.databaseUrl, migrations: headMigrations }, log);
+  const seed = readFileSync(settings.natsSeedFile, 'utf8').trim();
+  const bus = await connectBus({ url: settings.natsUrl, seed, name: `edgepoint head ${settings.zone}.${settings.edgepoint}` }, log);
+  const messages = openMessageOutbox({
+    append: (subject, text, id) => bus.append(subject, text, id),
+    bootNs: clock.bootNs,
+    onDropped: (failure) => warn('an event was refused', { failure }),
+  });
+  const tell = tellerOf({ site, clock, messages, newIdOf, log });
+
+  // ---- usage and logs ----
+  let meter: Meter | null = null;
+  const perf = openPerfLink({
+    clock,
+    meter: () => meter,
+    onFault: warn,
+    onChunk: (chunk) => {
+      // A log line is worth less than memory: with the bus away it is dropped.
+      if (bus.up) void bus.append(logSubject(site, chunk), encodeMessage(logMessage, chunk), newIdOf('log')).catch((failure: unknown) => log.debug('a log chunk was lost', { failure }));
+    },
+  });
+  const records = meteredRecords(openRecords(client), (item) => meter?.stored(item));
+  const usageOutbox = openOutbox(client);
+  const shipper = startShipper({
+    outbox: usageOutbox,
+    append: (subject, text, id) => bus.append(subject, text, id),
+    onFault: (failure) => log.debug('usage waits', { failure }),
+  });
+
+  // ---- the other processes ----
+  const dispatcher = new DispatcherLink((method, failure) => warn('the dispatcher refused an order', { method, failure }));
+  const news: Handlers = {
+    exited: (told: { instance: string; counters: KernelCounters; status: string }) => manager.noteExited(told.instance, told.counters, told.status),
+  };
+  const restoredLink: PeerConnection = connectToPeer(`${settings.runFolder}/restored.sock`, news, { log, onUp: () => void look() });
+  const snapdLink = connectToPeer(`${settings.runFolder}/snapd.sock`, {}, { log });
+  const restored = restoredOver(restoredLink);
+  const snapd = snapdOver(snapdLink);
+  const probe = openProbe(clock);
+
+  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes), {
+    clock,
+    restored,
+    snapd,
+    dispatcher,
+    probe,
+    records,
+    watch: perf,
+    tell,
+    paths,
+    newInstanceId: (purpose) => newIdOf(idPrefixes[purpose]),
+    wakeAt: (bootNs, callback) => wakeAt(clock, bootNs, callback),
+    stateChanged: () => publisher.changed(),
+    warn,
+  });
+  const publisher = openStatePublisher({
+    describe: () => encodeMessage(edgepointStateMessage, describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId })),
+    put: (text) => bus.putKv(buckets.state, stateKey(site), text),
+    onFault: (failure) => log.debug('the state waits to be published', { failure }),
+  });
+  const deployer = new Deployer({
+    clock,
+    paths,
+    snapd,
+    probe,
+    tell,
+    records,
+    warn,
+    sleepMs,
+    openArtefact: (digest) => bus.getObject(artefactBucket(site), digest),
+    judgeProbe: notListening,
+    readLogTail: async (logPath) => {
+      // Its last lines may still be on their way to the file.
+      await sleepMs(20);
+      return perf.lastWords(logPath);
+    },
+    boot: (order) => startPreparation(manager, order, 'prepare', { kind: 'boot', address: null }, sleepMs),
+    restore: (order, snapshotPath) => startPreparation(manager, order, 'trial', { kind: 'restore', snapshotPath, address: null, continues: false }, sleepMs),
+    serving: {
+      want: (order) => void manager.want(order),
+      servingRelease: (owner) => manager.state.apps.get(ownerKey(owner))?.serving?.order.release ?? null,
+      pause: (owner, reason) => pauseApp(manager, { owner, reason }, sleepMs),
+      promote: (serving) => manager.promote(serving),
+      reject: (owner, reason) => manager.reject(owner, reason),
+      remove: (owner) => manager.remove(owner),
+    },
+  });
+
+  // ---- what we knew ----
+  const remembered = await records.remember();
+  recall(manager, remembered, log);
+  const seeds = await usageOutbox.seeds();
+  /** Brings us into agreement with restored; the first time it also begins planning. Never twice at once. */
+  let looking: Promise<void> = Promise.resolve();
+  const look = (): Promise<void> => (looking = looking.then(lookOnce));
+  const lookOnce = async (): Promise<void> => {
+    try {
+      const list = await restored.list();
+      if (meter === null) {
+        settleKept(manager, remembered, list, warn);
+        meter = startMeter({ clock, site, readCounters, outbox: waking(usageOutbox, () => shipper.wake()), seeds, onFault: (failure) => warn('usage could not be counted', { failure }) });
+        meter.adopt(
+          list.map((running) => ({ ...running, instance: remembered.meterIds.get(running.instance) ?? running.instance })),
+          storedAtStart(remembered),
+        );
+        reconcile(manager, list, remembered.meterIds);
+        manager.begin();
+      } else reconcile(manager, list, remembered.meterIds);
+    } catch (failure) {
+      warn('restored could not say what runs', { failure });
+    }
+  };
+  if (restoredLink.up) void look();
+  const secondLook = setTimeout(() => void look(), secondLookMs);
+
+  const handlers: Handlers = {
+    demand: (demand: Demand) => {
+      manager.noteDemand(demand);
+      perf.traffic(demand);
+    },
+    suspect: (told: { instance: string; reason: string }) => void checkSuspect(manager, told.instance, told.reason),
+    ...answersOf(manager, clock),
+  };
+  mkdirSync(settings.runFolder, { recursive: true });
+  const door = listenForPeers(`${settings.runFolder}/head.sock`, handlers, {
+    log,
+    onPeer: (peer) => {
+      void dispatcher.greet(peer, manager.routes(), () => manager.forgetDemand()).then((is) => {
+        if (is) log.info('the dispatcher is there');
+      });
+    },
+  });
+  await door.ready;
+
+  // ---- the conduit's wishes: what we knew at once, what is new from the bus ----
+  for (const { message } of remembered.desired) {
+    const parsed = parseMessage(desiredAppMessage, message);
+    if (parsed.ok) deployer.wish(orderOf(parsed.value), parsed.value.artefactBytes);
+    else warn('a remembered wish cannot be understood', { reason: parsed.reason });
+  }
+  for (const [key, { order }] of remembered.serving) if (!manager.state.apps.has(key)) deployer.wishGone(order.owner);
+  const watch = await followDesired(bus, site, new Map(remembered.desired.map(({ app, message }) => [app, message])), {
+    save: (app, message) => records.saveDesired(app, message),
+    forget: (app) => records.forgetDesired(app),
+    wish: (order, artefactBytes) => deployer.wish(order, artefactBytes),
+    wishGone: (owner) => deployer.wishGone(owner),
+    warn,
+  });
+  bus.onUp(() => {
+    messages.wake();
+    shipper.wake();
+    publisher.wake();
+  });
+  const heartbeat = setInterval(() => sayAlive(bus, site, clock), heartbeatMs);
+  sayAlive(bus, site, clock);
+
+  const metrics = openMetrics('head');
+  const health = serveHealth({
+    listen: settings.health,
+    metrics,
+    check: () => ({
+      ok: restoredLink.up && snapdLink.up,
+      detail: { restored: restoredLink.up, snapd: snapdLink.up, dispatcher: dispatcher.up, bus: bus.up, apps: manager.state.apps.size, instances: manager.state.appOf.size, eventsWaiting: messages.waiting },
+    }),
+  });
+  log.info('the head is up', { apps: manager.state.apps.size });
+
+  return async () => {
+    clearInterval(heartbeat);
+    clearTimeout(secondLook);
+    deployer.stop();
+    manager.stop();
+    watch.stop();
+    door.stop();
+    perf.stop();
+    await Promise.race([Promise.all([meter?.stop(), publisher.stop().catch(() => undefined), messages.stop(1000)]), sleepMs(stopMs)]);
+    await Promise.race([shipper.stop(), sleepMs(500)]);
+    restoredLink.stop();
+    snapdLink.stop();
+    health.stop();
+    await bus.close();
+    client.close();
+  };
+}
+
+function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId'> {
+  const { zone, edgepoint, ipv4, ipv6, latitude, longitude } = settings;
+  return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
+}
+
+/** An outbox that says when something was put into it. */
+function waking(outbox: ReturnType<typeof openOutbox>, wake: () => void): ReturnType<typeof openOutbox> {
+  return {
+    ...outbox,
+    put: async (entries) => {
+      await outbox.put(entries);
+      wake();
+    },
+  };
+}
+
+function tellerOf(about: { site: Site; clock: Clock; messages: MessageOutbox; newIdOf: (prefix: string) => string; log: Log }): Tell {
+  const { site, clock, messages, newIdOf, log } = about;
+  return (happening: Happening) => {
+    const { owner, tookMs, figures, stage, code, deployId, ...rest } = happening;
+    const event = {
+      ...site,
+      ...owner,
+      ...rest,
+      deployId: deployId ?? '',
+      stage: stage ?? '',
+      code: code ?? '',
+      tookMs: tookMs ?? null,
+      figures: { ...figures },
+      wallMs: clock.wallMs(),
+    };
+    messages.add({ subject: eventSubject(site, owner), text: encodeMessage(eventMessage, event), id: newIdOf('event') });
+    const level = rest.kind === 'fault' || stage === 'failed' ? 'warn' : 'info';
+    log[level](rest.text, { app: ownerKey(owner), release: rest.release, kind: rest.kind, stage, code, tookMs });
+  };
+}
+
+function wakeAt(clock: Clock, bootNs: number, callback: () => void): () => void {
+  const delayMsMax = 2 ** 31 - 1;
+  const delayMs = Math.min(delayMsMax, Math.max(0, Math.ceil((bootNs - clock.bootNs()) / nsPerMs)));
+  const timer = setTimeout(callback, delayMs);
+  return () => clearTimeout(timer);
+}
+
+function sayAlive(bus: Bus, site: Site, clock: Clock): void {
+  if (bus.up) bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: clock.bootId, bootNs: clock.bootNs() }));
+}
+
+/** Apps serve again what they served, before anything is asked of the bus. */
+function recall(manager: ResourceManager, remembered: Remembered, log: Log): void {
+  for (const { message } of remembered.desired) {
+    const parsed = parseMessage(desiredAppMessage, message);
+    if (parsed.ok) manager.want(orderOf(parsed.value));
+  }
+  for (const [key, serving] of remembered.serving) {
+    if (manager.state.apps.has(key)) manager.promote(serving);
+    else log.warn('an app that nobody wants was left behind and is removed', { app: key });
+  }
+}
+
+function settleKept(
+  manager: ResourceManager,
+  remembered: Remembered,
+  list: readonly RunningInstance[],
+  warn: (text: string, fields: Record<string, unknown>) => void,
+): void {
+  for (const [key, { kept, intended }] of remembered.kept) {
+    const app = manager.state.apps.get(key);
+    if (app === undefined) continue;
+    const runs = list.some((running) => running.instance === intended?.instance);
+    const chosen = chooseKept({ kept, intended, intendedExists: intended !== null && existsSync(intended.snapshotPath), runs });
+    app.kept = chosen.kept;
+    if (chosen.kept !== null && chosen.kept === intended) void manager.ports.records.saveKept(app.owner, intended).catch((failure: unknown) => warn('a kept snapshot could not be recorded', { failure }));
+    if (chosen.drop !== '') void manager.ports.snapd.discard({ snapshotPath: chosen.drop }).catch((failure: unknown) => warn('an old snapshot could not be removed', { failure }));
+  }
+}

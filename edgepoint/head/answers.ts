@@ -1,0 +1,31 @@
+import type { Handlers } from '../../host/calls.ts';
+import type { Clock } from '../../kit/clock.ts';
+import type { PlanNote, ResourceManager } from '../resources/run.ts';
+import type { EdgepointView } from '../resources/plan/view.ts';
+import { viewEdgepoint } from '../resources/views.ts';
+import { describeEdgepoint } from '../resources/describe.ts';
+import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+
+/** What `edgepoint explain` gets and what `--dump` writes: the planner's whole input, and what it said lately. */
+export interface Dump {
+  readonly form: 'edgepoint-dump-1';
+  readonly view: EdgepointView;
+  readonly plans: Readonly<Record<string, readonly PlanNote[]>>;
+}
+
+export interface Status {
+  readonly apps: EdgepointState['apps'];
+  readonly load: number;
+}
+
+/** What people may ask the head over its socket. */
+export function answersOf(manager: ResourceManager, clock: Clock): Handlers {
+  return {
+    dump: (): Dump => ({ form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans() }),
+    status: (): Status => {
+      const facts = { zone: '', edgepoint: '', bootId: clock.bootId, ipv4: '', ipv6: '', latitude: 0, longitude: 0 };
+      const { apps, load } = describeEdgepoint(manager.state, facts);
+      return { apps, load };
+    },
+  };
+}

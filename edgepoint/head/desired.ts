@@ -1,0 +1,69 @@
+import type { Bus } from '../../host/bus.ts';
+import { messageOf } from '../../kit/errors.ts';
+import { ownerKey, siteKey } from '../../kit/ids.ts';
+import type { Owner, Site } from '../../kit/ids.ts';
+import { desiredAppMessage } from '../../kit/wire/desired.ts';
+import type { DesiredApp } from '../../kit/wire/desired.ts';
+import { buckets } from '../../kit/wire/subjects.ts';
+import { parseMessage } from '../../kit/wire/version.ts';
+import type { ReleaseOrder } from '../model/app.ts';
+
+export function orderOf(desired: DesiredApp): ReleaseOrder {
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId } = desired;
+  return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId };
+}
+
+export function ownerOfKey(key: string): Owner | null {
+  const [provider, scope, app, more] = key.split('.');
+  return provider === undefined || scope === undefined || app === undefined || more !== undefined ? null : { provider, scope, app };
+}
+
+export interface DesiredPorts {
+  /** Durable when it returns. */
+  save(app: string, message: string): Promise<void>;
+  forget(app: string): Promise<void>;
+  wish(order: ReleaseOrder, artefactBytes: number): void;
+  wishGone(owner: Owner): void;
+  warn(text: string, fields: Record<string, unknown>): void;
+}
+
+/**
+ * Follows what the conduit wants of this edgepoint. `known` is what the database remembered: wishes of it that are not in the
+ * bucket any more were taken back while we were away.
+ */
+export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<string, string>, ports: DesiredPorts): Promise<{ stop(): void }> {
+  const seen = new Set<string>();
+  const prefix = `${siteKey(site)}.`;
+  const texts = new Map(known);
+  const watch = await bus.watchKv(buckets.desired, `${prefix}>`, async (key, text) => {
+    const app = key.slice(prefix.length);
+    const owner = ownerOfKey(app);
+    if (owner === null) return ports.warn('a wish under a strange key is ignored', { key });
+    if (text === null) return takeBack(app, owner);
+    seen.add(app);
+    if (texts.get(app) === text) return;
+    const parsed = parseMessage(desiredAppMessage, text);
+    if (!parsed.ok) return ports.warn('a wish cannot be understood', { key, reason: parsed.reason });
+    if (ownerKey(parsed.value) !== app) return ports.warn('a wish stands under the key of another app', { key });
+    texts.set(app, text);
+    try {
+      await ports.save(app, text);
+    } catch (failure) {
+      ports.warn('a wish could not be saved; it is fulfilled, and read again after a restart', { key, reason: messageOf(failure) });
+    }
+    ports.wish(orderOf(parsed.value), parsed.value.artefactBytes);
+  });
+  const takeBack = async (app: string, owner: Owner): Promise<void> => {
+    seen.delete(app);
+    texts.delete(app);
+    ports.wishGone(owner);
+    await ports.forget(app);
+  };
+  void watch.ready.then(async () => {
+    for (const app of known.keys()) {
+      const owner = ownerOfKey(app);
+      if (owner !== null && !seen.has(app)) await takeBack(app, owner);
+    }
+  });
+  return { stop: () => watch.stop() };
+}

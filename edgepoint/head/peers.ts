@@ -1,0 +1,115 @@
+import type { Peer, PeerConnection } from '../../host/calls.ts';
+import { codeOf } from '../../kit/errors.ts';
+import type { Owner } from '../../kit/ids.ts';
+import type { KernelCounters, RestoredCalls, Route, RunningInstance, SnapdCalls, SnapshotTaken } from '../model/calls.ts';
+import type { DispatcherPort } from '../resources/ports.ts';
+
+/** A daemon that was killed under a call is asked again when it is back: every call of restored may be repeated. */
+const repeatsMax = 5;
+const startTimeoutMs = 120_000;
+const stopTimeoutMs = 30_000;
+const snapshotTimeoutMs = 300_000;
+
+type Call = (method: string, params: unknown, options: { timeoutMs: number }) => Promise<unknown>;
+
+async function repeated(call: Call, method: string, params: unknown, timeoutMs: number): Promise<unknown> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await call(method, params, { timeoutMs });
+    } catch (failure) {
+      if (codeOf(failure) !== 'peer-gone' || tries > repeatsMax) throw failure;
+    }
+  }
+}
+
+/** restored, over its socket. */
+export function restoredOver(connection: Pick<PeerConnection, 'call'>): RestoredCalls {
+  const call: Call = (method, params, options) => connection.call(method, params, options);
+  return {
+    boot: async (order) => (await repeated(call, 'boot', order, startTimeoutMs)) as RunningInstance,
+    restore: async (order) => (await repeated(call, 'restore', order, startTimeoutMs)) as RunningInstance,
+    stop: async (order) => (await repeated(call, 'stop', order, stopTimeoutMs)) as KernelCounters | null,
+    list: async () => (await repeated(call, 'list', {}, stopTimeoutMs)) as readonly RunningInstance[],
+  };
+}
+
+/** snapd, over its socket. A snapshot is not repeated: whether the first one ended its instance is not known here. */
+export function snapdOver(connection: Pick<PeerConnection, 'call'>): SnapdCalls {
+  const call: Call = (method, params, options) => connection.call(method, params, options);
+  return {
+    snapshot: async (order) => (await call('snapshot', order, { timeoutMs: snapshotTimeoutMs })) as SnapshotTaken,
+    discard: async (order) => void (await repeated(call, 'discard', order, stopTimeoutMs)),
+  };
+}
+
+/** The local dispatcher is whoever connects to us and takes our routes; the newest one counts. */
+export class DispatcherLink implements DispatcherPort {
+  private peer: Peer | null = null;
+  private readonly onFault: (method: string, failure: unknown) => void;
+
+  constructor(onFault: (method: string, failure: unknown) => void) {
+    this.onFault = onFault;
+  }
+
+  get up(): boolean {
+    return this.peer !== null;
+  }
+
+  async greet(peer: Peer, routes: readonly Route[], onGone: () => void): Promise<boolean> {
+    const before = this.peer;
+    this.peer = peer;
+    try {
+      await peer.call('routes', routes);
+    } catch (failure) {
+      // `edgepoint status` and its like take no routes.
+      if (this.peer === peer) this.peer = before;
+      if (codeOf(failure) !== 'no-such-call' && codeOf(failure) !== 'peer-gone') this.onFault('routes', failure);
+      return false;
+    }
+    void peer.closed.then(() => {
+      if (this.peer !== peer) return;
+      this.peer = null;
+      onGone();
+    });
+    return true;
+  }
+
+  route(route: Route): void {
+    this.order('route', route);
+  }
+
+  removeRoute(owner: Owner): void {
+    this.order('removeRoute', owner);
+  }
+
+  async drain(order: { instance: string; park: boolean; timeoutMs: number }): Promise<boolean> {
+    const { peer } = this;
+    if (peer === null) return false;
+    try {
+      const marginMs = 5000;
+      const answer = (await peer.call('drain', order, { timeoutMs: order.timeoutMs + marginMs })) as { drained: boolean };
+      return answer.drained;
+    } catch (failure) {
+      if (codeOf(failure) !== 'peer-gone') this.onFault('drain', failure);
+      return false;
+    }
+  }
+
+  async unpark(instance: string): Promise<void> {
+    const { peer } = this;
+    if (peer === null) return;
+    try {
+      await peer.call('unpark', { instance });
+    } catch (failure) {
+      if (codeOf(failure) !== 'peer-gone') this.onFault('unpark', failure);
+    }
+  }
+
+  private order(method: string, params: unknown): void {
+    const { peer } = this;
+    if (peer === null) return;
+    peer.call(method, params).catch((failure: unknown) => {
+      if (codeOf(failure) !== 'peer-gone') this.onFault(method, failure);
+    });
+  }
+}

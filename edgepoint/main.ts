@@ -1,0 +1,36 @@
+import { writeSync } from 'node:fs';
+import { Failure, messageOf } from '../kit/errors.ts';
+
+/** The processes of an edgepoint and the two questions people ask one; each is loaded only when it is asked for. */
+const commands: Readonly<Record<string, { about: string; run(argv: readonly string[]): Promise<void> }>> = {
+  head: { about: 'plans instances and deploys releases', run: async (argv) => (await import('./head.ts')).runHead(argv) },
+  dispatcher: { about: 'routes requests, and holds them while an instance wakes', run: async (argv) => (await import('./dispatcher.ts')).runDispatcher(argv) },
+  snapd: { about: 'snapshots running instances (needs root)', run: async (argv) => (await import('./snapd.ts')).runSnapd(argv) },
+  restored: { about: 'boots, restores and ends instances (needs root)', run: async (argv) => (await import('./restored.ts')).runRestored(argv) },
+  status: { about: 'what this edgepoint hosts and what runs: --run-folder DIR [--json]', run: async (argv) => (await import('./head/questions.ts')).runStatus(argv) },
+  explain: {
+    about: 'why: --run-folder DIR [--app NAME] [--dump FILE], or --state FILE to plan again from a dump',
+    run: async (argv) => (await import('./head/questions.ts')).runExplain(argv),
+  },
+};
+
+function usage(): string {
+  const lines = Object.entries(commands).map(([name, { about }]) => `  ${name.padEnd(12)}${about}`);
+  return `edgepoint COMMAND [SETTINGS]\n\n${lines.join('\n')}\n\nEach process tells its settings with --help.\n`;
+}
+
+const [name = '--help', ...rest] = process.argv.slice(2);
+const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+if (command === undefined) {
+  const asked = name === '--help' || name === '-h' || name === 'help';
+  writeSync(asked ? 1 : 2, asked ? usage() : `there is no command ${JSON.stringify(name)}\n\n${usage()}`);
+  process.exitCode = asked ? 0 : 2;
+} else {
+  try {
+    await command.run(rest);
+  } catch (failure) {
+    if (!(failure instanceof Failure)) throw failure;
+    writeSync(2, `${messageOf(failure)}${failure.remedy === '' ? '' : `\n${failure.remedy}`}\n`);
+    process.exitCode = 1;
+  }
+}
