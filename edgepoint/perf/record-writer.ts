@@ -17,6 +17,11 @@ export interface UsageOutbox {
 }
 
 const retryMs = 1000;
+/**
+ * A record of an instance that goes on waits this long: a write to the disk blocks the head for milliseconds, and an instance starts
+ * just when a held request must go on. What a crash loses of it the next record carries. A last record is written at once.
+ */
+const gatherMs = 100;
 /** Instances with a record that could not be stored; beyond it the database has been away for hours and the oldest are given up. */
 const pendingMax = 10_000;
 
@@ -30,7 +35,9 @@ export interface RecordWriter {
 export function openRecordWriter(outbox: UsageOutbox, onFault: (failure: unknown) => void): RecordWriter {
   const pending = new Map<string, OutboxEntry>();
   let writing: Promise<void> | undefined;
-  let retry: ReturnType<typeof setTimeout> | undefined;
+  /** The next try after a failure, or the end of gathering. */
+  let due: ReturnType<typeof setTimeout> | undefined;
+  let failed = false;
   let closed = false;
 
   function keep(entry: OutboxEntry): void {
@@ -48,32 +55,35 @@ export function openRecordWriter(outbox: UsageOutbox, onFault: (failure: unknown
       pending.clear();
       try {
         await outbox.put(entries);
+        failed = false;
       } catch (failure) {
         onFault(failure);
         for (const entry of entries) keep(entry);
-        if (!closed) retry = setTimeout(start, retryMs);
+        failed = true;
+        if (!closed) due ??= setTimeout(start, retryMs);
         return;
       }
     }
   }
 
   function start(): void {
-    clearTimeout(retry);
-    retry = undefined;
+    clearTimeout(due);
+    due = undefined;
     writing ??= writeAll().finally(() => {
       writing = undefined;
-      if (pending.size > 0 && !retry && !closed) start();
+      if (pending.size > 0 && !due && !closed) start();
     });
   }
 
   return {
     put(entry) {
       keep(entry);
-      if (!retry) start();
+      if (entry.state === null && !failed) start();
+      else if (!closed) due ??= setTimeout(start, gatherMs);
     },
     async close() {
       closed = true;
-      clearTimeout(retry);
+      clearTimeout(due);
       await writing;
       await writeAll();
     },
