@@ -1,5 +1,6 @@
 import { formatBytes, formatMs, microsPerUnit } from '../../kit/units.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
+import type { AppState } from '../../kit/wire/edgepoint-state.ts';
 import type { AppAnswer, AppAtSite } from '../api/answers.ts';
 import { columns, harmless } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
@@ -36,8 +37,8 @@ function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
   if (!state) return;
   const facts = [
     ...(state.release === release ? [] : [['release', `still ${state.release}`]]),
-    ['instances', modesText(state.instances)],
-    ['wakes', `${{ template: 'from its template', keep: 'where it was', cold: 'by a cold boot' }[state.wakeBy]}${state.wakeReason ? ` (${harmless(state.wakeReason)})` : ''}`],
+    ['instances', modesText(state)],
+    ...(state.status === 'failed' ? [] : [['wakes', `${{ template: 'from its template', keep: 'where it was', cold: 'by a cold boot' }[state.wakeBy]}${state.wakeReason ? ` (${harmless(state.wakeReason)})` : ''}`]]),
     ...(state.reason ? [[state.status === 'failed' ? 'failed' : 'awake', harmless(state.reason)]] : []),
     ...(state.coldBootMs === null ? [] : [['cold boot', formatMs(state.coldBootMs)]]),
     ...(state.restoreMs === null ? [] : [['restore', formatMs(state.restoreMs)]]),
@@ -46,9 +47,10 @@ function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
   for (const line of columns(facts)) terminal.say(`    ${line}`);
 }
 
-function modesText(instances: Readonly<Record<string, number>>): string {
-  const parts = Object.entries(instances).flatMap(([mode, count]) => (count > 0 ? [`${count} ${mode}`] : []));
-  return parts.length === 0 ? 'none: it is only an image on disk' : parts.join(', ');
+function modesText(state: AppState): string {
+  const parts = Object.entries(state.instances).flatMap(([mode, count]) => (count > 0 ? [`${count} ${mode}`] : []));
+  if (parts.length > 0) return parts.join(', ');
+  return state.status === 'ready' ? 'none: it is only an image on disk' : 'none';
 }
 
 function instancesText(app: AppAnswer): string {

@@ -36,7 +36,7 @@ export const SignInPage = (props: { wrong: string }) => (
   <Page title="Sign in · Edgepoint" provider={null} renew={false}>
     <div class="card sign">
       <h2>Edgepoint conduit</h2>
-      <p class="about">Sign in with the token the operator gave you: the same that `conduit login` takes.</p>
+      <p class="about">Sign in with the token the operator gave you: the same that <code>conduit login</code> takes.</p>
       <form method="post" action="/sign-in">
         {props.wrong === '' ? null : (
           <p class="wrong" role="alert">
@@ -96,7 +96,9 @@ const AppCard = ({ app }: { app: AppAnswer }) => (
       </a>
     </div>
     <p class="about">
-      Release {app.release} · {app.offering} · {formatBytes(app.artefactBytes)} · state “{app.state}”: {app.stateMeaning}. {capital(app.placementReason)}.
+      Release {app.release} · {app.offering} · {formatBytes(app.artefactBytes)} packed. {capital(app.placementReason)}.
+      <br />
+      State “{app.state}”: {app.stateMeaning}.
       {app.published ? '' : ' The message bus has not been told of the last change yet.'}
     </p>
     <div class="wide">
@@ -126,23 +128,23 @@ const SiteRow = ({ site, release }: { site: AppAtSite; release: number }) => {
   const { state } = site;
   return (
     <tr>
-      <td>
+      <td data-name="Edgepoint">
         {site.zone}/{site.edgepoint}
         {site.reachable ? null : <span class="why">not heard from</span>}
       </td>
-      <td>
+      <td data-name="Status">
         {state ? state.status : 'not begun'}
         {state && state.release !== release ? <span class="why">still release {state.release}</span> : null}
         {state?.reason ? <span class="why">{state.reason}</span> : null}
       </td>
-      <td class="number">{state ? instancesText(state.instances) : '–'}</td>
-      <td>
-        {state ? wakeWords[state.wakeBy] : '–'}
+      <td data-name="Instances" class="number">{state ? instancesText(state.instances) : '–'}</td>
+      <td data-name="Wakes">
+        {state && state.status !== 'failed' ? wakeWords[state.wakeBy] : '–'}
         {state?.wakeReason ? <span class="why">{state.wakeReason}</span> : null}
       </td>
-      <td class="number">{timeText(state?.coldBootMs)}</td>
-      <td class="number">{timeText(state?.restoreMs)}</td>
-      <td class="number">{state && state.templateBytes > 0 ? formatBytes(state.templateBytes) : '–'}</td>
+      <td data-name="Cold boot" class="number">{timeText(state?.coldBootMs)}</td>
+      <td data-name="Restore" class="number">{timeText(state?.restoreMs)}</td>
+      <td data-name="Template" class="number">{state && state.templateBytes > 0 ? formatBytes(state.templateBytes) : '–'}</td>
     </tr>
   );
 };

@@ -9,6 +9,8 @@ body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 sy
 header { display: flex; align-items: center; gap: 1rem; padding: .8rem 1.5rem; background: var(--card); border-bottom: 1px solid var(--line); }
 header h1 { font-size: 1.05rem; margin: 0; letter-spacing: .01em; }
 header .who { margin-left: auto; color: var(--soft); }
+header form { margin: 0; }
+header h1, header .who, button { white-space: nowrap; }
 main { max-width: 62rem; margin: 1.5rem auto; padding: 0 1.5rem; }
 a { color: var(--accent); text-underline-offset: .15em; }
 button { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: .45rem; padding: .3rem .8rem; cursor: pointer; }
@@ -22,12 +24,24 @@ button:focus-visible, input:focus-visible, a:focus-visible { outline: 2px solid 
 .awake { color: var(--awake); } .asleep { color: var(--asleep); } .failed, .partly-failed { color: var(--failed); } .deploying { color: var(--work); }
 .about { color: var(--soft); margin: .3rem 0 .8rem; font-size: .9rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; table-layout: fixed; }
+th:nth-child(1) { width: 15%; } th:nth-child(2) { width: 27%; } th:nth-child(3) { width: 18%; }
+td { overflow-wrap: anywhere; }
 th { text-align: left; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--line); padding: .3rem .8rem .3rem 0; white-space: nowrap; }
 td { border-bottom: 1px solid var(--line); padding: .4rem .8rem .4rem 0; vertical-align: top; }
 tr:last-child td { border-bottom: 0; }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number { font-variant-numeric: tabular-nums; }
 .why { color: var(--soft); display: block; }
+@media (max-width: 44rem) {
+  header { padding: .6rem 1rem; } main { padding: 0 .8rem; }
+  .head .go { margin-left: 0; width: 100%; }
+  thead { display: none; }
+  tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  tr:last-child { border-bottom: 0; }
+  td { display: grid; grid-template-columns: 6.5rem 1fr; border: 0; padding: .1rem 0; }
+  td::before { content: attr(data-name); color: var(--soft); }
+  td .why { grid-column: 2; }
+}
 .sign { max-width: 26rem; margin: 12vh auto 0; }
 label { display: block; font-weight: 600; margin-bottom: .3rem; }
 input { font: inherit; width: 100%; padding: .5rem .7rem; border: 1px solid var(--line); border-radius: .45rem; background: var(--paper); color: var(--ink); margin-bottom: 1rem; }
