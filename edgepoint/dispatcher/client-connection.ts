@@ -27,6 +27,8 @@ export class ClientConnection implements ExchangeClient {
   private tunnel: Tunnel | null = null;
   private paused = false;
   private processing = false;
+  /** At least one request has come on it. */
+  private asked = false;
   /** Coarse clock: when it became idle, or the first byte of a head came, or it began to close. */
   private sinceMs: number;
   private written = { bytes: 0, sinceMs: 0 };
@@ -129,9 +131,9 @@ export class ClientConnection implements ExchangeClient {
     if (this.outlet.isShut) this.socket.end();
   }
 
-  /** The dispatcher stops: idle connections close now, busy ones after their exchange. */
-  stop(): void {
-    if (this.mode === 'open' && this.exchange === null && this.input === null) this.close();
+  /** The dispatcher stops: idle connections close, busy ones after their exchange. `fresh`: also those that have not asked yet. */
+  stop(fresh: boolean): void {
+    if (this.mode === 'open' && this.exchange === null && this.input === null && (fresh || this.asked)) this.close();
   }
 
   get isTunnel(): boolean {
@@ -161,6 +163,7 @@ export class ClientConnection implements ExchangeClient {
       return false;
     }
     this.input = result.end === input.length ? null : input.subarray(result.end);
+    this.asked = true;
     this.exchange = new Exchange(this, result.head, this.ports);
     this.exchange.begin();
     return true;

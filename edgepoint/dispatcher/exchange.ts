@@ -264,7 +264,11 @@ export class Exchange implements Waiter, UpstreamUser {
     const { upstream, answerBody } = this;
     if (upstream === null || answerBody === null) return;
     const scanned = answerBody.scan(bytes);
-    if (scanned.bad !== '') return this.badAnswer(scanned.bad);
+    if (scanned.bad !== '') {
+      // Nothing has gone to the client while the head is still in our hand.
+      if (head.length > 0) this.mode = 'sending';
+      return this.badAnswer(scanned.bad);
+    }
     for (const part of joined(head.length === 0 ? scanned.pieces : [head, ...scanned.pieces])) this.client.outlet.write(part);
     if (this.client.outlet.blocked) upstream.pause();
     if (!scanned.done && !this.answerDone) return;

@@ -70,6 +70,8 @@ export const limits = {
   sweepMs: 250,
   /** SIGTERM: exchanges under way may end until then. */
   stopMs: 4_000,
+  /** A client that had connected but not asked when the stop began may still ask within this. */
+  stopFreshMs: 250,
 } as const;
 
 assertInvariant(limits.requestLineBytes < limits.requestHeadBytes, 'a request line fits in a head');

@@ -64,7 +64,8 @@ export class SharedAddress {
   async stop(): Promise<void> {
     this.stopping = true;
     for (const listener of this.listeners) listener.stop(false);
-    for (const client of this.clients) client.stop();
+    for (const client of this.clients) client.stop(false);
+    setTimeout(() => this.clients.forEach((client) => client.stop(true)), limits.stopFreshMs);
     const untilMs = this.options.nowMs() + limits.stopMs;
     while (this.clients.size > this.connections.tunnels && this.options.nowMs() < untilMs) await Bun.sleep(10);
     for (const client of this.clients) client.cut();
