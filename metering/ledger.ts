@@ -20,6 +20,15 @@ export interface Refused extends UsageMessage {
   readonly reason: string;
 }
 
+/** A message that was set aside, as stored. */
+export interface RefusedRow {
+  readonly subject: string;
+  readonly code: string;
+  readonly reason: string;
+  readonly firstWallMs: number;
+  readonly times: number;
+}
+
 /** What became of a batch. */
 export interface Outcome {
   readonly counted: number;
@@ -43,6 +52,8 @@ export interface Ledger {
   record(messages: readonly UsageMessage[]): Promise<Outcome>;
   /** By app, in order; empty when nothing was ever used. `app` empty means all. */
   usage(provider: string, app: string): Promise<AppUsage[]>;
+  /** What was set aside, oldest first. */
+  refusedRows(rowsMax: number): Promise<RefusedRow[]>;
   /** The names of the apps that used something, for an answer that helps. */
   appsOf(provider: string): Promise<string[]>;
 }
@@ -243,6 +254,17 @@ export function openLedger({ client, operator, limits, wallMs }: LedgerOptions):
         }
         return { scope: String(row['scope']), app: String(row['app']), instances: Number(row['instances']), totals };
       });
+    },
+
+    async refusedRows(rowsMax) {
+      const result = await client.execute({ sql: 'SELECT subject, code, reason, first_wall_ms, times FROM refused ORDER BY first_wall_ms, digest LIMIT ?', args: [rowsMax] });
+      return result.rows.map((row) => ({
+        subject: String(row['subject']),
+        code: String(row['code']),
+        reason: String(row['reason']),
+        firstWallMs: Number(row['first_wall_ms']),
+        times: Number(row['times']),
+      }));
     },
 
     async appsOf(provider) {

@@ -13,7 +13,7 @@ import { charges, checkCharges } from './charges.ts';
 import { openIntake } from './intake.ts';
 import { openLedger } from './ledger.ts';
 import type { Ledger } from './ledger.ts';
-import { printReport } from './print.ts';
+import { printRefused, printReport } from './print.ts';
 import { answerQuery, ask } from './query.ts';
 import { ledgerSteps } from './schema.ts';
 import { limitsOf, meteringSettings } from './settings.ts';
@@ -109,9 +109,19 @@ async function invoice(argv: readonly string[]): Promise<void> {
   ledger.close();
 }
 
+/** `refused --config FILE`: what was set aside, newest last, for a person to look at. */
+async function refused(argv: readonly string[]): Promise<void> {
+  const settings = await readSettings(meteringSettings, argv, process.env);
+  const ledger = await openOwnLedger(settings, openLog('metering refused'));
+  process.stdout.write(printRefused(await ledger.refusedRows(1000)));
+  ledger.close();
+}
+
 const [command, ...rest] = process.argv.slice(2);
 try {
-  await (command === 'invoice' ? invoice(rest) : serve(process.argv.slice(2)));
+  if (command === 'invoice') await invoice(rest);
+  else if (command === 'refused') await refused(rest);
+  else await serve(process.argv.slice(2));
 } catch (failure) {
   openLog('metering').error('metering cannot go on', { failure });
   process.exit(1);

@@ -1,6 +1,7 @@
 import { formatBytes, microsPerUnit } from '../kit/units.ts';
 import type { UsageReport } from '../kit/wire/usage.ts';
 import type { Charge } from './charges.ts';
+import type { RefusedRow } from './ledger.ts';
 import type { InvoiceLine } from './rating.ts';
 
 /** `0.001234 EUR`: every micro is shown, for a sum of rounded figures must be checkable by eye. */
@@ -57,4 +58,11 @@ export function printReport(report: UsageReport, charges: readonly Charge[]): st
     2,
   );
   return [`Usage of ${report.provider}`, '', ...used, '', 'Invoice lines', '', ...billed, ''].join('\n');
+}
+
+/** Records that were set aside, as a person reads them. */
+export function printRefused(rows: readonly RefusedRow[]): string {
+  if (rows.length === 0) return 'Nothing was set aside.\n';
+  const cells = rows.map(({ firstWallMs, times, code, subject, reason }) => [new Date(firstWallMs).toISOString(), String(times), code, subject, reason]);
+  return `${table(['first seen', 'times', 'code', 'subject', 'reason'], cells, 5).join('\n')}\n`;
 }

@@ -3,7 +3,7 @@ import type { Limits } from './judge.ts';
 
 export const meteringSettings = {
   name: 'metering',
-  about: 'keeps the ledger of usage and says what it costs. `metering invoice PROVIDER --config FILE [--json]` prints what a provider owes.',
+  about: 'keeps the ledger of usage and says what it costs. `metering invoice PROVIDER --config FILE [--json]` prints what a provider owes; `metering refused --config FILE` prints the records that were set aside.',
   prefix: 'EDGEPOINT_METERING',
   schema: z.object({
     databaseUrl: z.string().min(1).describe('The ledger: file:/path/metering.db, or libsql:// or http:// of a shared server.'),

@@ -151,6 +151,7 @@ t.test('answers, invoices, poison and health, as a person and a program meet the
     t.match(JSON.parse(json.stdout), { totalMicros: 52 });
     t.match(await bench.run('invoice', 'bolt', '--config', bench.configPath), { code: 0, stdout: 'The provider bolt has used nothing yet, and owes nothing.\n' });
     t.match(await bench.run('invoice', '--config', bench.configPath), { code: 2, stderr: /which provider/ });
+    t.match(await bench.run('refused', '--config', bench.configPath), { code: 0, stdout: /1 +too-much-cpu +usage\.north\.north-1\.acme\.main\.shop +it claims 1000000 CPU seconds/ });
     t.match(await bench.run('--help'), { code: 0, stdout: /databaseUrl/ });
     metering.kill('SIGTERM');
     t.equal(await ended(metering), 0);
