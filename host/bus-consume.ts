@@ -1,6 +1,8 @@
+import { randomBytes } from 'node:crypto';
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import type { ConsumerMessages, JsMsg } from '@nats-io/jetstream';
 import { codeOf, messageOf } from '../kit/errors.ts';
+import { newId } from '../kit/ids.ts';
 import type { BusLink } from './bus-link.ts';
 
 export interface ConsumeOptions {
@@ -22,6 +24,7 @@ export interface Delivery {
 
 const firsts = { new: DeliverPolicy.New, all: DeliverPolicy.All, 'last-per-subject': DeliverPolicy.LastPerSubject } as const;
 const retryMs = 500;
+const awayMs = 50;
 const redeliverMs = 1000;
 /** Messages fetched ahead of the handler. */
 const aheadMax = 256;
@@ -35,6 +38,7 @@ export async function consumeStream(
 ): Promise<{ stop(): void }> {
   let stopped = false;
   let messages: ConsumerMessages | null = null;
+  let forgetUp: () => void = () => {};
   const settle = (message: JsMsg, taken: boolean): void => {
     // On a closed connection nothing can be said: the message comes again by itself.
     if (options.durable === undefined || link.connection.isClosed()) return;
@@ -51,14 +55,23 @@ export async function consumeStream(
     }
     settle(message, taken);
   };
+  /** Where a follower without a place in the server goes on: the stream's sequence it has seen last. */
+  let seen: number | null = null;
   const run = async (sayBegun: () => void): Promise<void> => {
     while (!stopped) {
       try {
-        messages = await openConsumer(link, stream, options);
+        const opened = options.durable === undefined ? await openFollower(link, stream, options, seen) : await openDurable(link, stream, options.durable, options);
+        messages = opened.messages;
+        seen ??= opened.before;
         sayBegun();
         if (stopped) break;
+        let deliveries = 0;
         const underWay = new Set<Promise<void>>();
         for await (const message of messages) {
+          deliveries += 1;
+          // One was lost on the way to a follower: begin again after the last one seen.
+          if (options.durable === undefined && message.info.deliverySequence !== deliveries) break;
+          seen = message.info.streamSequence;
           const taking: Promise<void> = take(message).finally(() => underWay.delete(taking));
           underWay.add(taking);
           if (underWay.size >= (options.underWayMax ?? 1)) await Promise.race(underWay);
@@ -67,34 +80,55 @@ export async function consumeStream(
         if (codeOf(thrown) !== 'bus-away') link.log.debug('a stream cannot be consumed yet', { stream, error: messageOf(thrown) });
       }
       sayBegun();
-      if (!stopped) await new Promise((resolve) => setTimeout(resolve, retryMs));
+      if (!stopped) await new Promise((resolve) => setTimeout(resolve, link.up ? retryMs : awayMs));
     }
     void messages?.close();
   };
   await new Promise<void>((begun) => void run(begun));
   const stop = (): void => {
     stopped = true;
+    forgetUp();
     void messages?.close();
   };
   link.onClose(stop);
+  // The server may have forgotten a follower while the connection was away, so each new connection makes another.
+  if (options.durable === undefined) forgetUp = link.onUp(() => void messages?.close());
   return { stop };
 }
 
-async function openConsumer(link: BusLink, stream: string, options: ConsumeOptions): Promise<ConsumerMessages> {
-  const first = firsts[options.from ?? 'new'];
-  const js = jetstream(link.connection);
-  if (options.durable === undefined) {
-    const ordered = await js.consumers.get(stream, { deliver_policy: first, ...(options.filter === undefined ? {} : { filter_subjects: options.filter }) });
-    return ordered.consume({ max_messages: aheadMax });
-  }
+interface Opened {
+  readonly messages: ConsumerMessages;
+  /** The stream's sequence before the first message to come. */
+  readonly before: number;
+}
+
+async function openFollower(link: BusLink, stream: string, options: ConsumeOptions, seen: number | null): Promise<Opened> {
+  const begin = seen === null ? { deliver_policy: firsts[options.from ?? 'new'] } : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: seen + 1 };
   const manager = await jetstreamManager(link.connection, { checkAPI: false });
-  await manager.consumers.add(stream, {
-    durable_name: options.durable,
-    deliver_policy: first,
+  const made = await manager.consumers.add(stream, {
+    ...begin,
+    name: newId('follow', randomBytes),
+    ack_policy: AckPolicy.None,
+    mem_storage: true,
+    inactive_threshold: 60_000_000_000,
+    // The newest of each subject is only asked for with a filter.
+    filter_subject: options.filter ?? '>',
+  });
+  const consumer = await jetstream(link.connection).consumers.get(stream, made.name);
+  const all = options.from === 'all' || options.from === 'last-per-subject';
+  return { messages: await consumer.consume({ max_messages: aheadMax }), before: seen ?? (all ? 0 : made.delivered.stream_seq) };
+}
+
+async function openDurable(link: BusLink, stream: string, durable: string, options: ConsumeOptions): Promise<Opened> {
+  const manager = await jetstreamManager(link.connection, { checkAPI: false });
+  const made = await manager.consumers.add(stream, {
+    durable_name: durable,
+    deliver_policy: firsts[options.from ?? 'new'],
     ack_policy: AckPolicy.Explicit,
     max_ack_pending: aheadMax * 4,
     ack_wait: (options.redeliverAfterMs ?? 30_000) * 1_000_000,
     ...(options.filter === undefined ? {} : { filter_subject: options.filter }),
   });
-  return (await js.consumers.get(stream, options.durable)).consume({ max_messages: aheadMax });
+  const consumer = await jetstream(link.connection).consumers.get(stream, durable);
+  return { messages: await consumer.consume({ max_messages: aheadMax }), before: made.delivered.stream_seq };
 }

@@ -1,5 +1,14 @@
 import { fromSeed } from '@nats-io/nkeys';
-import { connect, headers, nkeyAuthenticator } from '@nats-io/transport-node';
+import {
+  ClosedConnectionError,
+  DrainingConnectionError,
+  NoRespondersError,
+  PermissionViolationError,
+  TimeoutError,
+  connect,
+  headers,
+  nkeyAuthenticator,
+} from '@nats-io/transport-node';
 import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { Failure, messageOf } from '../kit/errors.ts';
 import type { Log } from './log.ts';
@@ -180,13 +189,13 @@ export function toHeaders(fields: Readonly<Record<string, string>>): MsgHdrs {
 
 function failureOf(thrown: unknown, subject: string, timeoutMs: number): Failure {
   /** The library's own error, or the one it wraps. */
-  const names = [thrown, thrown instanceof Error ? thrown.cause : null].map((error) => (error instanceof Error ? error.name : ''));
-  const is = (...kinds: string[]): boolean => names.some((name) => kinds.includes(name));
-  if (is('PermissionViolationError')) return new Failure('bus-forbidden', `this user may not speak on ${subject}`, { cause: thrown });
-  if (is('NoRespondersError')) {
+  const errors = [thrown, thrown instanceof Error ? thrown.cause : null];
+  const is = (...kinds: readonly (abstract new (...given: never[]) => Error)[]): boolean => errors.some((error) => kinds.some((kind) => error instanceof kind));
+  if (is(PermissionViolationError)) return new Failure('bus-forbidden', `this user may not speak on ${subject}`, { cause: thrown });
+  if (is(NoRespondersError)) {
     return new Failure('bus-nobody', `nobody answers on ${subject}`, { cause: thrown, remedy: 'Its stream, bucket or daemon is not there yet.' });
   }
-  if (is('TimeoutError')) return new Failure('bus-slow', `no answer on ${subject} within ${timeoutMs} ms`, { cause: thrown });
-  if (is('ClosedConnectionError', 'DrainingConnectionError')) return new Failure('bus-away', 'the connection to the message server is closed', { cause: thrown });
+  if (is(TimeoutError)) return new Failure('bus-slow', `no answer on ${subject} within ${timeoutMs} ms`, { cause: thrown });
+  if (is(ClosedConnectionError, DrainingConnectionError)) return new Failure('bus-away', 'the connection to the message server is closed', { cause: thrown });
   return new Failure('bus-refused', `${subject}: ${messageOf(thrown)}`, { cause: thrown });
 }

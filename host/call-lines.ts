@@ -28,6 +28,8 @@ export const callsMax = 4096;
 const unreadBytesMax = 4 * lineBytesMax;
 const timeoutMsDefault = 60_000;
 const newline = 0x0a;
+/** Pieces of an unfinished line kept apart before they are joined. */
+const partsMax = 256;
 
 interface Call {
   readonly method: string;
@@ -195,6 +197,8 @@ function splitLines(onLine: (text: string) => void, onTooLong: () => void): (byt
     if (from < bytes.length && !stopped()) {
       parts.push(bytes.subarray(from));
       partBytes += bytes.length - from;
+      // A line that comes byte by byte must not cost a buffer for each.
+      if (parts.length >= partsMax) parts = [Buffer.concat(parts)];
       if (partBytes > lineBytesMax) onTooLong();
     }
   };
