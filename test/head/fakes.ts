@@ -1,0 +1,342 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, request } from 'node:http';
+import type { Server } from 'node:http';
+import { dirname, join } from 'node:path';
+import { listenForPeers, connectToPeer } from '../../host/calls.ts';
+import type { Handlers, Peer } from '../../host/calls.ts';
+import { openClock } from '../../host/clock.ts';
+import { Failure } from '../../kit/errors.ts';
+import { ownerKey } from '../../kit/ids.ts';
+import type { Owner } from '../../kit/ids.ts';
+import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder } from '../../edgepoint/model/calls.ts';
+import { quietLog } from '../host/nats.ts';
+
+/**
+ * A restored, snapd and dispatcher that speak the real calls over the real sockets. Instances are HTTP servers in this process, on
+ * loopback addresses of their own; what a program does is said by its command:
+ *   serve [BOOT-MS] | exit | silent | status CODE
+ */
+export interface FakeInstance {
+  readonly running: RunningInstance;
+  readonly order: BootOrder | RestoreOrder;
+  server: Server | null;
+  /** Counts its requests: its memory. */
+  requests: number;
+}
+
+let lastAddress = 1 + (process.pid % 60) * 4000;
+
+export class FakeMachine {
+  readonly instances = new Map<string, FakeInstance>();
+  /** Calls in order, as `boot i-1`. */
+  readonly calls: string[] = [];
+  failRestore = '';
+  failSnapshot = '';
+  failBoot = '';
+  /** A restore takes this long. */
+  restoreMs = 5;
+  /** Held until it resolves, before a restore answers. */
+  holdRestore: Promise<void> = Promise.resolve();
+  private readonly folder: string;
+  private readonly peers = new Set<Peer>();
+  private doors: { stop(): void; readonly ready: Promise<void> }[] = [];
+
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  async start(): Promise<void> {
+    const onPeer = (peer: Peer): void => {
+      this.peers.add(peer);
+      void peer.closed.then(() => this.peers.delete(peer));
+    };
+    const restored: Handlers = {
+      boot: (order: BootOrder) => this.boot(order),
+      restore: (order: RestoreOrder) => this.restore(order),
+      stop: (order: { instance: string }) => this.stopInstance(order.instance),
+      list: () => [...this.instances.values()].map(({ running }) => running),
+    } as Handlers;
+    const snapd: Handlers = {
+      snapshot: (order: SnapshotOrder) => this.snapshot(order),
+      discard: (order: { snapshotPath: string }) => void rmSync(order.snapshotPath, { recursive: true, force: true }),
+    } as Handlers;
+    this.doors = [
+      listenForPeers(join(this.folder, 'restored.sock'), restored, { log: quietLog, onPeer }),
+      listenForPeers(join(this.folder, 'snapd.sock'), snapd, { log: quietLog }),
+    ];
+    for (const door of this.doors) await door.ready;
+  }
+
+  stop(): void {
+    for (const door of this.doors) door.stop();
+    for (const instance of this.instances.values()) closeServer(instance);
+    this.instances.clear();
+  }
+
+  serving(): FakeInstance[] {
+    return [...this.instances.values()].filter(({ running }) => running.instance.startsWith('i-'));
+  }
+
+  count(call: string): number {
+    return this.calls.filter((made) => made.startsWith(call)).length;
+  }
+
+  /** As an app that dies by itself. */
+  crash(id: string): void {
+    const found = this.instances.get(id);
+    if (found === undefined) throw new Error(`no instance ${id}`);
+    this.instances.delete(id);
+    closeServer(found);
+    for (const peer of this.peers) peer.tell('exited', { instance: id, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'ended' });
+  }
+
+  private async boot(order: BootOrder): Promise<RunningInstance> {
+    this.calls.push(`boot ${order.instance}`);
+    const known = this.instances.get(order.instance);
+    if (known !== undefined) return known.running;
+    if (this.failBoot !== '') throw new Failure('boot-failed', this.failBoot);
+    const made = this.make(order, false, 0);
+    const [word, more] = order.command;
+    if (word === 'exit') {
+      writeFileSync(made.running.logPath, 'Error: Cannot find module express\n');
+      setTimeout(() => this.crash(order.instance), 10);
+    } else if (word === 'serve') setTimeout(() => void listen(made, order.env['PORT'] ?? '', 200), Number(more ?? '30'));
+    else if (word === 'status') await listen(made, order.env['PORT'] ?? '', Number(more));
+    return made.running;
+  }
+
+  private async restore(order: RestoreOrder): Promise<RunningInstance> {
+    this.calls.push(`restore ${order.instance}`);
+    const known = this.instances.get(order.instance);
+    if (known !== undefined) return known.running;
+    await this.holdRestore;
+    await new Promise((resolve) => setTimeout(resolve, this.restoreMs));
+    if (this.failRestore !== '') throw new Failure('restore-failed', this.failRestore);
+    const image = JSON.parse(readFileSync(join(order.snapshotPath, 'image.json'), 'utf8')) as { requests: number; port: string };
+    const made = this.make(order, true, image.requests);
+    await listen(made, image.port, 200);
+    return made.running;
+  }
+
+  private make(order: BootOrder | RestoreOrder, restored: boolean, requests: number): FakeInstance {
+    if (!existsSync(join(order.artefactPath, 'app'))) throw new Failure('boot-failed', `${order.artefactPath}/app is not there`);
+    lastAddress += 1;
+    const address = order.address ?? `127.${20 + ((lastAddress >> 16) & 127)}.${(lastAddress >> 8) & 255}.${1 + (lastAddress % 254)}`;
+    const logPath = join(this.folder, `${order.instance}.log`);
+    writeFileSync(logPath, '');
+    const none = join(this.folder, 'no-cgroup');
+    const running: RunningInstance = {
+      instance: order.instance,
+      owner: order.owner,
+      release: order.release,
+      pid: 1,
+      address,
+      tookMs: 1,
+      stepsMs: {},
+      cgroup: { version: 1, cpu: none, memory: none, pids: none, freezer: none },
+      logPath,
+      restored,
+    };
+    const made: FakeInstance = { running, order, server: null, requests };
+    this.instances.set(order.instance, made);
+    return made;
+  }
+
+  private stopInstance(id: string): { cpuNs: number; memoryBytes: number } | null {
+    this.calls.push(`stop ${id}`);
+    const found = this.instances.get(id);
+    if (found === undefined) return null;
+    this.instances.delete(id);
+    closeServer(found);
+    return { cpuNs: 5_000_000, memoryBytes: 1024 };
+  }
+
+  private async snapshot(order: SnapshotOrder): Promise<{ bytes: number; frozenMs: number; tookMs: number }> {
+    this.calls.push(`snapshot ${order.instance} ${order.keepRunning ? 'and runs on' : 'and sleeps'}`);
+    const found = this.instances.get(order.instance);
+    if (found === undefined) throw new Failure('no-such-instance', `there is no ${order.instance}`);
+    if (this.failSnapshot !== '') throw new Failure('snapshot-failed', this.failSnapshot);
+    if (existsSync(order.snapshotPath)) throw new Failure('snapshot-exists', `${order.snapshotPath} exists`);
+    const env = 'env' in found.order ? found.order.env : {};
+    const port = env['PORT'] ?? String((found.server?.address() as { port: number } | null)?.port ?? 0);
+    const beside = `${order.snapshotPath}.new`;
+    mkdirSync(beside, { recursive: true });
+    writeFileSync(join(beside, 'image.json'), JSON.stringify({ requests: found.requests, port }));
+    mkdirSync(dirname(order.snapshotPath), { recursive: true });
+    renameSync(beside, order.snapshotPath);
+    if (!order.keepRunning) {
+      this.instances.delete(order.instance);
+      closeServer(found);
+      for (const peer of this.peers) peer.tell('exited', { instance: order.instance, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'snapshotted' });
+    }
+    return { bytes: 1000, frozenMs: 3, tookMs: 4 };
+  }
+}
+
+function closeServer(instance: FakeInstance): void {
+  instance.server?.closeAllConnections();
+  instance.server?.close();
+}
+
+function listen(instance: FakeInstance, port: string, status: number): Promise<void> {
+  const server = createServer((_asked, answer) => {
+    instance.requests += 1;
+    answer.writeHead(status, { 'x-instance': instance.running.instance });
+    answer.end(`${instance.requests}`);
+  });
+  instance.server = server;
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(Number(port), instance.running.address, resolve);
+  });
+}
+
+export interface FakeAnswer {
+  readonly status: number;
+  readonly instance: string;
+  readonly body: string;
+}
+
+/** A dispatcher that holds requests until a route has an instance, and tells its demand. */
+export class FakeDispatcher {
+  readonly routes = new Map<string, Route>();
+  private readonly waiting = new Map<string, Set<() => void>>();
+  private readonly outstanding = new Map<string, number>();
+  private readonly lastActive = new Map<string, number>();
+  private readonly totals = new Map<string, number>();
+  private readonly draining = new Set<string>();
+  private readonly clock = openClock();
+  private readonly link: ReturnType<typeof connectToPeer>;
+  readonly epoch = `epoch-${process.pid}-${Math.random()}`;
+
+  constructor(folder: string) {
+    const handlers: Handlers = {
+      routes: (routes: readonly Route[]) => {
+        this.routes.clear();
+        for (const route of routes) this.take(route);
+        for (const route of routes) this.tell(route.owner);
+      },
+      route: (route: Route) => this.take(route),
+      removeRoute: (owner: Owner) => {
+        this.routes.delete(ownerKey(owner));
+        this.wakeAll(ownerKey(owner));
+      },
+      drain: (order: { instance: string; park: boolean; timeoutMs: number }) => this.drain(order),
+      unpark: (order: { instance: string }) => {
+        this.draining.delete(order.instance);
+        for (const key of this.waiting.keys()) this.wakeAll(key);
+      },
+    } as Handlers;
+    this.link = connectToPeer(join(folder, 'head.sock'), handlers, { log: quietLog });
+  }
+
+  stop(): void {
+    this.link.stop();
+  }
+
+  route(app: string): Route | undefined {
+    return [...this.routes.values()].find((route) => route.owner.app === app);
+  }
+
+  tellSuspect(instance: string): void {
+    this.link.tell('suspect', { instance, reason: 'it refused the connection' });
+  }
+
+  /** A request of an end user; held while no instance is there. */
+  async ask(app: string, holdMs = 10_000): Promise<FakeAnswer> {
+    const untilMs = performance.now() + holdMs;
+    for (;;) {
+      const route = this.route(app);
+      if (route === undefined) return { status: 404, instance: '', body: '' };
+      if (route.status === 'failed') return { status: 503, instance: '', body: route.reason };
+      const [open] = route.instances
+        .filter(({ instance }) => !this.draining.has(instance))
+        .toSorted((a, b) => (this.outstanding.get(a.instance) ?? 0) - (this.outstanding.get(b.instance) ?? 0));
+      if (open !== undefined) return this.forward(route, open);
+      if (performance.now() > untilMs) return { status: 503, instance: '', body: 'not in time' };
+      await this.hold(route, untilMs - performance.now());
+    }
+  }
+
+  private async forward(route: Route, to: Route['instances'][number]): Promise<FakeAnswer> {
+    const { instance } = to;
+    this.outstanding.set(instance, (this.outstanding.get(instance) ?? 0) + 1);
+    this.totals.set(instance, (this.totals.get(instance) ?? 0) + 1);
+    this.lastActive.set(instance, this.clock.bootNs());
+    this.tell(route.owner);
+    try {
+      return await fetchFrom(to);
+    } finally {
+      this.outstanding.set(instance, (this.outstanding.get(instance) ?? 1) - 1);
+      this.lastActive.set(instance, this.clock.bootNs());
+      this.tell(route.owner);
+    }
+  }
+
+  private hold(route: Route, leftMs: number): Promise<void> {
+    const key = ownerKey(route.owner);
+    return new Promise((resolve) => {
+      const waiting = this.waiting.get(key) ?? new Set();
+      this.waiting.set(key, waiting);
+      const leave = (): void => {
+        clearTimeout(timer);
+        waiting.delete(leave);
+        resolve();
+      };
+      const timer = setTimeout(leave, leftMs);
+      waiting.add(leave);
+      this.tell(route.owner);
+    });
+  }
+
+  private take(route: Route): void {
+    this.routes.set(ownerKey(route.owner), route);
+    if (route.status === 'failed' || route.instances.length > 0) this.wakeAll(ownerKey(route.owner));
+  }
+
+  private wakeAll(key: string): void {
+    for (const leave of this.waiting.get(key) ?? []) leave();
+  }
+
+  private async drain(order: { instance: string; timeoutMs: number }): Promise<{ drained: boolean }> {
+    this.draining.add(order.instance);
+    const untilMs = performance.now() + order.timeoutMs;
+    while ((this.outstanding.get(order.instance) ?? 0) > 0) {
+      if (performance.now() > untilMs) {
+        this.draining.delete(order.instance);
+        return { drained: false };
+      }
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    return { drained: true };
+  }
+
+  private tell(owner: Owner): void {
+    const route = this.routes.get(ownerKey(owner));
+    const demand: Demand = {
+      owner,
+      waiting: this.waiting.get(ownerKey(owner))?.size ?? 0,
+      instances: (route?.instances ?? []).map(({ instance }) => ({
+        instance,
+        outstanding: this.outstanding.get(instance) ?? 0,
+        tunnels: 0,
+        lastActiveBootNs: this.lastActive.get(instance) ?? 0,
+      })),
+      epoch: this.epoch,
+      traffic: [...this.totals].map(([instance, requests]) => ({ instance, requests, bytesIn: 0, bytesOut: 0 })),
+    };
+    this.link.tell('demand', demand);
+  }
+}
+
+function fetchFrom(to: { address: string; port: number }): Promise<FakeAnswer> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ host: to.address, port: to.port, path: '/', agent: false }, (response) => {
+      let body = '';
+      response.on('data', (bytes: Buffer) => (body += bytes.toString()));
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, instance: String(response.headers['x-instance']), body }));
+    });
+    asked.on('error', reject);
+    asked.end();
+  });
+}

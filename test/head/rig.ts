@@ -1,0 +1,157 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create } from 'tar';
+import type { Test } from 'tap';
+import type { Bus } from '../../host/bus.ts';
+import { desiredAppMessage } from '../../kit/wire/desired.ts';
+import { edgepointStateMessage } from '../../kit/wire/edgepoint-state.ts';
+import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import { eventMessage } from '../../kit/wire/event.ts';
+import type { AppEvent } from '../../kit/wire/event.ts';
+import { manifestSchema } from '../../kit/wire/manifest.ts';
+import { artefactBucket, buckets, desiredKey } from '../../kit/wire/subjects.ts';
+import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
+import { siteA, startNats, until } from '../host/nats.ts';
+import type { NatsWorld } from '../host/nats.ts';
+import { FakeDispatcher, FakeMachine } from './fakes.ts';
+
+/** A real head process and a real nats-server; the rest of the edgepoint is `fakes.ts`. */
+export interface Rig {
+  readonly folder: string;
+  readonly nats: NatsWorld;
+  readonly conduit: Bus;
+  readonly machine: FakeMachine;
+  readonly dispatcher: FakeDispatcher;
+  readonly events: AppEvent[];
+  readonly head: () => ChildProcess;
+  startHead(): Promise<void>;
+  killHead(signal: NodeJS.Signals): Promise<void>;
+  deploy(app: string, manifest: Record<string, unknown>, release?: number): Promise<void>;
+  remove(app: string): Promise<void>;
+  state(): Promise<EdgepointState | null>;
+  stages(app: string, release?: number): string[];
+  /** Waits until the deploy of that release has ended; its last event. */
+  ended(app: string, release?: number): Promise<AppEvent>;
+}
+
+const port = 8080;
+
+export async function startRig(t: Test, options: { capacityBytes?: number } = {}): Promise<Rig> {
+  const folder = mkdtempSync(join(tmpdir(), 'edgepoint-head-'));
+  const nats = await startNats(t, [siteA]);
+  const runFolder = join(folder, 'run');
+  mkdirSync(runFolder);
+  const machine = new FakeMachine(runFolder);
+  await machine.start();
+  const seedFile = join(folder, 'seed');
+  writeFileSync(seedFile, nats.user('north.one').seed, { mode: 0o600 });
+  const config = join(folder, 'head.json');
+  writeFileSync(
+    config,
+    JSON.stringify({
+      ...siteA,
+      ipv4: '192.0.2.1',
+      capacityBytes: options.capacityBytes ?? 64 * 512 * 1024 * 1024,
+      natsUrl: nats.url,
+      natsSeedFile: seedFile,
+      databaseUrl: `file:${folder}/head.db`,
+      runFolder,
+      dataFolder: join(folder, 'data'),
+      health: `unix:${runFolder}/health.sock`,
+    }),
+  );
+  let child: ChildProcess | null = null;
+  let output = '';
+  const startHead = async (): Promise<void> => {
+    const started = spawn('node_modules/.bin/bun', ['edgepoint/main.ts', 'head', '--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+    child = started;
+    let up = false;
+    started.stderr.on('data', (bytes: Buffer) => {
+      output += bytes.toString();
+      if (process.env['TEST_LOG']) process.stderr.write(bytes);
+      if (bytes.toString().includes('the head is up')) up = true;
+    });
+    await until(`the head is up\n${output}`, () => {
+      if (started.exitCode !== null) throw new Error(`the head ended:\n${output}`);
+      return up;
+    });
+  };
+  const killHead = async (signal: NodeJS.Signals): Promise<void> => {
+    const dying = child;
+    if (dying === null || dying.exitCode !== null || dying.signalCode !== null) return;
+    const gone = new Promise<void>((resolve) => dying.once('exit', () => resolve()));
+    dying.kill(signal);
+    await gone;
+  };
+  const dispatcher = new FakeDispatcher(runFolder);
+  t.teardown(async () => {
+    await killHead('SIGKILL');
+    dispatcher.stop();
+    machine.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const conduit = await nats.bus('conduit');
+  const events: AppEvent[] = [];
+  const follow = await conduit.consume('EVENTS', { from: 'all' }, async (_subject, text) => {
+    const parsed = parseMessage(eventMessage, text);
+    if (parsed.ok) events.push(parsed.value);
+  });
+  t.teardown(() => follow.stop());
+  await startHead();
+
+  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1): Promise<void> => {
+    const source = mkdtempSync(join(folder, 'source-'));
+    writeFileSync(join(source, 'server.js'), `// ${app} ${release}\n`);
+    const file = `${source}.tar.gz`;
+    await create({ gzip: true, file, cwd: source, portable: true }, ['.']);
+    const bytes = readFileSync(file);
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    await conduit.putObject(artefactBucket(siteA), digest, bytes);
+    const owner = { provider: 'prov', scope: 'main', app };
+    const text = encodeMessage(desiredAppMessage, {
+      ...owner,
+      release,
+      artefactDigest: digest,
+      artefactBytes: bytes.byteLength,
+      manifest: manifestSchema.parse({ app, command: ['serve', '40'], port, ...manifest }),
+      hosts: [`${app}.edge.test`],
+      uidSlot: 7,
+      deployId: `deploy-${app}-${release}`,
+    });
+    await conduit.putKv(buckets.desired, desiredKey(siteA, owner), text);
+  };
+  const ofDeploy = (app: string, release: number): AppEvent[] => events.filter((event) => event.app === app && event.release === release && event.kind === 'deploy');
+  return {
+    folder,
+    nats,
+    conduit,
+    machine,
+    dispatcher,
+    events,
+    startHead,
+    killHead,
+    deploy,
+    head: () => {
+      if (child === null) throw new Error('there is no head');
+      return child;
+    },
+    remove: (app) => conduit.deleteKv(buckets.desired, desiredKey(siteA, { provider: 'prov', scope: 'main', app })),
+    state: async () => {
+      const text = await conduit.getKv(buckets.state, 'north.one');
+      const parsed = text === null ? null : parseMessage(edgepointStateMessage, text);
+      return parsed?.ok === true ? parsed.value : null;
+    },
+    stages: (app, release = 1) => [...new Set(ofDeploy(app, release).map((event) => event.stage))],
+    ended: async (app, release = 1) => {
+      const last = (): AppEvent | undefined => ofDeploy(app, release).find((event) => event.stage === 'ready' || event.stage === 'failed');
+      await until(`the deploy of ${app} has ended\n${output.slice(-3000)}`, () => last() !== undefined, 12_000);
+      return last() as AppEvent;
+    },
+  };
+}
+
+export { until };
