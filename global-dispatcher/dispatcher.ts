@@ -35,7 +35,7 @@ export interface DispatcherPorts {
   readonly bus: Promise<Bus>;
 }
 
-/** How long a start waits for the bus to tell all before it answers; short of the second in which it must answer again. */
+/** How long a start with nothing known waits for the bus before it answers; short of the second in which it must answer again. */
 const firstToldMs = 300;
 const cacheWriteMs = 1000;
 const latencyBuckets = [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1];
@@ -70,7 +70,8 @@ export async function openDispatcher(settings: DispatcherSettings, ports: Dispat
     return opened.ready;
   });
   told.then(() => log.info('all names and edgepoints are known', { names: state.names.entries.size, edgepoints: state.sites.length }), (thrown: unknown) => log.error('the bus cannot be followed', { error: thrown }));
-  await Promise.race([told.catch(() => undefined), new Promise((resolve) => setTimeout(resolve, firstToldMs))]);
+  // With a cache file there is something to answer at once; the bus corrects it a moment later.
+  if (!state.complete) await Promise.race([told.catch(() => undefined), new Promise((resolve) => setTimeout(resolve, firstToldMs))]);
 
   const count = counters(metrics);
   const answer = (transport: 'udp' | 'tcp') => (message: Uint8Array, from: string): Uint8Array | null => {

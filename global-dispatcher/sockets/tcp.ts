@@ -19,6 +19,13 @@ export interface TcpSocket {
   stop(): void;
 }
 
+/**
+ * All that wait in the kernel's queue (net.core.somaxconn) are accepted before any of them is read. So the table is trimmed a
+ * moment after it overflowed: those who came with a query are served by then, and those who came with nothing give way.
+ */
+const burstMax = 4096;
+const burstMs = 20;
+
 interface Connection {
   readonly socket: net.Socket;
   readonly client: string;
@@ -36,8 +43,10 @@ export async function openTcp(
   /** In the order of their last whole query, the longest idle first. */
   const connections = new Set<Connection>();
   const perClient = new Map<string, number>();
+  let trimming: ReturnType<typeof setTimeout> | null = null;
 
   const touch = (connection: Connection): void => {
+    if (connection.socket.destroyed) return;
     connections.delete(connection);
     connections.add(connection);
     if (connection.idle !== null) clearTimeout(connection.idle);
@@ -50,12 +59,24 @@ export async function openTcp(
     if (left === 0) perClient.delete(connection.client);
     else perClient.set(connection.client, left);
   };
+  const trim = (keep: number): void => {
+    if (trimming !== null) clearTimeout(trimming);
+    trimming = null;
+    for (const longestIdle of connections) {
+      if (connections.size <= keep) return;
+      forget(longestIdle);
+      longestIdle.socket.destroy();
+    }
+  };
   const receive = (connection: Connection, chunk: Uint8Array): void => {
     const { socket, frames } = connection;
     for (const message of frames.push(chunk)) {
-      touch(connection);
+      if (socket.destroyed) return;
       const response = respond(message, connection.client);
-      if (response !== null && !socket.destroyed) socket.write(framed(response));
+      // What is no query comes from no resolver; it must not keep a connection alive.
+      if (response === null) return void socket.destroy();
+      touch(connection);
+      socket.write(framed(response));
     }
     if (socket.writableLength > limits.unsentBytesMax) {
       socket.pause();
@@ -71,14 +92,11 @@ export async function openTcp(
       socket.destroy();
       return;
     }
-    const longestIdle = connections.values().next().value;
-    if (connections.size >= limits.connectionsMax && longestIdle !== undefined) {
-      forget(longestIdle);
-      longestIdle.socket.destroy();
-    }
     perClient.set(client, clients + 1);
     const connection: Connection = { socket, client, frames: new Frames(), idle: null };
     touch(connection);
+    if (connections.size >= limits.connectionsMax + burstMax) trim(limits.connectionsMax);
+    else if (connections.size > limits.connectionsMax) trimming ??= setTimeout(trim, burstMs, limits.connectionsMax);
     socket.on('close', () => forget(connection));
     socket.on('data', (chunk: Uint8Array) => receive(connection, chunk));
   });
@@ -98,6 +116,7 @@ export async function openTcp(
     },
     stop: () => {
       server.close();
+      if (trimming !== null) clearTimeout(trimming);
       for (const connection of connections) connection.socket.destroy();
     },
   };

@@ -67,7 +67,7 @@ t.test('users of an unknown place are spread by capacity, keep their edgepoint, 
   t.equal(moved.length, counts.get('eu.ber'), 'exactly the users of the lost one');
 });
 
-t.test('whatever is told, everybody with an address is answered or named with a reason, and the order of the input does not matter', async (t) => {
+t.test('whatever is told, everybody with an address is answered or named with a reason, and the order of the input does not matter', async () => {
   const hosting = fc.uniqueArray(
     fc.record({
       site: fc.integer({ min: 0, max: 30 }).map((number) => `z.e${number}`),

@@ -25,7 +25,7 @@ t.test('the scope is the largest network of which the same would be said', async
   t.strictSame(locateUser(at('fd00:0:0:1234::1'), table, nowhere), { location: berlin, prefixBits: 16 });
 });
 
-t.test('every address within the scope told gets the same location, and the tree agrees with a plain search', async (t) => {
+t.test('every address within the scope told gets the same location, and the tree agrees with a plain search', async () => {
   const prefix = fc.tuple(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.integer({ min: 0, max: 26 })).map(([bytes, bits]): Prefix => {
     // Few distinct first bits, so that prefixes do nest.
     const near = maskAddress(bytes.map((byte, index) => (index < 2 ? byte & 0x81 : byte)), bits);

@@ -180,7 +180,7 @@ t.test('what does not fit in UDP is cut with TC, and comes whole over TCP', asyn
   t.strictSame([tcp.truncated, tcp.counts], [false, [1, 16, 0, 0]]);
 });
 
-t.test('any bytes: no throw, nothing larger than allowed, never an answer to an answer', async (t) => {
+t.test('any bytes: no throw, nothing larger than allowed, never an answer to an answer', async () => {
   const seed = Date.now() & 0x7fffffff;
   const valid = makeQuery({ name: 'shop.edge.test', type: 1, subnet: '10.1.7.0/24' });
   const mutated = fc.tuple(fc.array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { maxLength: 6 }), fc.nat(valid.length), fc.uint8Array({ maxLength: 20 })).map(([changes, length, tail]) => {
@@ -201,7 +201,7 @@ t.test('any bytes: no throw, nothing larger than allowed, never an answer to an 
   );
 });
 
-t.test('dns2 reads our answers as we meant them', async (t) => {
+t.test('dns2 reads our answers as we meant them', async () => {
   const label = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$/);
   const name = fc.oneof(fc.constantFrom('shop.edge.test', 'only.edge.test', 'edge.test', 'ns1.edge.test', 'b.edge.test'), fc.array(label, { minLength: 1, maxLength: 4 }).map((labels) => `${labels.join('.')}.edge.test`));
   fc.assert(
