@@ -90,7 +90,7 @@ async function endProcesses(id: string, journal: Journal, folders: WorldFolders)
   for (;;) {
     const { processes, cgroups } = await findKernelObjects(id, journal, folders);
     if (processes.length === 0) break;
-    for (const found of processes) seen.set(found.pid, found.command);
+    for (const found of processes) seen.set(found.pid, `${found.isOfInstance ? 'instance-process' : 'process'} ${found.pid} (${found.command})`);
     if (Date.now() > deadline) {
       throw new Failure('process-stays', `World ${id} is not removed, because these processes do not end: ${processes.map((found) => `${found.pid} (${found.command})`).join(', ')}`, {
         remedy: 'They wait inside the kernel (state D in ps): run `npm run clean` again later.',
@@ -99,7 +99,7 @@ async function endProcesses(id: string, journal: Journal, folders: WorldFolders)
     killAll(processes.map((found) => found.pid), cgroups);
     await Bun.sleep(20);
   }
-  return [...seen].map(([pid, command]) => `process ${pid} (${command})`);
+  return [...seen.values()];
 }
 
 function killAll(pids: readonly number[], cgroups: readonly string[]): void {

@@ -167,7 +167,8 @@ function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: numb
       argv: ['head', '--config', configPath(plan, head.name)],
       user: { uid: users.head + index, gid: group },
       netns,
-      mountPin: null,
+      // It follows the output of instances, which lies on their private disks.
+      mountPin: edgepoint.mountPin,
       sockets: [],
       settings: {
         ...head.settings,

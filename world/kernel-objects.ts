@@ -7,7 +7,7 @@ import { worldNames } from './plan.ts';
 
 /** Everything on this machine that carries the id of one world. Looked up afresh in the kernel; the journal only adds to it. */
 export interface KernelObjects {
-  readonly processes: readonly { readonly pid: number; readonly command: string }[];
+  readonly processes: readonly FoundProcess[];
   readonly netns: readonly string[];
   readonly links: readonly string[];
   /** Deepest first. */
@@ -16,6 +16,13 @@ export interface KernelObjects {
   readonly nftTables: readonly string[];
   /** Deepest first. */
   readonly cgroups: readonly string[];
+}
+
+export interface FoundProcess {
+  readonly pid: number;
+  readonly command: string;
+  /** It lives in the cgroup of an instance: restored leaves instances running when it ends, for it may be started again. */
+  readonly isOfInstance: boolean;
 }
 
 export const environmentMark = (id: string): string => `EDGEPOINT_WORLD=${id}`;
@@ -113,10 +120,17 @@ async function findNftTables(id: string): Promise<string[]> {
 }
 
 /** By cgroup, by the mark in their environment, and by the journal (pid and start time); never this process. */
-function findProcesses(id: string, journal: Journal, cgroups: readonly string[]): { pid: number; command: string }[] {
+function findProcesses(id: string, journal: Journal, cgroups: readonly string[]): FoundProcess[] {
   const pids = new Set<number>();
+  const ofInstances = new Set<number>();
+  const own = worldNames.cgroup(id);
   for (const folder of cgroups) {
-    for (const pid of readText(join(folder, 'cgroup.procs')).split('\n').filter(Boolean)) pids.add(Number(pid));
+    // edgepoint-<id>/<edgepoint>/<instance>; the daemons' own is one level higher.
+    const isInstance = folder.slice(folder.indexOf(own) + own.length).split('/').length > 2;
+    for (const pid of readText(join(folder, 'cgroup.procs')).split('\n').filter(Boolean).map(Number)) {
+      pids.add(pid);
+      if (isInstance) ofInstances.add(pid);
+    }
   }
   const mark = environmentMark(id);
   for (const name of listFolder('/proc')) {
@@ -126,7 +140,7 @@ function findProcesses(id: string, journal: Journal, cgroups: readonly string[])
     if (entry.made === 'process' && isAlive(entry.process)) pids.add(entry.process.pid);
   }
   pids.delete(process.pid);
-  return [...pids].filter((pid) => processIdentity(pid) !== null).map((pid) => ({ pid, command: commandOf(pid) }));
+  return [...pids].filter((pid) => processIdentity(pid) !== null).map((pid) => ({ pid, command: commandOf(pid), isOfInstance: ofInstances.has(pid) }));
 }
 
 function commandOf(pid: number): string {

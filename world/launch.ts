@@ -25,7 +25,8 @@ export function commandLine(plan: WorldPlan, cgroup: string, daemon: Daemon): { 
     argv: [
       '/bin/sh',
       '-c',
-      'echo $$ >"$0/cgroup.procs" && exec "$@"',
+      // What root makes for the head in a folder of their group, the head may remove.
+      'umask 0002 && echo $$ >"$0/cgroup.procs" && exec "$@"',
       cgroup,
       ...enterNamespaces(daemon),
       ...becomeUser(daemon),
