@@ -4,17 +4,27 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, 
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createUser } from '@nats-io/nkeys';
-import { connect } from '@nats-io/transport-node';
+import { jetstream } from '@nats-io/jetstream';
+import { connect, nkeyAuthenticator } from '@nats-io/transport-node';
 import type { NatsConnection } from '@nats-io/transport-node';
+import { natsServerConfig, newBusUser } from '../../host/credentials.ts';
+import type { BusUser } from '../../host/credentials.ts';
+import { streamTable } from '../../host/streams.ts';
 import { tools } from '../../host/tools.ts';
+import { siteKey } from '../../kit/ids.ts';
+import { streams } from '../../kit/wire/subjects.ts';
+import type { UsageMessage } from '../../metering/ledger.ts';
 
 /** A message server and a metering daemon of a test's own, in a temporary folder, on ports and sockets of their own. */
 export interface Bench {
   readonly folder: string;
   readonly configPath: string;
-  /** Connected as one who may do anything. */
-  readonly nats: NatsConnection;
+  /** Connected as the conduit, which may ask. */
+  readonly conduit: NatsConnection;
+  /** Connected as the operator, who may look at streams. */
+  readonly operator: NatsConnection;
+  /** Appends to the stream as the edgepoint that the subject names. */
+  publish(message: UsageMessage): Promise<unknown>;
   /** Its ledger lies in the bench's folder unless told otherwise. */
   startMetering(databaseUrl?: string): Promise<ChildProcess>;
   endMetering(): Promise<void>;
@@ -39,19 +49,15 @@ export async function ended(child: ChildProcess): Promise<number | null> {
   return child.exitCode;
 }
 
-async function startNats(folder: string, publicKey: string): Promise<{ server: ChildProcess; url: string }> {
+/** A message server with the very accounts and allow-lists of a world. */
+async function startNats(folder: string, users: readonly BusUser[]): Promise<{ server: ChildProcess; url: string }> {
   const config = join(folder, 'nats.conf');
-  mkdirSync(join(folder, 'ports'));
-  writeFileSync(
-    config,
-    `listen: "127.0.0.1:-1"
-    ports_file_dir: "${join(folder, 'ports')}"
-    jetstream { store_dir: "${join(folder, 'jetstream')}" }
-    authorization { users: [ { nkey: "${publicKey}" }, { user: "test", password: "test" } ] }\n`,
-  );
+  const portsFolder = join(folder, 'ports');
+  mkdirSync(portsFolder);
+  writeFileSync(config, natsServerConfig({ operator: 'us', listen: '127.0.0.1:-1', storeFolder: join(folder, 'jetstream'), users, portsFolder }));
   const server = spawn(tools.natsServer, ['-c', config], { stdio: 'ignore' });
-  await until('the message server says its port', () => readdirSync(join(folder, 'ports')).length > 0);
-  const portsFile = join(folder, 'ports', readdirSync(join(folder, 'ports'))[0] ?? '');
+  await until('the message server says its port', () => readdirSync(portsFolder).length > 0);
+  const portsFile = join(portsFolder, readdirSync(portsFolder)[0] ?? '');
   let url = '';
   await until('its ports file is whole', () => {
     url = /"(nats:\/\/[^"]+)"/.exec(readFileSync(portsFile, 'utf8'))?.[1] ?? '';
@@ -60,13 +66,25 @@ async function startNats(folder: string, publicKey: string): Promise<{ server: C
   return { server, url };
 }
 
+function connectAs({ user, seed }: { user: BusUser; seed: string }, url: string): Promise<NatsConnection> {
+  return connect({ servers: url, authenticator: nkeyAuthenticator(new TextEncoder().encode(seed)), inboxPrefix: `_INBOX.${user.publicKey}` });
+}
+
 export async function openBench(): Promise<Bench> {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-test-metering-'));
-  const user = createUser();
-  const { server, url } = await startNats(folder, user.getPublicKey());
-  const nats = await connect({ servers: url, user: 'test', pass: 'test' });
+  const sites = ['north-0', 'north-1'].map((edgepoint) => ({ zone: 'north', edgepoint }));
+  const [metering, operator, conduit] = [newBusUser('metering', null), newBusUser('operator', null), newBusUser('conduit', null)] as const;
+  const edgepoints = sites.map((site) => newBusUser('edgepoint', site));
+  const { server, url } = await startNats(folder, [metering, operator, conduit, ...edgepoints].map(({ user }) => user));
+  const connections = {
+    operator: await connectAs(operator, url),
+    conduit: await connectAs(conduit, url),
+    edgepoints: new Map(await Promise.all(edgepoints.map(async (edgepoint, place) => [siteKey(sites[place] ?? { zone: '', edgepoint: '' }), await connectAs(edgepoint, url)] as const))),
+  };
+  const usageRow = streamTable(sites).find(({ name }) => name === streams.usage);
+  await connections.operator.request('$JS.API.STREAM.CREATE.USAGE', JSON.stringify(usageRow));
   const seedFile = join(folder, 'seed');
-  writeFileSync(seedFile, user.getSeed(), { mode: 0o600 });
+  writeFileSync(seedFile, metering.seed, { mode: 0o600 });
   const socket = join(folder, 'health.sock');
   const configPath = join(folder, 'metering.json');
   writeFileSync(configPath, JSON.stringify({ databaseUrl: `file:${join(folder, 'metering.db')}`, natsUrl: url, natsSeedFile: seedFile, health: `unix:${socket}` }));
@@ -86,7 +104,13 @@ export async function openBench(): Promise<Bench> {
   return {
     folder,
     configPath,
-    nats,
+    conduit: connections.conduit,
+    operator: connections.operator,
+    publish({ subject, text }) {
+      const connection = connections.edgepoints.get(subject.split('.').slice(1, 3).join('.'));
+      if (!connection) throw new Error(`no edgepoint may write ${subject}`);
+      return jetstream(connection).publish(subject, text);
+    },
     get,
     async startMetering(databaseUrl) {
       rmSync(socket, { force: true });
@@ -117,7 +141,7 @@ export async function openBench(): Promise<Bench> {
       }
     },
     async stop() {
-      await nats.close();
+      await Promise.all([connections.operator, connections.conduit, ...connections.edgepoints.values()].map((connection) => connection.close()));
       for (const child of children) {
         if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
         await ended(child);

@@ -1,5 +1,5 @@
 import { createClient } from '@libsql/client';
-import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { jetstreamManager } from '@nats-io/jetstream';
 import fc from 'fast-check';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
@@ -15,8 +15,6 @@ import { aRecord, messageOf, noTotals, twin } from './records.ts';
 async function withBench(story: (bench: Bench) => Promise<void>): Promise<void> {
   const bench = await openBench();
   try {
-    const manager = await jetstreamManager(bench.nats);
-    await manager.streams.add({ name: 'USAGE', subjects: ['usage.>'] });
     await story(bench);
   } finally {
     await bench.stop();
@@ -24,7 +22,7 @@ async function withBench(story: (bench: Bench) => Promise<void>): Promise<void> 
 }
 
 async function query(bench: Bench, provider: string, app = ''): Promise<UsageReport> {
-  const answer = await bench.nats.request('metering.query', encodeMessage(usageQueryMessage, { provider, app }), { timeout: 5000 });
+  const answer = await bench.conduit.request('metering.query', encodeMessage(usageQueryMessage, { provider, app }), { timeout: 5000 });
   const report = parseMessage(usageReportMessage, answer.string());
   if (!report.ok) throw new Error(report.reason);
   return report.value;
@@ -32,7 +30,7 @@ async function query(bench: Bench, provider: string, app = ''): Promise<UsageRep
 
 /** Every message has been delivered and acknowledged. */
 async function consumed(bench: Bench): Promise<boolean> {
-  const manager = await jetstreamManager(bench.nats);
+  const manager = await jetstreamManager(bench.operator);
   const { num_pending, num_ack_pending } = await manager.consumers.info('USAGE', 'metering');
   return num_pending === 0 && num_ack_pending === 0;
 }
@@ -56,13 +54,9 @@ t.test('kill -9 at any moment in a stream of 5,000 records, three times: the tot
     const all = told.flat();
     // 500 of them come twice; the order is chance.
     const queue = [...all, ...all.slice(0, 500)].map((record, index) => ({ record, key: order?.[index] ?? 0 })).toSorted((a, b) => a.key - b.key);
-    const js = jetstream(bench.nats);
     const publishing = (async () => {
       for (let from = 0; from < queue.length; from += 100) {
-        await Promise.all(queue.slice(from, from + 100).map(({ record }) => {
-          const { subject, text } = messageOf(record);
-          return js.publish(subject, text);
-        }));
+        await Promise.all(queue.slice(from, from + 100).map(({ record }) => bench.publish(messageOf(record))));
       }
     })();
     const ledger = createClient({ url: `file:${join(bench.folder, 'metering.db')}` });
@@ -97,12 +91,8 @@ t.test('a full disk: health says so, nothing is acknowledged that is not in the 
     try {
       const metering = await bench.startMetering(`file:${join(disk, 'metering.db')}`);
       const told = stories(100, 20);
-      const js = jetstream(bench.nats);
       for (const story of told) {
-        await Promise.all(story.map((record) => {
-          const { subject, text } = messageOf(record);
-          return js.publish(subject, text);
-        }));
+        await Promise.all(story.map((record) => bench.publish(messageOf(record))));
       }
       await until('health says that the ledger cannot be written', async () => /"ledger":"[^"]*(full|I\/O)/i.test((await bench.get('/healthz')).body));
       t.match(await bench.get('/healthz'), { status: 503 });
@@ -123,13 +113,12 @@ t.test('a full disk: health says so, nothing is acknowledged that is not in the 
 t.test('answers, invoices, poison and health, as a person and a program meet them', async (t) => {
   await withBench(async (bench) => {
     const metering = await bench.startMetering();
-    const js = jetstream(bench.nats);
     const good = messageOf(aRecord({ totals: { cpuNs: 2e9, memoryByteSeconds: 3 * 1024 ** 3, requests: 5, wakes: 1 } }));
-    await js.publish(good.subject, good.text);
-    await js.publish(good.subject, 'poison');
-    await js.publish(good.subject, JSON.stringify({ v: '9.0' }));
+    await bench.publish(good);
+    await bench.publish({ ...good, text: 'poison' });
+    await bench.publish({ ...good, text: JSON.stringify({ v: '9.0' }) });
     const absurd = messageOf(aRecord({ instance: 'i-2', totals: { cpuNs: 1e15 } }));
-    await js.publish(absurd.subject, absurd.text);
+    await bench.publish(absurd);
     await until('all is consumed, poison too', () => consumed(bench));
 
     const report = await query(bench, 'acme', 'shop');
@@ -138,7 +127,7 @@ t.test('answers, invoices, poison and health, as a person and a program meet the
     t.match(await query(bench, 'bolt'), { code: 'nothing-used', note: 'The provider bolt has used nothing yet, and owes nothing.', apps: [], lines: [], totalMicros: 0 });
     t.match(await query(bench, 'acme', 'shpo'), { code: 'unknown-app', note: /"shpo"\. It has used: shop\./ });
     t.match(await query(bench, ''), { code: 'bad-query', note: /names no provider/ });
-    const bad = await bench.nats.request('metering.query', 'what?', { timeout: 5000 });
+    const bad = await bench.conduit.request('metering.query', 'what?', { timeout: 5000 });
     t.match(JSON.parse(bad.string()), { code: 'bad-query', note: /not JSON/ });
 
     t.match(await bench.get('/metrics'), { body: /metering_records_total\{[^}]*outcome="not-understood"[^}]*\} 2/ });
