@@ -20,15 +20,21 @@ export async function openDatabase(options: { url: string; authToken?: string; m
   const { url, authToken, migrations } = options;
   checkNumbers(migrations);
   // A writer waits for another process's writer instead of failing at once.
-  const client = createClient({ url, timeout: 5000, ...(authToken === undefined ? {} : { authToken }) });
+  const unusable = (thrown: unknown): Failure =>
+    thrown instanceof Failure ? thrown : new Failure('database-unusable', `the database ${withoutToken(url)} cannot be used: ${messageOf(thrown)}`, { cause: thrown });
+  let client: Client;
+  try {
+    client = createClient({ url, timeout: 5000, ...(authToken === undefined ? {} : { authToken }) });
+  } catch (thrown) {
+    throw unusable(thrown);
+  }
   try {
     if (url.startsWith('file:')) await tune(client, url);
     await migrate(client, migrations, url, log);
     return client;
   } catch (thrown) {
     client.close();
-    if (thrown instanceof Failure) throw thrown;
-    throw new Failure('database-unusable', `the database ${withoutToken(url)} cannot be used: ${messageOf(thrown)}`, { cause: thrown });
+    throw unusable(thrown);
   }
 }
 
