@@ -106,11 +106,17 @@ export class AppState {
     return this.instances.get(instance) ?? this.departed.get(instance);
   }
 
-  /** Takes over a new list of instances; one that comes back with the same address is the same. */
-  setInstances(listed: Route['instances'], nowBootNs: number): void {
+  /**
+   * Takes over a new list of instances; one that comes back with the same address is the same. While the list is empty, parked
+   * tunnels wait for their instance; a list without it says that another has taken its place, and they are cut. Gives the names of
+   * those that were forgotten.
+   */
+  setInstances(listed: Route['instances'], nowBootNs: number): readonly string[] {
     const names = new Set(listed.map(({ instance }) => instance));
     for (const state of this.instances.values()) if (!names.has(state.instance)) this.depart(state);
     for (const wanted of listed) this.arrive(wanted, nowBootNs);
+    if (listed.length > 0) for (const state of this.departed.values()) state.cutTunnels();
+    return this.forgetOldest();
   }
 
   demand(waiting: number, epoch: string): Demand {
@@ -143,9 +149,16 @@ export class AppState {
     state.closeIdle();
     if (!state.parked) state.cutTunnels();
     this.departed.set(state.instance, state);
+  }
+
+  private forgetOldest(): readonly string[] {
+    const forgotten: string[] = [];
     for (const old of this.departed.values()) {
       if (this.departed.size <= limits.departedInstances) break;
-      if (old.quiet) this.departed.delete(old.instance);
+      if (!old.quiet) continue;
+      this.departed.delete(old.instance);
+      forgotten.push(old.instance);
     }
+    return forgotten;
   }
 }

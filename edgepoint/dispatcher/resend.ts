@@ -22,9 +22,9 @@ export interface Attempt {
 export function mayResend(attempt: Attempt): { readonly again: boolean; readonly reason: string } {
   if (attempt.answered) return { again: false, reason: 'the answer had begun' };
   if (attempt.attempts >= limits.attempts) return { again: false, reason: `${attempt.attempts} attempts failed` };
-  if (!attempt.sent) return { again: true, reason: 'the connection was never established' };
-  if (!isIdempotent(attempt.method)) return { again: false, reason: `${attempt.method} may not be repeated` };
   if (!attempt.bodyHeld) return { again: false, reason: 'its body is no longer held' };
+  if (!attempt.sent) return { again: true, reason: 'nothing of it was sent' };
+  if (!isIdempotent(attempt.method)) return { again: false, reason: `${attempt.method} may not be repeated` };
   if (attempt.resends >= limits.resends) return { again: false, reason: 'it was sent again already' };
   return { again: true, reason: `${attempt.method} may be repeated` };
 }

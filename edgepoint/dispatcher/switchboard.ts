@@ -53,6 +53,7 @@ interface DrainOrder {
 export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   private readonly apps = new Map<string, AppState>();
   private readonly byHost = new Map<string, AppState>();
+  private readonly byInstance = new Map<string, AppState>();
   private readonly room = new WaitingRoom<Waiter>({ perApp: limits.waitingPerApp, inAll: limits.waitingInAll });
   private readonly drains = new Map<InstanceState, DrainOrder>();
   private readonly news: SwitchboardNews;
@@ -275,7 +276,8 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     this.removeHosts(app);
     app.route = route;
     for (const host of route.hosts) this.byHost.set(host.toLowerCase(), app);
-    app.setInstances(route.instances, this.clock.nowBootNs());
+    for (const forgotten of app.setInstances(route.instances, this.clock.nowBootNs())) this.byInstance.delete(forgotten);
+    for (const { instance } of route.instances) this.byInstance.set(instance, app);
     for (const state of app.departed.values()) this.checkDrain(state);
     if (route.status === 'failed') this.refuseAll(app, () => appFailed(route.reason));
     this.serve(app);
@@ -289,6 +291,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     for (const state of app.departed.values()) {
       state.cutTunnels();
       this.drains.get(state)?.done(true);
+      this.byInstance.delete(state.instance);
     }
     this.apps.delete(app.key);
     this.refuseAll(app, (waiter) => unknownHost(waiter.host));
@@ -300,11 +303,9 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   }
 
   private findInstance(instance: string): { app: AppState; state: InstanceState } | undefined {
-    for (const app of this.apps.values()) {
-      const state = app.find(instance);
-      if (state !== undefined) return { app, state };
-    }
-    return undefined;
+    const app = this.byInstance.get(instance);
+    const state = app?.find(instance);
+    return app === undefined || state === undefined ? undefined : { app, state };
   }
 
   private checkDrain(state: InstanceState): void {

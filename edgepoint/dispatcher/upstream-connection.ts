@@ -89,8 +89,13 @@ export class UpstreamConnection {
     this.socket?.resume();
   }
 
-  get isPaused(): boolean {
-    return this.paused;
+  /** Its exchange is over; it waits for another for at most `idleMs`. */
+  becomeIdle(nowMs: number, idleMs: number): void {
+    this.user = null;
+    this.reused = true;
+    this.sinceMs = nowMs;
+    this.idleMs = idleMs;
+    this.resume();
   }
 
   /** Time-outs: a connection that does not come to stand, or was idle for too long. */

@@ -35,6 +35,7 @@ t.test('what may be sent again', async (t) => {
     [{ ...attempt, method: 'PATCH' }, false],
     [{ ...attempt, method: 'PUT', bodyHeld: false }, false],
     [{ ...attempt, method: 'PUT' }, true],
+    [{ ...attempt, method: 'PUT', sent: false, bodyHeld: false }, false],
     [{ ...attempt, answered: true }, false],
     [{ ...attempt, answered: true, sent: false }, false],
     [{ ...attempt, resends: limits.resends }, false],
