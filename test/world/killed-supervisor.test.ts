@@ -28,16 +28,6 @@ t.test('what SIGKILL of the supervisor leaves is removed by clean, and a world b
   t.same(tracesOf(beside.description.id), []);
 });
 
-t.test('two worlds share no address', async (t) => {
-  const [one, other] = await Promise.all([holdWorld(), holdWorld()]);
-  t.teardown(() => Promise.all([one.stop(), other.stop()]));
-  const addresses = (world: typeof one): string[] => [...world.description.dnsAddresses, ...world.description.edgepoints.flatMap((site) => [site.ipv4, site.ipv6])];
-  const networks = (world: typeof one): Set<string> => new Set(addresses(world).map((address) => address.split(/[.:]/).slice(0, address.includes(':') ? 3 : 2).join(' ')));
-  t.same([...networks(one)].filter((network) => networks(other).has(network)), []);
-  t.equal(await one.stop(), 0);
-  t.equal(await other.stop(), 0);
-});
-
 t.test('the next start removes it too', async (t) => {
   const killed = await holdWorld();
   t.teardown(() => killed.stop());
