@@ -32,6 +32,7 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
   const tookMs = metrics.histogram('edgepoint_snapshot_ms', 'Time to snapshot an instance', [], [10, 20, 50, 100, 200, 500, 1000, 5000, 20_000]);
   const failures = metrics.counter('edgepoint_snapshot_failures_total', 'Snapshots that failed', ['code']);
   const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu.split(' '), clock: openClock() });
+  void snapshots.recover(settings.dataFolder).catch((error: unknown) => log.error('a snapshot left under way could not be settled', { reason: messageOf(error) }));
 
   const server = listenForPeers(
     join(settings.runFolder, 'snapd.sock'),

@@ -14,6 +14,8 @@ export interface BoxFacts {
 }
 
 const idsPerInstance = 65_536;
+/** More than the largest offering's private disk. */
+const ghostBytesMax = 2 ** 31;
 
 /** The options of edgepoint-box that boots and restores share. */
 export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
@@ -106,7 +108,12 @@ export function dumpArguments(dump: {
     '--tcp-established',
     '--skip-in-flight',
     '--file-locks',
+    /* A deleted file that is still open is part of the state, however long: the private disk bounds it. */
+    '--ghost-limit',
+    `${ghostBytesMax}`,
     '--force-irmap',
+    /* Where programs watch files; an overlay gives CRIU no other way from a watch to its path. */
+    ...['/app', '/tmp', '/var', '/srv'].flatMap((path) => ['--irmap-scan-path', path]),
     '--action-script',
     dump.script,
     ...(dump.ownNetwork ? ['--empty-ns', 'net'] : []),

@@ -6,6 +6,8 @@ const meanings: readonly { readonly pattern: RegExp; readonly code: string; read
   { pattern: /No space left on device|ENOSPC/, code: 'disk-full', text: 'the disk of the edgepoint is full' },
   { pattern: /io_uring|anon_inode:\[io_uring\]/, code: 'uses-io-uring', text: 'the program holds an io_uring, which cannot be snapshotted; run it without io_uring' },
   { pattern: /External socket is used|unix socket .* external|Can't dump half of stream unix/i, code: 'outside-socket', text: 'the program holds a unix socket whose other end is outside the instance' },
+  { pattern: /fsnotify.*Can't dump that handle/i, code: 'watches-files', text: 'the program watches (inotify) a file that cannot be found again, such as one of /proc' },
+  { pattern: /Can't dump ghost file/i, code: 'deleted-file', text: 'the program holds a deleted file that is too long to be snapshotted' },
   { pattern: /Can't dump file .* of that type|unsupported file|Unknown shmem|Can't lookup mount/i, code: 'unsupported-file', text: 'the program holds a file of a kind that cannot be snapshotted' },
   { pattern: /Can't find .*tty|tty .* not supported|Found dangling tty/i, code: 'uses-terminal', text: 'the program holds a terminal; run it without one' },
   { pattern: /Unsupported socket|Unsupported proto|packet socket|Unknown socket/i, code: 'unsupported-socket', text: 'the program holds a socket of a kind that cannot be snapshotted' },

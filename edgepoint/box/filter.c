@@ -42,11 +42,21 @@ static void drop_capabilities(void) {
 #ifndef SYS_io_uring_setup
 #define SYS_io_uring_setup 425
 #endif
+#ifndef SYS_landlock_create_ruleset
+#define SYS_landlock_create_ruleset 444
+#endif
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 /*
  * Refused: what changes the kernel or the namespaces, looks into others, or cannot be snapshotted.
  * io_uring says ENOSYS because CRIU cannot dump a ring and runtimes then fall back; clone3 says ENOSYS because its flags
- * lie in memory where a filter cannot look, and C libraries then use clone.
+ * lie in memory where a filter cannot look, and C libraries then use clone. CRIU knows neither Landlock (a program would wake
+ * without the cage it locked itself into), secret memory nor Multipath TCP (Go's listeners ask for it and do without).
  */
 static const struct sock_filter program[] = {
     LOAD(arch),
@@ -59,6 +69,8 @@ static const struct sock_filter program[] = {
     REFUSE(SYS_io_uring_setup + 1, ENOSYS),
     REFUSE(SYS_io_uring_setup + 2, ENOSYS),
     REFUSE(SYS_clone3, ENOSYS),
+    REFUSE(SYS_landlock_create_ruleset, ENOSYS),
+    REFUSE(SYS_memfd_secret, ENOSYS),
     REFUSE(SYS_mount, EPERM),
     REFUSE(SYS_umount2, EPERM),
     REFUSE(SYS_pivot_root, EPERM),
@@ -114,16 +126,19 @@ static const struct sock_filter program[] = {
     BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, NAMESPACE_FLAGS, 0, 1),
     ANSWER(SECCOMP_RET_ERRNO | EPERM),
     ANSWER(SECCOMP_RET_ALLOW),
-    /* only sockets that stay inside: unix, IPv4, IPv6, netlink's route family */
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 9),
+    /* only sockets that stay inside and can be snapshotted: unix, IPv4 and IPv6, netlink's route family */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 12),
     LOAD(args[0]),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 6, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 9, 0),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 5, 0),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 4, 0),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 2),
     LOAD(args[2]),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, 0),
     ANSWER(SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+    LOAD(args[2]), /* IPv4 and IPv6 */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_MPTCP, 0, 1),
+    ANSWER(SECCOMP_RET_ERRNO | EPROTONOSUPPORT),
     ANSWER(SECCOMP_RET_ALLOW),
     ANSWER(SECCOMP_RET_ALLOW),
 };

@@ -1,11 +1,12 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { boxPlaces, instanceFolder, logPath, snapshottedMark } from '../box/folders.ts';
+import { boxPlaces, instanceFolder, logPath, recordPath, snapshottedMark } from '../box/folders.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
@@ -137,15 +138,48 @@ export function openInstances(options: InstancesOptions): Instances {
     return work;
   }
 
+  /** What runs under this name, after taking away what has ended but was not noticed yet: a wake may follow a sleep at once. */
+  async function stillRunning(instance: string): Promise<RunningInstance | null> {
+    await ending.get(instance);
+    const record = records.get(instance);
+    if (!record?.running) return null;
+    if (processStartTicks(record.running.pid) === record.startTicks) return record.running;
+    await exited(record.running.pid);
+    return null;
+  }
+
   /** One start at a time for an instance; a repeated order gets the first one's result. */
   function startOnce(order: BoxOrder, work: () => Promise<RunningInstance>): Promise<RunningInstance> {
-    const running = records.get(order.instance)?.running;
-    if (running) return Promise.resolve(running);
     const under = starting.get(order.instance);
     if (under) return under;
-    const begun = work().finally(() => starting.delete(order.instance));
+    const begun = stillRunning(order.instance)
+      .then((running) => running ?? work())
+      .finally(() => starting.delete(order.instance));
     starting.set(order.instance, begun);
     return begun;
+  }
+
+  async function exited(pid: number): Promise<void> {
+    reap(pid);
+    const record = [...records.values()].find((candidate) => candidate.running?.pid === pid);
+    if (!record) return;
+    const { instance } = record.order;
+    const under = ending.get(instance);
+    if (under) return void (await under); // whoever ends it gets its counters
+    const status = existsSync(snapshottedMark(runFolder, instance)) ? 'snapshotted' : 'ended';
+    const counters = await end(instance);
+    if (counters) options.tell({ instance, counters, status });
+  }
+
+  /** Folders and files that belong to no instance: what a kill -9 left between two steps. */
+  function sweep(): void {
+    const folder = boxPlaces(runFolder).instances;
+    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance)]));
+    for (const path of readdirSync(folder).map((name) => join(folder, name))) {
+      if (kept.has(path)) continue;
+      for (const point of mountsBelow(readMountinfo(), path)) unmount(point);
+      rmSync(path, { recursive: true, force: true });
+    }
   }
 
   return {
@@ -202,17 +236,10 @@ export function openInstances(options: InstancesOptions): Instances {
         if (alive && record.running) watch.watch(record.running.pid);
         else await removeBox(record);
       }
+      sweep();
     },
 
-    async exited(pid: number): Promise<void> {
-      reap(pid);
-      const record = [...records.values()].find((candidate) => candidate.running?.pid === pid);
-      if (!record || ending.has(record.order.instance)) return;
-      const { instance } = record.order;
-      const status = existsSync(snapshottedMark(runFolder, instance)) ? 'snapshotted' : 'ended';
-      const counters = await end(instance);
-      if (counters) options.tell({ instance, counters, status });
-    },
+    exited,
   };
 }
 

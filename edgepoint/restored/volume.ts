@@ -3,8 +3,17 @@ import { dirname } from 'node:path';
 import { Failure } from '../../kit/errors.ts';
 import type { VolumeOrder } from '../model/calls.ts';
 
+/** By image path: two instances that start at once must not both make it. */
+const making = new Map<string, Promise<void>>();
+
 /** Makes the image of a volume when it is not there: a sparse ext4 of the ordered size, whole or not at all. */
-export async function prepareVolume(volume: VolumeOrder): Promise<void> {
+export function prepareVolume(volume: VolumeOrder): Promise<void> {
+  const under = making.get(volume.imagePath) ?? make(volume).finally(() => making.delete(volume.imagePath));
+  making.set(volume.imagePath, under);
+  return under;
+}
+
+async function make(volume: VolumeOrder): Promise<void> {
   if (existsSync(volume.imagePath)) return;
   mkdirSync(dirname(volume.imagePath), { recursive: true });
   const part = `${volume.imagePath}.part`;

@@ -1,15 +1,18 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../kit/clock.ts';
-import { Failure } from '../../kit/errors.ts';
+import { codeOf, Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { dumpArguments } from '../box/arguments.ts';
 import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
 import { setLink } from '../box/network.ts';
-import { readRecord } from '../box/record.ts';
-import type { SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
+import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
+import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
+import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
+import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
 
 export interface SnapshotOptions {
   readonly runFolder: string;
@@ -18,73 +21,134 @@ export interface SnapshotOptions {
   readonly clock: Clock;
 }
 
+/** Snapshots running instances: whole or not at all, and an instance that could not be snapshotted runs on. */
+export interface Snapshots extends SnapdCalls {
+  /** Finishes or undoes what an earlier snapd left under way; orders for those instances wait. Call once, before anything else. */
+  recover(dataFolder: string): Promise<void>;
+}
+
 const dumpTimeoutMs = 120_000;
+/** With less free than this the disk is full: CRIU and cp may have stopped before they could say so. */
+const fullDiskBytes = 256 * 1024;
 const copyScript = fileURLToPath(new URL('copy-disk.sh', import.meta.url));
 
-/** Snapshots running instances: whole or not at all, and an instance that could not be snapshotted runs on. */
-export function openSnapshots(options: SnapshotOptions): SnapdCalls {
+export function openSnapshots(options: SnapshotOptions): Snapshots {
   const { runFolder, clock } = options;
+  /** By path: a repeated order gets the first one's result. */
   const under = new Map<string, Promise<SnapshotTaken>>();
+  /** By instance: two dumps of one instance come one after the other. */
+  const busy = new Map<string, Promise<unknown>>();
+
+  function inTurn<T>(instance: string, work: () => Promise<T>): Promise<T> {
+    const done = (busy.get(instance) ?? Promise.resolve()).then(work, work);
+    const settled = done.finally(() => {
+      if (busy.get(instance) === settled) busy.delete(instance);
+    });
+    settled.catch(() => undefined); // whoever ordered it is told by `done`
+    busy.set(instance, settled);
+    return done;
+  }
 
   async function take(order: SnapshotOrder): Promise<SnapshotTaken> {
-    const record = readRecord(runFolder, order.instance);
-    if (!record?.running) throw new Failure('no-such-instance', `no instance ${order.instance} is running here`);
+    const earlier = readDescription(order.snapshotPath);
+    /* Repeated after the answer was lost: an instance that sleeps cannot have changed since. */
+    if (earlier && !order.keepRunning && earlier.instance === order.instance) return earlier.taken;
     if (existsSync(order.snapshotPath)) throw new Failure('exists', `there is already a snapshot at ${order.snapshotPath}`);
+    const record = readRecord(runFolder, order.instance);
+    if (!record?.running || processStartTicks(record.running.pid) !== record.startTicks) {
+      throw new Failure('no-such-instance', `no instance ${order.instance} is running here`);
+    }
     const begunNs = clock.bootNs();
-    const part = `${order.snapshotPath}.part`;
-    rmSync(part, { recursive: true, force: true });
-    const parts = snapshotParts(part);
-    const mark = snapshottedMark(runFolder, order.instance);
+    const description = describeSnapshot(record);
     try {
-      /* Root alone walks into the snapshot; the images below are open because CRIU reads some of them as the instance's own uid, through a descriptor. */
-      mkdirSync(part, { recursive: true, mode: 0o700 });
-      mkdirSync(parts.images, { mode: 0o755 });
-      if (!order.keepRunning) {
-        /* What came in after its socket was read would be acknowledged and lost, so nothing may come in. */
-        await setLink(record.slot, false);
-        writeFileSync(mark, '');
-      }
-      const { pid } = record.running;
-      const dump = dumpArguments({
-        pid,
-        folder: instanceFolder(runFolder, order.instance),
-        volumeMountPaths: record.order.volumes.map((volume) => volume.mountPath),
-        imagesFolder: parts.images,
-        keepRunning: order.keepRunning,
-        ownNetwork: record.order.ownNetwork,
-        script: copyScript,
-      });
-      /* A shared network namespace is not dumped because CRIU stands in it itself. */
-      const enter = record.order.ownNetwork ? [] : ['nsenter', `--net=/proc/${pid}/ns/net`];
-      const child = Bun.spawn([...enter, ...options.criu, ...dump], {
-        stdin: 'ignore',
-        stdout: 'ignore',
-        stderr: 'pipe',
-        timeout: dumpTimeoutMs,
-        killSignal: 'SIGKILL',
-        env: { ...process.env, EDGEPOINT_UPPER: upperFolder(runFolder, order.instance), EDGEPOINT_DISK: parts.disk },
-      });
-      const [status, err] = await Promise.all([child.exited, new Response(child.stderr).text()]);
-      if (status !== 0) throw dumpFailure(`${parts.images}/dump.log`, err);
-      rmSync(`${parts.images}/dump.log`);
-      const frozenMs = readFrozenMs(readFileSync(`${parts.images}/stats-dump`));
-      const { volumes, uidSlot, owner, release } = record.order;
-      writeFileSync(parts.description, JSON.stringify({ owner, release, uidSlot, address: record.address, volumes: volumes.map((volume) => volume.mountPath) }));
-      const bytes = await folderBytes(part);
-      renameSync(part, order.snapshotPath);
-      return { bytes, frozenMs, tookMs: (clock.bootNs() - begunNs) / nsPerMs };
+      await dump(order, record, record.running, { order, description });
+      return await finish(order, description, () => (clock.bootNs() - begunNs) / nsPerMs);
     } catch (error) {
-      if (existsSync(mark)) await setLink(record.slot, true).catch(() => undefined); // the instance may have ended, and its link with it
-      rmSync(mark, { force: true });
-      rmSync(part, { recursive: true, force: true });
-      if ((error as { code?: string }).code === 'ENOSPC') throw new Failure('disk-full', 'the disk of the edgepoint is full', { cause: error });
+      const full = isFull(order.snapshotPath);
+      await undo(order);
+      if (codeOf(error) === 'ENOSPC' || (full && codeOf(error) === 'cannot-snapshot')) {
+        throw new Failure('disk-full', 'the disk of the edgepoint is full', { cause: error });
+      }
       throw error;
     }
   }
 
+  async function dump(order: SnapshotOrder, record: InstanceRecord, running: RunningInstance, unfinished: UnfinishedSnapshot): Promise<void> {
+    const part = `${order.snapshotPath}.part`;
+    const parts = snapshotParts(part);
+    rmSync(part, { recursive: true, force: true });
+    writeUnfinished(runFolder, unfinished);
+    /* Root alone walks into the snapshot; the images below are open because CRIU reads some of them as the instance's own uid, through a descriptor. */
+    mkdirSync(part, { recursive: true, mode: 0o700 });
+    mkdirSync(parts.images, { mode: 0o755 });
+    if (!order.keepRunning) {
+      /* What came in after its socket was read would be acknowledged and lost, so nothing may come in. */
+      writeFileSync(snapshottedMark(runFolder, order.instance), '');
+      await setLink(record.slot, false);
+    }
+    const { pid } = running;
+    const { ownNetwork, volumes } = record.order;
+    const words = dumpArguments({
+      pid,
+      folder: instanceFolder(runFolder, order.instance),
+      volumeMountPaths: volumes.map((volume) => volume.mountPath),
+      imagesFolder: parts.images,
+      keepRunning: order.keepRunning,
+      ownNetwork,
+      script: copyScript,
+    });
+    /* A shared network namespace is not dumped because CRIU stands in it itself. */
+    const enter = ownNetwork ? [] : ['nsenter', `--net=/proc/${pid}/ns/net`];
+    const child = Bun.spawn([...enter, ...options.criu, ...words], {
+      stdin: 'ignore',
+      stdout: 'ignore',
+      stderr: 'pipe',
+      timeout: dumpTimeoutMs,
+      killSignal: 'SIGKILL',
+      env: { ...process.env, EDGEPOINT_UPPER: upperFolder(runFolder, order.instance), EDGEPOINT_DISK: parts.disk },
+    });
+    const [status, err] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+    if (status !== 0) throw dumpFailure(`${parts.images}/dump.log`, err);
+  }
+
+  /** A dump that has succeeded becomes a snapshot. */
+  async function finish(order: SnapshotOrder, description: Omit<SnapshotDescription, 'taken'>, tookMs: () => number): Promise<SnapshotTaken> {
+    const part = `${order.snapshotPath}.part`;
+    const { images } = snapshotParts(part);
+    rmSync(`${images}/dump.log`, { force: true });
+    const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
+    const bytes = await folderBytes(part);
+    const taken = { bytes, frozenMs, tookMs: tookMs() };
+    writeDescription(part, { ...description, taken });
+    renameSync(part, order.snapshotPath);
+    removeUnfinished(runFolder, order.instance);
+    return taken;
+  }
+
+  /** A dump that has failed leaves nothing, and the instance, when it still runs, is reachable again. */
+  async function undo(order: SnapshotOrder): Promise<void> {
+    const mark = snapshottedMark(runFolder, order.instance);
+    const record = readRecord(runFolder, order.instance);
+    if (record && existsSync(mark)) await setLink(record.slot, true).catch(() => undefined); // the instance may have ended, and its link with it
+    rmSync(mark, { force: true });
+    rmSync(`${order.snapshotPath}.part`, { recursive: true, force: true });
+    removeUnfinished(runFolder, order.instance);
+  }
+
+  /**
+   * CRIU writes `stats-dump` last, and only when the dump succeeded. An instance that was to sleep is then gone, so its snapshot is
+   * the only copy of its state and must be kept; one that runs on can be snapshotted again by whoever still wants it.
+   */
+  async function settle({ order, description }: UnfinishedSnapshot): Promise<void> {
+    const { images } = snapshotParts(`${order.snapshotPath}.part`);
+    await processesWithArgumentEnded(images, dumpTimeoutMs);
+    if (order.keepRunning || !existsSync(`${images}/stats-dump`)) return undo(order);
+    await finish(order, description, () => 0);
+  }
+
   return {
     snapshot(order: SnapshotOrder): Promise<SnapshotTaken> {
-      const begun = under.get(order.snapshotPath) ?? take(order).finally(() => under.delete(order.snapshotPath));
+      const begun = under.get(order.snapshotPath) ?? inTurn(order.instance, () => take(order)).finally(() => under.delete(order.snapshotPath));
       under.set(order.snapshotPath, begun);
       return begun;
     },
@@ -93,6 +157,11 @@ export function openSnapshots(options: SnapshotOptions): SnapdCalls {
       rmSync(snapshotPath, { recursive: true, force: true });
       return Promise.resolve();
     },
+    async recover(dataFolder: string): Promise<void> {
+      const left = allUnfinished(runFolder);
+      removeStaleParts(dataFolder, left);
+      await Promise.all(left.map((unfinished) => inTurn(unfinished.order.instance, () => settle(unfinished))));
+    },
   };
 }
 
@@ -100,6 +169,12 @@ function dumpFailure(logFile: string, stderr: string): Failure {
   const log = existsSync(logFile) ? readFileSync(logFile, 'utf8') : '';
   const failure = explainCriuLog(log + stderr);
   return new Failure(failure.code, `it could not be snapshotted: ${failure.text}`, { remedy: failure.evidence });
+}
+
+function isFull(path: string): boolean {
+  if (!existsSync(dirname(path))) return false;
+  const { bavail, bsize } = statfsSync(dirname(path));
+  return bavail * bsize < fullDiskBytes;
 }
 
 async function folderBytes(folder: string): Promise<number> {
