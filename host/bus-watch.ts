@@ -9,7 +9,7 @@ import { readEntry, streamOfKey, textOf } from './bus-entries.ts';
  * after each loss of the connection, and when, looked at now and then, the stream's last message is not the last one it knows.
  */
 
-const lookMs = 20_000;
+const lookMsDefault = 20_000;
 const retryMsMin = 100;
 const retryMsMax = 2000;
 
@@ -23,6 +23,7 @@ export function watchEntries(
   bucket: string,
   filter: string,
   onEntry: (key: string, text: string | null) => void | Promise<void>,
+  lookMs = lookMsDefault,
 ): { ready: Promise<void>; stop(): void } {
   const stream = streamOfKey(bucket, filter);
   const stored = `$KV.${bucket}.${filter}`;

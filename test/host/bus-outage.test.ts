@@ -1,4 +1,6 @@
 import t from 'tap';
+import { openLink } from '../../host/bus-link.ts';
+import { watchEntries } from '../../host/bus-watch.ts';
 import { connectBus } from '../../host/bus.ts';
 import { prepareStreams } from '../../host/credentials.ts';
 import { quietLog, siteA, siteB, startNats, until } from './nats.ts';
@@ -29,27 +31,33 @@ t.test('the server is killed and started again', async (t) => {
     await nats.kill('SIGKILL');
     const fromMs = performance.now();
     const results = await settled;
-    t.ok(performance.now() - fromMs < 1000, 'what was under way is settled at once');
+    t.ok(performance.now() - fromMs < 2500, 'what was under way does not wait for its timeout of 5 s');
     for (const result of results) if (result.status === 'rejected') t.equal(result.reason.code, 'bus-away');
     await until('it is known to be away', () => !north.up && !conduit.up);
     const refusedMs = performance.now();
     await t.rejects(north.append('usage.north.one.p.main.a', 'x', 'x'), { code: 'bus-away' });
     await t.rejects(conduit.putKv('desired', 'north.one.p.main.kept', 'lost'), { code: 'bus-away' });
-    t.ok(performance.now() - refusedMs < 100, 'refused at once');
+    t.ok(performance.now() - refusedMs < 2500, 'refused without waiting for the timeout');
     t.equal(north.publish('heartbeat.north.one', 'lost'), false);
 
     await nats.start();
+    const startedMs = performance.now();
+    const took = (what: string): void => t.comment(`${what} ${Math.round(performance.now() - startedMs)} ms after the start`);
     // The conduit may be back before the edgepoint: what it changes meanwhile must not be missed.
     await until('the conduit is back', () => conduit.up);
     await conduit.putKv('desired', 'north.one.p.main.kept', `after ${round}`);
     await conduit.deleteKv('desired', `north.one.p.main.gone${round}`);
     await until('the watch has caught up', () => keys.get('north.one.p.main.kept') === `after ${round}` && keys.get(`north.one.p.main.gone${round}`) === null);
+    took('watch');
     await until('appends work', () => north.append('usage.north.one.p.main.a', `after ${round}`, `after/${round}`).then(() => true, () => false));
+    took('appends');
     await until('the durable goes on', () => used.includes(`after ${round}`));
+    took('durable');
     await until('the follower goes on', async () => {
       await north.append('event.north.one.p.main.a', `event ${round}`, `event/${round}/${events.length}`).catch(() => {});
       return events.includes(`event ${round}`);
     });
+    took('follower');
     await until('the subscription is back', () => north.publish('heartbeat.north.one', `beat ${round}`) && beats.includes(`beat ${round}`));
   }
   t.equal(new Set(used.filter((text) => text !== 'burst')).size, used.filter((text) => text !== 'burst').length, 'nothing was consumed twice');
@@ -131,4 +139,43 @@ t.test('many keys, and a handler that is slow or fails', async (t) => {
   await conduit.putKv('names', 'p.main.late', 'x');
   await conduit.getKv('names', 'p.main.late');
   t.notOk(known.has('p.main.late'), 'nothing after stop');
+});
+
+t.test('news that got lost on the way is found by looking', async (t) => {
+  const nats = await startNats(t);
+  const conduit = await nats.bus('conduit');
+  const operator = await nats.bus('operator');
+  const link = await openLink({ url: nats.url, seed: nats.user('global-dispatcher').seed, name: 'looker' }, quietLog);
+  t.teardown(() => link.close());
+  await conduit.putKv('names', 'p.main.a', '1');
+  const known = new Map<string, string | null>();
+  const watch = watchEntries(link, 'names', '>', (key, text) => void known.set(key, text), 100);
+  await watch.ready;
+  // The stream tells its news to nobody any more.
+  const { config } = JSON.parse(await operator.request('$JS.API.STREAM.INFO.KV_names', '', 2000)) as { config: Record<string, unknown> };
+  const { republish: _, ...silent } = config;
+  t.notMatch(await operator.request('$JS.API.STREAM.UPDATE.KV_names', JSON.stringify(silent), 2000), '"error"');
+  await conduit.putKv('names', 'p.main.a', '2');
+  await conduit.putKv('names', 'p.main.b', '1');
+  await until('both are found', () => known.get('p.main.a') === '2' && known.get('p.main.b') === '1');
+  await conduit.deleteKv('names', 'p.main.a');
+  await until('the deletion is found', () => known.get('p.main.a') === null);
+});
+
+t.test('a server that lost its store tells what it has now', async (t) => {
+  const nats = await startNats(t);
+  const conduit = await nats.bus('conduit');
+  const dispatcher = await nats.bus('global-dispatcher');
+  const known = new Map<string, string | null>();
+  await (await dispatcher.watchKv('names', '>', (key, text) => void known.set(key, text))).ready;
+  for (const app of ['a', 'b', 'c']) await conduit.putKv('names', `p.main.${app}`, 'old');
+  await until('all are known', () => known.size === 3);
+  await nats.kill('SIGKILL');
+  nats.forgetStore();
+  await nats.start();
+  const operator = await nats.bus('operator');
+  await until('the streams are made again', () => prepareStreams(operator, [siteA, siteB]).then(() => true, () => false));
+  await until('a name is written again', () => conduit.putKv('names', 'p.main.b', 'new').then(() => true, () => false));
+  await until('what is gone is told as gone', () => known.get('p.main.b') === 'new' && known.get('p.main.a') === null && known.get('p.main.c') === null);
+  t.strictSame(Object.fromEntries(known), { 'p.main.a': null, 'p.main.b': 'new', 'p.main.c': null });
 });

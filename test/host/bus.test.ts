@@ -1,4 +1,6 @@
 import t from 'tap';
+import { spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
 import { startNats, until } from './nats.ts';
 
 t.test('what the conduit writes reaches the edgepoint it is for', async (t) => {
@@ -50,4 +52,70 @@ t.test('what the conduit writes reaches the edgepoint it is for', async (t) => {
   });
   await north.putKv('state', 'north.one', 'state!');
   t.equal(await conduit.getKv('state', 'north.one'), 'state!');
+});
+
+t.test('the same on Bun, through a restart of the server', async (t) => {
+  const nats = await startNats(t);
+  const conduit = await nats.bus('conduit');
+  await conduit.putKv('desired', 'north.one.p.main.a', 'first');
+  const content = randomBytes(5_000_000);
+  await conduit.putObject('artefacts_north_one', 'digest', content);
+  const child = spawn('node_modules/.bin/bun', ['test/host/bus-peer.ts', nats.url, nats.user('north.one').seed], { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  let output = '';
+  child.stdout.on('data', (bytes: Buffer) => void (output += bytes.toString()));
+  await until('it has done its part', () => output.includes('"runtime"') && output.includes('{"up":true}'), 15_000);
+  t.match(output, '{"key":"north.one.p.main.a","text":"first"}');
+  t.match(output, createHash('sha256').update(content).digest('hex'));
+  t.equal(await conduit.getKv('state', 'north.one'), 'from bun');
+  await nats.kill('SIGKILL');
+  await nats.start();
+  await until('the conduit is back', () => conduit.putKv('desired', 'north.one.p.main.a', 'second').then(() => true, () => false));
+  await until('it hears of the change', () => output.includes('"text":"second"'), 15_000);
+  t.equal(output.split('{"up":true}').length - 1, 2);
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  t.equal(await ended, 0, 'and ends when told');
+});
+
+t.test('objects of every size, and a broken one', async (t) => {
+  const nats = await startNats(t);
+  const conduit = await nats.bus('conduit');
+  const north = await nats.bus('north.one');
+  const bucket = 'artefacts_north_one';
+  const read = async (name: string): Promise<Buffer | null> => {
+    const stream = await north.getObject(bucket, name);
+    return stream === null ? null : Buffer.from(await new Response(stream).arrayBuffer());
+  };
+  const chunk = 128 * 1024;
+  for (const size of [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk, 20 * chunk + 17]) {
+    const content = randomBytes(size);
+    await conduit.putObject(bucket, `size ${size}`, content);
+    t.ok((await read(`size ${size}`))?.equals(content), `${size} bytes at once`);
+    let given = 0;
+    const pieces = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        if (given >= size) return controller.close();
+        controller.enqueue(content.subarray(given, Math.min(size, given + 70_001)));
+        given += 70_001;
+      },
+    });
+    await conduit.putObject(bucket, `size ${size}`, pieces);
+    t.ok((await read(`size ${size}`))?.equals(content), `${size} bytes in pieces`);
+  }
+  const both = [randomBytes(30 * chunk), randomBytes(30 * chunk)] as const;
+  await Promise.all(both.map((content, place) => conduit.putObject(bucket, `both ${place}`, content)));
+  for (const [place, content] of both.entries()) t.ok((await read(`both ${place}`))?.equals(content), 'two uploads at once do not mix');
+  const cut = new ReadableStream<Uint8Array>({ pull: (controller) => (controller.enqueue(randomBytes(chunk)), controller.error(new Error('cut'))) });
+  await t.rejects(conduit.putObject(bucket, 'cut', cut), /cut/);
+  t.equal(await read('cut'), null, 'an upload cut half way is not there');
+  await conduit.deleteObject(bucket, 'never was');
+  const operator = await nats.bus('operator');
+  const { state } = JSON.parse(await operator.request(`$JS.API.STREAM.INFO.OBJ_${bucket}`, '{"subjects_filter":">"}', 2000)) as { state: { subjects: Record<string, number> } };
+  const objects = Object.keys(state.subjects).filter((subject) => subject.includes('.M.')).length;
+  const contents = Object.keys(state.subjects).filter((subject) => subject.includes('.C.')).length;
+  t.equal(contents, objects - 1, 'nothing is left of what was replaced or cut (one object has no bytes)');
+  const chunks = Object.keys(state.subjects).find((subject) => subject.includes('.C.') && state.subjects[subject] === 21) ?? '';
+  await operator.request(`$JS.API.STREAM.PURGE.OBJ_${bucket}`, JSON.stringify({ filter: chunks, keep: 5 }), 2000);
+  await t.rejects(read(`size ${20 * chunk + 17}`), { code: 'object-broken' });
 });

@@ -44,6 +44,8 @@ export interface NatsWorld {
   add(name: string, role: Role, site: Site | null): Promise<void>;
   kill(signal: NodeJS.Signals): Promise<void>;
   start(): Promise<void>;
+  /** Removes what the stopped server stored. */
+  forgetStore(): void;
   readonly pid: number;
 }
 
@@ -115,6 +117,7 @@ export async function startNats(t: Test, sites: readonly Site[] = [siteA, siteB]
       await ended;
     },
     start,
+    forgetStore: () => rmSync(join(folder, 'store'), { recursive: true, force: true }),
   };
   await start();
   const operator = await world.bus('operator');
