@@ -1,87 +1,10 @@
-import { createClient } from '@libsql/client';
-import { jetstreamManager } from '@nats-io/jetstream';
-import fc from 'fast-check';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { usageQueryMessage, usageReportMessage } from '../../kit/wire/usage.ts';
-import type { UsageRecord, UsageReport, UsageTotals } from '../../kit/wire/usage.ts';
-import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
-import { ended, openBench, until } from './bench.ts';
-import type { Bench } from './bench.ts';
-import { aRecord, messageOf, noTotals, twin } from './records.ts';
-
-async function withBench(story: (bench: Bench) => Promise<void>): Promise<void> {
-  const bench = await openBench();
-  try {
-    await story(bench);
-  } finally {
-    await bench.stop();
-  }
-}
-
-async function query(bench: Bench, provider: string, app = ''): Promise<UsageReport> {
-  const answer = await bench.conduit.request('metering.query', encodeMessage(usageQueryMessage, { provider, app }), { timeout: 5000 });
-  const report = parseMessage(usageReportMessage, answer.string());
-  if (!report.ok) throw new Error(report.reason);
-  return report.value;
-}
-
-/** Every message has been delivered and acknowledged. */
-async function consumed(bench: Bench): Promise<boolean> {
-  const manager = await jetstreamManager(bench.operator);
-  const { num_pending, num_ack_pending } = await manager.consumers.info('USAGE', 'metering');
-  return num_pending === 0 && num_ack_pending === 0;
-}
-
-function stories(instances: number, records: number): UsageRecord[][] {
-  return Array.from({ length: instances }, (_, place) =>
-    Array.from({ length: records }, (_, index) => {
-      const totals: UsageTotals = { ...noTotals, cpuNs: (index + 1) * (1000 + place), memoryByteSeconds: (index + 1) * 4096, requests: index, wakes: 1, bytesOut: index * place };
-      const app = place % 3 === 0 ? 'blog' : 'shop';
-      return aRecord({ app, edgepoint: `north-${place % 2}`, instance: `i-${place}`, sequence: index + 1, final: index === records - 1, totals });
-    }),
-  );
-}
-
-t.test('kill -9 at any moment in a stream of 5,000 records, three times: the totals are those of the twin', async (t) => {
-  await withBench(async (bench) => {
-    const told = stories(200, 25);
-    const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
-    t.comment(`seed ${seed}`);
-    const [order] = fc.sample(fc.array(fc.nat(), { minLength: 5500, maxLength: 5500, size: 'max' }), { seed, numRuns: 1 });
-    const all = told.flat();
-    // 500 of them come twice; the order is chance.
-    const queue = [...all, ...all.slice(0, 500)].map((record, index) => ({ record, key: order?.[index] ?? 0 })).toSorted((a, b) => a.key - b.key);
-    const publishing = (async () => {
-      for (let from = 0; from < queue.length; from += 100) {
-        await Promise.all(queue.slice(from, from + 100).map(({ record }) => bench.publish(messageOf(record))));
-      }
-    })();
-    const ledger = createClient({ url: `file:${join(bench.folder, 'metering.db')}` });
-    const recorded = async (): Promise<number> => Number((await ledger.execute('SELECT count(*) AS n FROM records').catch(() => undefined))?.rows[0]?.['n'] ?? 0);
-    try {
-      for (const mark of [1, 1200, 3000]) {
-        const metering = await bench.startMetering();
-        await until(`${mark} records are in the ledger`, async () => (await recorded()) >= mark);
-        metering.kill('SIGKILL');
-        await ended(metering);
-      }
-      await publishing;
-      const metering = await bench.startMetering();
-      await until('all is consumed', () => consumed(bench));
-      t.equal(await recorded(), 5000, 'each event once');
-      const report = await query(bench, 'acme');
-      t.strictSame(new Map(report.apps.map(({ app, totals }) => [`acme.main.${app}`, totals])), twin(told));
-      t.equal(report.totalMicros, report.lines.reduce((sum, { amountMicros }) => sum + amountMicros, 0));
-      metering.kill('SIGTERM');
-      t.equal(await ended(metering), 0, 'SIGTERM ends it cleanly');
-    } finally {
-      ledger.close();
-    }
-  });
-});
+import { ended, until } from './bench.ts';
+import { aRecord, messageOf, twin } from './records.ts';
+import { consumed, query, stories, withBench } from './told.ts';
 
 t.test('a full disk: health says so, nothing is acknowledged that is not in the ledger, and with room again the totals are the twin\'s', async (t) => {
   await withBench(async (bench) => {

@@ -17,6 +17,8 @@ t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 const client = createClient({ url: `file:${join(folder, 'metering.db')}` });
 t.teardown(() => client.close());
 await client.execute('PRAGMA journal_mode = WAL');
+// What survives a crash is shown with the real daemon (killed.test.ts); here the disk would only make thousands of batches slow.
+await client.execute('PRAGMA synchronous = OFF');
 for (const step of ledgerSteps) await client.batch(step.sql, 'write');
 
 const openFresh = async (): Promise<Ledger> => {

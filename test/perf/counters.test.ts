@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { readCounters } from '../../edgepoint/perf/counters.ts';
+import { openClock } from '../../host/clock.ts';
 import type { UsageRecord } from '../../kit/wire/usage.ts';
 
 const name = `edgepoint-test-${process.pid}-${Date.now().toString(36)}`;
@@ -47,19 +48,22 @@ t.test('a real cgroup with a real burner: the final record is the kernel\'s own 
     await until('the sampler has begun', () => said.includes('metering'));
 
     // The independent reader: its own files (cpuacct.stat in ticks, cgroup's RSS from memory.stat), its own clock, its own sum.
-    const began = process.hrtime.bigint();
+    const clock = openClock();
     let area = 0;
-    let before: { at: bigint; bytes: number } | undefined;
+    let first: { atNs: number; bytes: number } | undefined;
+    let before: { atNs: number; bytes: number } | undefined;
     const samples = 40;
     for (let sample = 0; sample < samples; sample += 1) {
       const fields = new Map(readFileSync(join(memory, 'memory.stat'), 'latin1').split('\n').map((line) => line.split(' ') as [string, string]));
       const usage = Number(readFileSync(join(memory, 'memory.usage_in_bytes'), 'latin1')) - Number(fields.get('total_inactive_file'));
-      const now = { at: process.hrtime.bigint(), bytes: usage };
-      if (before) area += ((before.bytes + now.bytes) / 2) * (Number(now.at - before.at) / 1e9);
+      const now = { atNs: clock.bootNs(), bytes: usage };
+      first ??= now;
+      if (before) area += ((before.bytes + now.bytes) / 2) * ((now.atNs - before.atNs) / 1e9);
       before = now;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    const seconds = Number((before?.at ?? began) - began) / 1e9;
+    const untilNs = before?.atNs ?? 0;
+    const seconds = (untilNs - (first?.atNs ?? 0)) / 1e9;
     burning.stdin.end('stop\n');
     await ended(burning);
     sampler.stdin.write('end\n');
@@ -75,8 +79,8 @@ t.test('a real cgroup with a real burner: the final record is the kernel\'s own 
     t.ok(cpuNs > 1e8, `it burned ${cpuNs / 1e9} CPU seconds`);
     t.ok(Math.abs(cpuNs / independentNs - 1) < 0.01, `cpu: ${cpuNs} metered, ${independentNs} in cpuacct.usage`);
     t.ok(Math.abs(cpuNs / perCpuNs - 1) < 0.01, `cpu: ${cpuNs} metered, ${perCpuNs} over the CPUs`);
-    // The two memory figures cover nearly but not quite the same seconds, so their means are compared.
-    const last = records.at(-2);
+    // The two memory figures cover nearly but not quite the same seconds, so their means are compared, of the time it burned.
+    const last = records.findLast(({ toBootNs }) => toBootNs <= untilNs);
     const meteredMean = (last?.totals.memoryByteSeconds ?? 0) / (((last?.toBootNs ?? 0) - (last?.fromBootNs ?? 0)) / 1e9);
     const independentMean = area / seconds;
     t.ok(Math.abs(meteredMean / independentMean - 1) < 0.01, `memory: a mean of ${meteredMean} metered, ${independentMean} read beside it`);
