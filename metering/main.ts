@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { openClock } from '../host/clock.ts';
 import { connectBus } from '../host/bus.ts';
@@ -7,7 +8,7 @@ import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
-import { codeOf, messageOf } from '../kit/errors.ts';
+import { Failure, codeOf, messageOf } from '../kit/errors.ts';
 import { meteringQuerySubject, streams } from '../kit/wire/subjects.ts';
 import { charges, checkCharges } from './charges.ts';
 import { openIntake } from './intake.ts';
@@ -32,6 +33,15 @@ async function openOwnLedger(settings: MeteringSettings, log: Log): Promise<Ledg
   const client = await openDatabase(options, log);
   const clock = openClock();
   return { ...openLedger({ client, operator: settings.operator, limits: limitsOf(settings), wallMs: clock.wallMs }), close: () => client.close() };
+}
+
+/** For commands that only read: a ledger that is not there is said, not made (and then owned by whoever asked). */
+async function openToRead(settings: MeteringSettings, log: Log): Promise<Ledger & { close(): void }> {
+  const path = /^file:(?:\/\/)?([^?]+)/.exec(settings.databaseUrl)?.[1];
+  if (path !== undefined && !existsSync(path)) {
+    throw new Failure('no-ledger', `there is no ledger at ${path} yet`, { remedy: 'It is made when the daemon first starts.' });
+  }
+  return openOwnLedger(settings, log);
 }
 
 async function serve(argv: readonly string[]): Promise<void> {
@@ -103,7 +113,7 @@ async function invoice(argv: readonly string[]): Promise<void> {
     process.exit(2);
   }
   const settings = await readSettings(meteringSettings, provider === '--help' ? ['--help'] : options, process.env);
-  const ledger = await openOwnLedger(settings, openLog('metering invoice'));
+  const ledger = await openToRead(settings, openLog('metering invoice'));
   const report = await ask(ledger, { provider: provider ?? '', app: '' }, settings.currency, charges);
   process.stdout.write(asJson ? `${JSON.stringify(report, null, 2)}\n` : printReport(report, charges));
   ledger.close();
@@ -112,7 +122,7 @@ async function invoice(argv: readonly string[]): Promise<void> {
 /** `refused --config FILE`: what was set aside, newest last, for a person to look at. */
 async function refused(argv: readonly string[]): Promise<void> {
   const settings = await readSettings(meteringSettings, argv, process.env);
-  const ledger = await openOwnLedger(settings, openLog('metering refused'));
+  const ledger = await openToRead(settings, openLog('metering refused'));
   process.stdout.write(printRefused(await ledger.refusedRows(1000)));
   ledger.close();
 }
@@ -123,6 +133,11 @@ try {
   else if (command === 'refused') await refused(rest);
   else await serve(process.argv.slice(2));
 } catch (failure) {
+  // A command answers a person; a daemon its log.
+  if (failure instanceof Failure && (command === 'invoice' || command === 'refused')) {
+    process.stderr.write(`metering ${command}: ${failure.message}\n${failure.remedy === '' ? '' : `${failure.remedy}\n`}`);
+    process.exit(1);
+  }
   openLog('metering').error('metering cannot go on', { failure });
   process.exit(1);
 }

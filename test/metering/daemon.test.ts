@@ -35,6 +35,7 @@ t.test('a full disk: health says so, nothing is acknowledged that is not in the 
 
 t.test('answers, invoices, poison and health, as a person and a program meet them', async (t) => {
   await withBench(async (bench) => {
+    t.match(await bench.run('invoice', 'acme', '--config', bench.configPath), { code: 1, stderr: /there is no ledger at .*metering\.db yet\n.*daemon first starts/ });
     const metering = await bench.startMetering();
     const good = messageOf(aRecord({ totals: { cpuNs: 2e9, memoryByteSeconds: 3 * 1024 ** 3, requests: 5, wakes: 1 } }));
     await bench.publish(good);
