@@ -30,14 +30,21 @@ fi
 bun=node_modules/.bin/bun
 
 install_packages() {
-  echo "edgepoint: installing the npm packages of package-lock.json ..." >&2
+  echo "edgepoint: installing the npm packages of package-lock.json (a minute or two the first time) ..." >&2
   attempt=1
-  until npm ci --no-audit --no-fund --loglevel=error >&2; do
+  until npm ci --no-audit --no-fund --loglevel=error >.edgepoint/npm-ci.log 2>&1; do
+    if grep -q EUSAGE .edgepoint/npm-ci.log; then
+      echo "edgepoint: package-lock.json does not fit package.json, so nothing was installed:" >&2
+      grep -E 'Missing:|Invalid:' .edgepoint/npm-ci.log | head -n 10 >&2
+      exit 1
+    fi
+    tail -n 15 .edgepoint/npm-ci.log >&2
     if [ "$attempt" -ge 3 ]; then
       echo "edgepoint: npm ci failed three times; its messages are above. Is the npm registry reachable from here (npm ping)?" >&2
       exit 1
     fi
     attempt=$((attempt + 1))
+    echo "edgepoint: npm ci failed, trying again ..." >&2
     sleep $((attempt * 2))
   done
 }
