@@ -25,6 +25,8 @@ export interface Delivery {
 const firsts = { new: DeliverPolicy.New, all: DeliverPolicy.All, 'last-per-subject': DeliverPolicy.LastPerSubject } as const;
 const retryMs = 500;
 const awayMs = 50;
+/** A server that has just come back may leave a first question unanswered. */
+const askTimeoutMs = 2000;
 const redeliverMs = 1000;
 /** Messages fetched ahead of the handler. */
 const aheadMax = 256;
@@ -104,7 +106,7 @@ interface Opened {
 
 async function openFollower(link: BusLink, stream: string, options: ConsumeOptions, seen: number | null): Promise<Opened> {
   const begin = seen === null ? { deliver_policy: firsts[options.from ?? 'new'] } : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: seen + 1 };
-  const manager = await jetstreamManager(link.connection, { checkAPI: false });
+  const manager = await jetstreamManager(link.connection, { checkAPI: false, timeout: askTimeoutMs });
   const made = await manager.consumers.add(stream, {
     ...begin,
     name: newId('follow', randomBytes),
@@ -114,13 +116,13 @@ async function openFollower(link: BusLink, stream: string, options: ConsumeOptio
     // The newest of each subject is only asked for with a filter.
     filter_subject: options.filter ?? '>',
   });
-  const consumer = await jetstream(link.connection).consumers.get(stream, made.name);
+  const consumer = await jetstream(link.connection, { timeout: askTimeoutMs }).consumers.get(stream, made.name);
   const all = options.from === 'all' || options.from === 'last-per-subject';
   return { messages: await consumer.consume({ max_messages: aheadMax }), before: seen ?? (all ? 0 : made.delivered.stream_seq) };
 }
 
 async function openDurable(link: BusLink, stream: string, durable: string, options: ConsumeOptions): Promise<Opened> {
-  const manager = await jetstreamManager(link.connection, { checkAPI: false });
+  const manager = await jetstreamManager(link.connection, { checkAPI: false, timeout: askTimeoutMs });
   const made = await manager.consumers.add(stream, {
     durable_name: durable,
     deliver_policy: firsts[options.from ?? 'new'],
@@ -129,6 +131,6 @@ async function openDurable(link: BusLink, stream: string, durable: string, optio
     ack_wait: (options.redeliverAfterMs ?? 30_000) * 1_000_000,
     ...(options.filter === undefined ? {} : { filter_subject: options.filter }),
   });
-  const consumer = await jetstream(link.connection).consumers.get(stream, durable);
+  const consumer = await jetstream(link.connection, { timeout: askTimeoutMs }).consumers.get(stream, durable);
   return { messages: await consumer.consume({ max_messages: aheadMax }), before: made.delivered.stream_seq };
 }

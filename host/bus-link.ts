@@ -45,24 +45,26 @@ export async function openLink(options: { url: string; seed: string; name: strin
   let connection: NatsConnection | null = null;
   let up = false;
   let closing = false;
-  let failures = 0;
+  let awaySinceMs = performance.now();
+  let attempts = 0;
 
   const away = (): Failure => new Failure('bus-away', `the message server ${options.url} is away`, { remedy: 'It is tried again until it answers; keep what must not be lost.' });
   const cameUp = (): void => {
     up = true;
-    failures = 0;
     log.info('bus is up', { url: options.url });
     for (const callback of upCallbacks) callback();
   };
   const wentDown = (): void => {
     if (up && !closing) log.warn('bus is away', { url: options.url });
+    if (up) awaySinceMs = performance.now();
     up = false;
     for (const reject of asking) reject(away());
     asking.clear();
   };
+  /** Half random, so that a thousand edgepoints do not come back in the same instant; asked anew in each turn of the library's loop. */
   const retryMs = (): number => {
-    failures += 1;
-    const spreadMs = Math.min(retryMsMax, retryMsMin * 2 ** Math.min(failures, 10));
+    const goneMs = performance.now() - awaySinceMs;
+    const spreadMs = Math.min(retryMsMax, Math.max(retryMsMin, goneMs / 10));
     return spreadMs / 2 + Math.random() * (spreadMs / 2);
   };
   const follow = async (open: NatsConnection): Promise<void> => {
@@ -97,7 +99,8 @@ export async function openLink(options: { url: string; seed: string; name: strin
         void follow(open);
         cameUp();
       } catch (thrown) {
-        if (failures === 0 || failures % 100 === 0) log.warn('the message server does not answer yet', { url: options.url, error: messageOf(thrown) });
+        if (attempts % 100 === 0) log.warn('the message server does not answer yet', { url: options.url, error: messageOf(thrown) });
+        attempts += 1;
         await new Promise((resolve) => setTimeout(resolve, retryMs()));
       }
     }
