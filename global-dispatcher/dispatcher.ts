@@ -6,6 +6,7 @@ import { Failure, messageOf } from '../kit/errors.ts';
 import { nsPerMs, nsPerSecond } from '../kit/units.ts';
 import { parseAddress, unmapped } from './address.ts';
 import { readDump, writeDump } from './cache.ts';
+import type { Liveness } from './choose.ts';
 import { openFeed } from './feed.ts';
 import type { Feed } from './feed.ts';
 import { openLocationFile } from './geo.ts';
@@ -112,15 +113,19 @@ export async function openDispatcher(settings: DispatcherSettings, ports: Dispat
       log.warn('the cache file could not be written', { path: settings.cacheFile, error: messageOf(thrown) });
     }
   }, cacheWriteMs);
+  const aliveGauge = metrics.gauge('edgepoint_dispatcher_alive', 'Whether an edgepoint\'s heartbeats arrive (1) or are missing (0).', ['site']);
+  const connectionsGauge = metrics.gauge('edgepoint_dispatcher_tcp_connections', 'Open TCP connections.');
+  let livenessSaid = new Map<string, Liveness>();
   const ticking = setInterval(() => {
-    const before = new Map(state.sites.map((site) => [site, state.livenessOf(site)]));
     state.tick(clock.bootNs(), feed?.busUpSinceNs ?? null);
-    for (const site of state.sites) {
-      const liveness = state.livenessOf(site);
-      metrics.gauge('edgepoint_dispatcher_alive', 'Whether an edgepoint\'s heartbeats arrive (1) or are missing (0).', ['site']).set({ site }, liveness === 'alive' ? 1 : 0);
-      if (before.get(site) !== liveness) log.warn(`an edgepoint fell ${liveness}`, { site });
+    const now = new Map(state.sites.map((site) => [site, state.livenessOf(site)]));
+    for (const [site, liveness] of now) {
+      aliveGauge.set({ site }, liveness === 'alive' ? 1 : 0);
+      const before = livenessSaid.get(site) ?? 'alive';
+      if (before !== liveness) log.warn(liveness === 'silent' ? 'an edgepoint misses its heartbeats and gets no more users' : 'an edgepoint is heard again and gets users', { site });
     }
-    metrics.gauge('edgepoint_dispatcher_tcp_connections', 'Open TCP connections.').set({}, tcp.reduce((sum, each) => sum + each.connections, 0));
+    livenessSaid = now;
+    connectionsGauge.set({}, tcp.reduce((sum, each) => sum + each.connections, 0));
   }, settings.heartbeatMs / 4);
 
   return {
@@ -146,7 +151,9 @@ export async function openDispatcher(settings: DispatcherSettings, ports: Dispat
 
 function loadCache(path: string, state: DispatcherState, clock: Clock, log: Log): void {
   const read = readDump(path);
-  if ('dump' in read) {
+  if ('dump' in read && read.dump.zoneName !== state.names.apex) {
+    log.warn('the cache file is not used', { path, reason: `it is of the zone ${read.dump.zoneName}` });
+  } else if ('dump' in read) {
     state.load(read.dump, clock.bootNs(), false);
     log.info('began from the cache file', { path, names: read.dump.names.length, ageSeconds: Math.round((clock.wallMs() - read.dump.wallMs) / 1000) });
   } else if (!read.absent) log.warn('the cache file is not used', { path, reason: read.reason });

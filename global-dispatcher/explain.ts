@@ -38,8 +38,8 @@ export async function explainCommand(argv: readonly string[], env: Record<string
 
   const config = options.get('config');
   const settled = config === undefined ? null : await decideSettings(settings, ['--config', config], env, (path) => readFile(path, 'utf8'));
-  const apex = settled?.zoneName ?? name.slice(name.indexOf('.') + 1);
-  const identity = identityOf(settled ?? settings.schema.parse({ zoneName: apex, nameserverName: `ns.${apex}`, natsSeedFile: '-' }), []);
+  const apex = read.dump.zoneName;
+  const identity = identityOf({ ...(settled ?? settings.schema.parse({ zoneName: apex, nameserverName: `ns.${apex}`, natsSeedFile: '-' })), zoneName: apex }, []);
   const state = new DispatcherState(new NameTable(identity), 0);
   state.load(read.dump, 0, true);
   const found = state.names.lookUp(name);

@@ -1,5 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Reader } from 'mmdb-lib';
 import { codeOf, Failure, messageOf } from '../kit/errors.ts';

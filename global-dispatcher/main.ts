@@ -19,7 +19,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const read = await readSettings(settings, argv, process.env);
   const log = openLog('global-dispatcher');
   const metrics = openMetrics('global-dispatcher');
-  const seed = readFileSync(read.natsSeedFile, 'utf8').trim();
+  const seed = readSeed(read.natsSeedFile);
   const dispatcher = await openDispatcher(read, {
     clock: openClock(),
     log,
@@ -34,6 +34,14 @@ async function main(argv: readonly string[]): Promise<void> {
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
+}
+
+function readSeed(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (thrown) {
+    throw new Failure('bad-setting', `natsSeedFile: ${messageOf(thrown)}`, { remedy: 'Name the file with the NKEY seed that the message cluster knows this daemon by.', cause: thrown });
+  }
 }
 
 try {

@@ -12,6 +12,7 @@ import type { NameTable } from './zone.ts';
 
 /** The last-known-good state, as the cache file holds it and `explain` replays it. */
 export const dumpMessage = defineMessage('dispatcher-state', { major: 1, minor: 0 }, z.object({
+  zoneName: z.string(),
   names: z.array(nameEntrySchema),
   edgepoints: z.array(edgepointStateSchema),
   /** Sites whose heartbeats were missing. */
@@ -96,7 +97,7 @@ export class DispatcherState {
     if (pulse !== undefined) this.#setPulse(site, pulse, onBeat(pulse, nowNs, this.#rules));
   }
 
-  /** Call at least once an interval; returns the edgepoints whose liveness changed since the last call. */
+  /** Call at least once an interval. */
   tick(nowNs: number, busUpSinceNs: number | null): void {
     for (const [site, pulse] of this.#pulses) this.#setPulse(site, pulse, onTick(pulse, nowNs, busUpSinceNs, this.#rules));
   }
@@ -120,6 +121,7 @@ export class DispatcherState {
 
   dump(wallMs: number): Dump {
     return {
+      zoneName: this.names.apex,
       names: [...this.names.entries.values()],
       edgepoints: [...this.#edgepoints.values()],
       silent: this.sites.filter((site) => this.livenessOf(site) === 'silent'),

@@ -31,6 +31,10 @@ export class NameTable {
     this.#identity = identity;
   }
 
+  get apex(): string {
+    return this.#identity.apex;
+  }
+
   get entries(): ReadonlyMap<string, NameEntry> {
     return this.#entries;
   }
@@ -68,8 +72,7 @@ export class NameTable {
   }
 
   #isBelowApex(key: string): boolean {
-    const { apex } = this.#identity;
-    return apex === '' ? key !== '' : key.endsWith(`.${apex}`);
+    return key.endsWith(`.${this.#identity.apex}`);
   }
 
   #claim(key: string, owner: string): void {

@@ -1,4 +1,5 @@
 import dgram from 'node:dgram';
+import { ignoreIcmpErrors } from './icmp.ts';
 import { cannotListen } from './listen.ts';
 import type { Place } from './listen.ts';
 
@@ -11,7 +12,7 @@ const receiveBufferBytes = 4 * 1024 * 1024;
 
 /**
  * Answers datagrams at one place. `respond` must not throw; null sends nothing. `onError` hears of what went wrong with a single
- * datagram or the socket; neither ends the service (under Bun a send to a closed port reports ECONNREFUSED).
+ * datagram or the socket; neither ends the service.
  */
 export async function openUdp(
   place: Place,
@@ -28,6 +29,7 @@ export async function openUdp(
   });
   socket.removeAllListeners('error');
   socket.on('error', onError);
+  ignoreIcmpErrors();
   try {
     socket.setRecvBufferSize(receiveBufferBytes);
   } catch (thrown) {

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import dgram from 'node:dgram';
 import { existsSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { Packet, TCPClient, UDPClient } from 'dns2';
@@ -108,11 +109,15 @@ t.test('a client that goes away before its answer does not stop the service', as
   const dispatcher = startDispatcher(t, { userLocations });
   const query = makeQuery({ name: 'edge.test', type: 6 });
   await until('the port answers', async () => (await dispatcher.askUdp(query, 100)) !== null);
-  for (let round = 0; round < 50; round += 1) {
-    const socket = (await import('node:dgram')).createSocket('udp4');
-    await new Promise<void>((resolve) => socket.send(query, 53, dispatcher.host, () => socket.close(resolve)));
+  let lost = 0;
+  for (let round = 0; round < 60; round += 1) {
+    await Promise.all(Array.from({ length: 5 }, () => new Promise<void>((resolve) => {
+      const gone = dgram.createSocket('udp4');
+      gone.send(query, 53, dispatcher.host, () => gone.close(resolve));
+    })));
+    if ((await dispatcher.askUdp(query, 200)) === null) lost += 1;
   }
-  t.not(await dispatcher.askUdp(query), null);
+  t.equal(lost, 0, 'nobody else\'s answer is lost by it');
   for (let round = 0; round < 20; round += 1) {
     const client = new TcpClient(dispatcher.host);
     client.socket.once('connect', () => {
@@ -138,12 +143,18 @@ t.test('bad settings are named, with what to do', async (t) => {
     [['--zone-name', 'no..name'], /zoneName: "no\.\.name" is no domain name/],
     [['--location-file', '/nowhere'], /the location file \/nowhere cannot be used/],
     [['--ttl-seconds', 'soon'], /--ttl-seconds/],
+    [['--nats-seed-file', '/nowhere'], /natsSeedFile: .*\/nowhere[^]*NKEY seed/],
   ];
   for (const [words, message] of cases) {
     const failed = await run(bun, [entry, '--config', dispatcher.configPath, ...words]).then(() => null, (thrown: { code: number; stderr: string }) => thrown);
     t.equal(failed?.code, 2, words.join(' '));
     t.match(failed?.stderr, message, words.join(' '));
   }
+  const explain = (...words: string[]): Promise<string> => run(bun, [entry, 'explain', ...words]).then(({ stdout }) => stdout, (thrown: { code: number; stderr: string }) => `${thrown.code} ${thrown.stderr}`);
+  t.match(await explain('shop.edge.test', '--from', '1.2.3', '--state', '/nowhere'), /^2 .*--from "1\.2\.3" is no address[^]*Usage/);
+  t.match(await explain('shop.edge.test', '--from', '1.2.3.4'), /^2 .*needs --state FILE/);
+  t.match(await explain('shop.edge.test', '--from', '1.2.3.4', '--state', '/nowhere'), /^2 .*\/nowhere is no dumped state[^]*cacheFile/);
+  t.match(await explain('--help'), /Usage: .*explain NAME --from ADDRESS --state FILE/);
   const help = await run(bun, [entry, '--help']);
   t.match(help.stdout, /userLocations/);
 });

@@ -54,6 +54,8 @@ t.test('the table of answers', async (t) => {
     { says: 'ANY is answered with little (RFC 8482)', query: { name: 'shop.edge.test', type: types.ANY }, rcode: 'NOERROR', answers: ['HINFO'] },
     { says: 'no such name', query: { name: 'nope.edge.test', type: types.A, subnet: '10.1.7.0/24' }, rcode: 'NXDOMAIN', authority: soa, scope: 0 },
     { says: 'nothing below an app', query: { name: 'x.shop.edge.test', type: types.A }, rcode: 'NXDOMAIN', authority: soa },
+    { says: 'the longest name there is', query: { name: `${`${'a'.repeat(63)}.`.repeat(3)}${'b'.repeat(51)}.edge.test`, type: types.A }, rcode: 'NXDOMAIN', authority: soa },
+    { says: '121 labels', query: { name: `${'a.'.repeat(121)}edge.test`, type: types.A }, rcode: 'NXDOMAIN', authority: soa },
     { says: 'a name that only has names below it exists (RFC 8020)', query: { name: 'b.edge.test', type: types.A }, rcode: 'NOERROR', authority: soa },
     { says: 'and the one between', query: { name: 'a.b.edge.test', type: types.ANY }, rcode: 'NOERROR', authority: soa },
     { says: 'a deep name', query: { name: 'deep.a.b.edge.test', type: types.A }, rcode: 'NOERROR', answers: ['A 198.51.100.1'] },
