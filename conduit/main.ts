@@ -24,7 +24,7 @@ import { openAccountStore } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
 import { migrations } from './store/migrations.ts';
-import { openUploads } from './uploads.ts';
+import { openUploads, overshootBytes } from './uploads.ts';
 import { askUsage } from './usage.ts';
 import { webRoutes } from './web/routes.tsx';
 
@@ -114,7 +114,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     hostname: host,
     port,
     // The upload itself counts its bytes and says which limit; this only stops what is far beyond.
-    maxRequestBodySize: settings.uploadBytesMax + 1024 * 1024,
+    maxRequestBodySize: settings.uploadBytesMax + overshootBytes,
     idleTimeout: 30,
     fetch: (request, self) => root.fetch(request, { address: self.requestIP(request)?.address ?? '' }),
   });

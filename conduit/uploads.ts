@@ -66,6 +66,9 @@ export async function openUploads(folder: string, bytesMax: number): Promise<Upl
 /** Opens a received upload for reading. */
 export const readUpload = (path: string): ReturnType<typeof createReadStream> => createReadStream(path);
 
+/** How much more than the limit is still read before the connection is closed. */
+export const overshootBytes = 64 * 1024 * 1024;
+
 async function writeBody(path: string, body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<{ digest: string; bytes: number }> {
   const hash = createHash('sha256');
   const file = await open(path, 'wx', 0o600);
@@ -73,10 +76,13 @@ async function writeBody(path: string, body: AsyncIterable<Uint8Array>, bytesMax
   try {
     for await (const chunk of body) {
       bytes += chunk.length;
-      if (bytes > bytesMax) throw tooBig(bytesMax);
+      // A client that is still sending would not read an answer: what is a little too big is read to its end, and dropped.
+      if (bytes > bytesMax + overshootBytes) throw tooBig(bytesMax);
+      if (bytes > bytesMax) continue;
       hash.update(chunk);
       await file.writeFile(chunk);
     }
+    if (bytes > bytesMax) throw tooBig(bytesMax);
     await file.sync();
   } finally {
     await file.close();
@@ -84,7 +90,7 @@ async function writeBody(path: string, body: AsyncIterable<Uint8Array>, bytesMax
   return { digest: `sha256:${hash.digest('hex')}`, bytes };
 }
 
-export function tooBig(bytesMax: number): Failure {
+function tooBig(bytesMax: number): Failure {
   return new Failure('upload-too-big', `the upload is larger than ${formatBytes(bytesMax)}`, {
     remedy: 'Name what the app does not need in .edgepointignore; put data into a volume.',
   });

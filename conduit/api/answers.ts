@@ -6,7 +6,7 @@ import { eventSchema, logSchema } from '../../kit/wire/event.ts';
 export const failureAnswerSchema = z.object({ code: z.string(), message: z.string(), remedy: z.string().default('') });
 export type FailureAnswer = z.output<typeof failureAnswerSchema>;
 
-export const loginAnswerSchema = z.object({ provider: z.string(), zoneName: z.string() });
+export const loginAnswerSchema = z.object({ provider: z.string(), zoneName: z.string(), uploadBytesMax: z.number() });
 
 const siteSchema = z.object({ zone: z.string(), edgepoint: z.string() });
 
@@ -74,6 +74,8 @@ export type ProgressLine = z.output<typeof progressLineSchema>;
 /** A line of GET /v1/apps/:app/logs. */
 export const logLineSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('log'), log: logSchema.extend({ zone: z.string(), edgepoint: z.string() }) }),
+  /** The stream ends after it: a stable code and a sentence. */
+  z.object({ type: z.literal('note'), code: z.string(), text: z.string() }),
   z.object({ type: z.literal('beat') }),
 ]);
 export type LogLine = z.output<typeof logLineSchema>;

@@ -57,6 +57,7 @@ export function openFollow(ports: FollowPorts): Follow {
       return begin((writer) => writeProgress(ports, app, release, writer));
     },
     async logs(app, options) {
+      if (!ports.bus.up) throw new Failure('bus-away', 'the message bus is away, and the logs with it', { remedy: 'Try again in a few seconds.' });
       return begin((writer) => writeLogs(ports, app.owner, options, writer));
     },
   };
@@ -120,7 +121,6 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
 }
 
 async function writeLogs(ports: FollowPorts, owner: Owner, options: { last: number; follow: boolean }, writer: LineWriter): Promise<void> {
-  if (!ports.bus.up) throw new Failure('bus-away', 'the message bus is away, and the logs with it', { remedy: 'Try again in a few seconds.' });
   let old: LogLine[] | null = [];
   const tellOld = (): void => {
     for (const line of old ?? []) writer.send(line);

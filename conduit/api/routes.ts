@@ -8,7 +8,6 @@ import type { Deploys } from '../deploy.ts';
 import { ownApp } from '../deploy.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { Speaker } from '../store/accounts.ts';
-import { tooBig } from '../uploads.ts';
 import type { AppAnswer, DeployAnswer } from './answers.ts';
 import { answerFailure } from './failures.ts';
 import type { Follow } from './follow.ts';
@@ -46,7 +45,7 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     await next();
   });
 
-  api.post('/login', (c) => c.json({ provider: c.get('speaker').provider, zoneName: ports.zoneName }));
+  api.post('/login', (c) => c.json({ provider: c.get('speaker').provider, zoneName: ports.zoneName, uploadBytesMax: ports.uploadBytesMax }));
 
   api.get('/apps', async (c) => {
     const { provider } = c.get('speaker');
@@ -105,7 +104,6 @@ async function receiveRelease(ports: ApiPorts, c: Ask): Promise<DeployAnswer> {
     .safeParse({ 'content-length': c.req.header('content-length'), 'x-artefact-digest': c.req.header('x-artefact-digest') });
   if (!headers.success) throw new Failure('query-invalid', `a header does not fit: ${headers.error.issues[0]?.path.join('.') ?? ''}`);
   const bytes = headers.data['content-length'] ?? null;
-  if (bytes !== null && bytes > ports.uploadBytesMax) throw tooBig(ports.uploadBytesMax);
   const body = c.req.raw.body;
   if (!body) throw new Failure('body-missing', 'the archive is missing', { remedy: 'Send the tar.gz as the body of the request.' });
   return ports.deploys.accept({ speaker: c.get('speaker'), app, body: chunksOf(body), bytes, digest: headers.data['x-artefact-digest'] ?? null });

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure, codeOf } from '../../kit/errors.ts';
 import { formatBytes, formatMs } from '../../kit/units.ts';
-import { deployAnswerSchema, progressLineSchema } from '../api/answers.ts';
+import { deployAnswerSchema, loginAnswerSchema, progressLineSchema } from '../api/answers.ts';
 import type { DeployAnswer, ProgressLine } from '../api/answers.ts';
 import { manifestFailure, manifestFile, readManifest } from '../manifest/read.ts';
 import type { Client } from './client.ts';
@@ -19,10 +19,17 @@ type Event = Extract<ProgressLine, { type: 'event' }>['event'];
 export async function deployFolder(folder: string, options: { watch: boolean }, client: () => Promise<Client>, terminal: Terminal): Promise<void> {
   const app = await checkManifest(folder);
   const conduit = await client();
+  // Asked first, so that a wrong token or a folder too big is known before anything is sent.
+  const { uploadBytesMax } = await conduit.send('POST', '/login', loginAnswerSchema);
   const packed = await packFolder(folder, (files, bytes) => terminal.progress(`packing: ${files} files, ${formatBytes(bytes)}`));
   let answer: DeployAnswer;
   try {
     terminal.say(`${terminal.paint('bold', app)}: ${packed.files} files, ${formatBytes(packed.unpackedBytes)}, packed ${formatBytes(packed.bytes)}`);
+    if (packed.bytes > uploadBytesMax) {
+      throw new Failure('upload-too-big', `packed, the folder has ${formatBytes(packed.bytes)}; this conduit takes ${formatBytes(uploadBytesMax)}`, {
+        remedy: 'Name what the app does not need in .edgepointignore; put data into a volume.',
+      });
+    }
     answer = await conduit.send('POST', `/apps/${app}/releases`, deployAnswerSchema, {
       stream: countedFile(packed, terminal),
       headers: { 'content-type': 'application/gzip', 'x-artefact-digest': packed.digest },

@@ -111,6 +111,7 @@ async function showLogs(app: string, options: { follow?: boolean; last: number }
   await forApp(app, async (client, path) => {
     for await (const line of client.lines(`${path}/logs${query}`, logLineSchema)) {
       if (line.type === 'beat') continue;
+      if (line.type === 'note') throw new Failure(line.code, line.text);
       terminal.tell(line.log);
       const { log } = line;
       const from = terminal.paint('dim', `${new Date(log.wallMs).toISOString()} ${log.zone}/${log.edgepoint} ${harmless(log.instance)}`);
