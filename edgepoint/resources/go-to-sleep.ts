@@ -45,9 +45,9 @@ function stayWarm(manager: Manages, app: AppEntry, entry: InstanceEntry, reason:
 }
 
 async function sleepWithoutState(manager: Manages, app: AppEntry, entry: InstanceEntry, step: Step & { kind: 'sleep' | 'end' }): Promise<void> {
-  moveInstance(entry, 'asleep', manager.ports.clock.bootNs(), step.reason);
-  manager.touch(app);
+  // Asleep only once it is gone: whoever reads `asleep` may count on no process, and a volume on no second writer.
   await manager.keeper.end(entry);
+  moveInstance(entry, 'asleep', manager.ports.clock.bootNs(), step.reason);
   manager.ports.tell({
     owner: app.owner,
     release: entry.facts.release,
@@ -67,13 +67,13 @@ async function sleepWithState(manager: Manages, app: AppEntry, entry: InstanceEn
   const taken = await ports.snapd.snapshot({ instance: id, snapshotPath: next.snapshotPath, keepRunning: false });
   // From here on the state is on disk only: whatever fails now must not lose it.
   app.kept = { ...next, bytes: taken.bytes };
-  moveInstance(entry, 'asleep', ports.clock.bootNs(), reason);
   try {
     await ports.records.saveKept(app.owner, app.kept);
   } catch (failure) {
     ports.warn('a kept snapshot is recorded only as an intent', { instance: id, failure });
   }
   await keeper.end(entry);
+  moveInstance(entry, 'asleep', ports.clock.bootNs(), reason);
   app.sleepFailures = 0;
   manager.ports.tell({
     owner: app.owner,

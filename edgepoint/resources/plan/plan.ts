@@ -22,8 +22,9 @@ export function planApp(view: AppView, nowBootNs: number, room: () => RoomView):
   const steps: Step[] = [...scale.steps];
   const notes: string[] = [...scale.notes];
   let lookAgainBootNs = scale.lookAgainBootNs;
-  let left = room();
-  const served = view.instances.some((instance) => instance.purpose === 'serve' && holdsMemory(instance.mode) && instance.mode !== 'draining');
+  const leaving = new Set(scale.steps.map((step) => ('instance' in step ? step.instance : '')));
+  let left = withLeaving(room(), view, leaving);
+  const served = view.instances.some((instance) => instance.purpose === 'serve' && holdsMemory(instance.mode) && instance.mode !== 'draining' && !leaving.has(instance.id));
   for (const [index, wake] of scale.wakes.entries()) {
     const admission = planAdmit(left, view.app, serving.memoryBytes);
     if (admission.verdict === 'start') {
@@ -43,6 +44,13 @@ export function planApp(view: AppView, nowBootNs: number, room: () => RoomView):
     break;
   }
   return { steps, notes, lookAgainBootNs };
+}
+
+/** The room once this plan's own steps have begun. */
+function withLeaving(room: RoomView, view: AppView, leaving: ReadonlySet<string>): RoomView {
+  let leavingBytes = room.leavingBytes;
+  for (const instance of view.instances) if (leaving.has(instance.id)) leavingBytes += instance.memoryBytes;
+  return { ...room, leavingBytes };
 }
 
 /** Instances of an app that may be put to sleep in favour of another's request. */
@@ -72,16 +80,29 @@ export function roomOf(edgepoint: EdgepointView): RoomView {
   return { capacityBytes: edgepoint.capacityBytes, usedBytes, leavingBytes, idle };
 }
 
-/** Every app's plan against one state, for `explain`. The daemon asks `planApp` for the apps that changed. */
+/**
+ * Every app's plan in turn, each on the state that the ones before have left, for `explain`. The daemon asks `planApp` for the
+ * apps that changed, and begins the steps of each before it looks at the next.
+ */
 export function planEdgepoint(edgepoint: EdgepointView): Plan {
+  /** Only those that steps have changed: most apps sleep, and a look at one of them must cost next to nothing. */
+  const changed = new Map<string, AppView>();
+  const now = (view: AppView): AppView => (changed.size === 0 ? view : (changed.get(view.app) ?? view));
+  let byName: Map<string, AppView> | null = null;
   let room: RoomView | null = null;
   const steps: Step[] = [];
   const notes: string[] = [];
   let lookAgainBootNs: number | null = null;
   for (const view of edgepoint.apps) {
-    const plan = planApp(view, edgepoint.nowBootNs, () => (room ??= roomOf(edgepoint)));
+    const plan = planApp(now(view), edgepoint.nowBootNs, () => (room ??= roomOf({ ...edgepoint, apps: edgepoint.apps.map(now) })));
     if (plan === nothing) continue;
-    steps.push(...plan.steps);
+    for (const step of plan.steps) {
+      byName ??= new Map(edgepoint.apps.map((one) => [one.app, one]));
+      const before = changed.get(step.app) ?? byName.get(step.app);
+      if (before !== undefined) changed.set(step.app, afterStep(before, step, edgepoint.nowBootNs, `new-${steps.length}`));
+      steps.push(step);
+      room = null;
+    }
     notes.push(...plan.notes);
     lookAgainBootNs = earliest(lookAgainBootNs, plan.lookAgainBootNs);
   }

@@ -15,11 +15,16 @@ const nothing: ScalePlan = { steps: [], notes: [], wakes: [], lookAgainBootNs: n
 
 /** Instances the load wants: enough for what waits and what is under way, within the manifest's bounds. */
 export function wantedInstances(view: AppView, serving: ServingView): number {
-  let outstanding = view.waiting;
-  for (const instance of view.instances) if (serves(instance) && instance.mode === 'warm') outstanding += instance.outstanding;
-  const forLoad = Math.ceil(outstanding / serving.concurrency);
+  const forLoad = Math.ceil(loadOf(view) / serving.concurrency);
   const most = serving.alone ? Math.min(1, serving.max) : serving.max;
   return Math.max(Math.min(forLoad, most), Math.min(serving.min, most));
+}
+
+/** Requests that wait or are under way. */
+function loadOf(view: AppView): number {
+  let load = view.waiting;
+  for (const instance of view.instances) if (serves(instance) && instance.mode === 'warm') load += instance.outstanding;
+  return load;
 }
 
 function serves(instance: InstanceView): boolean {
@@ -124,7 +129,7 @@ function wakeReason(about: { view: AppView; serving: ServingView; have: number; 
   if (have === 0 && view.waiting > 0) return `${view.waiting} waiting and none warm`;
   if (replace !== '') return replace;
   if (have < serving.min) return `its manifest wants at least ${serving.min}`;
-  return `${view.waiting} waiting and the rest under way want ${wanted} of ${serving.concurrency} each, ${have} there`;
+  return `${loadOf(view)} waiting or under way want ${wanted} instances of ${serving.concurrency} each, and there are ${have}`;
 }
 
 /** One at a time, the one that has been unused longest, when its idle time is over or there have been too many for as long. */
