@@ -43,4 +43,4 @@ await Promise.all(Array.from({ length: Number(connections) }, client));
 agent.destroy();
 latenciesMs.sort((a, b) => a - b);
 const at = (part) => latenciesMs[Math.floor(part * (latenciesMs.length - 1))] ?? null;
-console.log(JSON.stringify({ requests: begun, lost, statuses, p50Ms: at(0.5), p99Ms: at(0.99) }));
+process.stdout.write(`${JSON.stringify({ requests: begun, lost, statuses, p50Ms: at(0.5), p99Ms: at(0.99) })}\n`);

@@ -1,22 +1,11 @@
 import { join } from 'node:path';
 import { formatMs } from '../../kit/units.ts';
 import { exampleApp } from '../../images/host/example-apps.ts';
-import type { World } from '../start.ts';
-import type { CommandLine } from './command-line.ts';
 import { type EndUser, settleEndUser } from './end-user.ts';
 import { instanceProcesses } from './instance-processes.ts';
 import { publishAndInstall } from './registry.ts';
+import type { Telling } from './telling.ts';
 import { awake, lookAt, lookText, watchInstances } from './timeline.ts';
-
-export interface Telling {
-  readonly world: World;
-  readonly conduit: CommandLine;
-  readonly conduitUrl: string;
-  readonly token: string;
-  readonly say: (line: string) => void;
-  /** Says whether something is as it should be, and remembers when it is not. */
-  readonly check: (holds: boolean, sentence: string) => void;
-}
 
 const sleepMs = 30_000;
 

@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatMs } from '../../kit/units.ts';
-import type { Telling } from './chapters.ts';
 import type { EndUser } from './end-user.ts';
+import type { Telling } from './telling.ts';
 
 const packageName = 'edgepoint-greeting';
 
