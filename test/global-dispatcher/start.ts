@@ -32,7 +32,8 @@ export interface DispatcherProcess {
 }
 
 let places = 0;
-const ownLoopback = (): string => `127.${64 + ((process.pid >> 13) & 63)}.${(process.pid >> 5) & 255}.${((process.pid & 31) << 3) + (places += 1)}`;
+/** An address of the loopback network that no other test process and no other call gets. */
+export const ownLoopback = (): string => `127.${64 + ((process.pid >> 13) & 63)}.${(process.pid >> 5) & 255}.${((process.pid & 31) << 3) + (places += 1)}`;
 
 export function startDispatcher(t: Test, settings: Record<string, unknown>, seed?: string): DispatcherProcess {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-dns-'));
