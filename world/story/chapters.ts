@@ -86,7 +86,8 @@ async function sleepAgain({ world, conduitUrl, token, say, check }: Telling, app
     stepMs: 100,
     forMs: sleepMs,
     onChange: () => undefined,
-    done: (look) => look.sites.every((site) => awake(site.instances) === 0),
+    /* The counts come by way of the bus, a moment after the fact; the processes are the fact. */
+    done: (look) => instanceProcesses(world.describe().id).length === 0 && look.sites.every((site) => awake(site.instances) === 0),
   });
   const left = instanceProcesses(world.describe().id).length;
   const asleep = last.sites.every((site) => awake(site.instances) === 0);
