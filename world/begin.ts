@@ -69,6 +69,8 @@ function chooseId(wanted: string | null, alive: readonly WorldEntry[]): string {
   return wanted;
 }
 
+const temporaryWorlds = dirname(defaultDataFolder('any'));
+
 const seedOf = (id: string): number => Number.parseInt(id, 36);
 
 /** A port that can be listened on; between this look and the conduit's start another program may take it, then the conduit says so. */
@@ -96,6 +98,9 @@ async function choosePort(wanted: number): Promise<number> {
 
 /** Daemons run as users that must be able to walk down to their data. */
 function requireReachable(folder: string): void {
+  if (folder === temporaryWorlds || folder.startsWith(`${temporaryWorlds}/`)) {
+    throw new Failure('data-not-kept', `--data ${folder}: what lies in ${temporaryWorlds} is temporary and is removed by the next clean-up.`, { remedy: 'Choose a folder such as /var/lib/edgepoint/data.' });
+  }
   for (let path = folder; path !== dirname(path); path = dirname(path)) {
     if (existsSync(path) && (statSync(path).mode & 0o001) === 0) {
       throw new Failure('data-not-reachable', `--data ${folder}: ${path} is closed to other users, and the daemons run as such.`, {

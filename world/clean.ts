@@ -69,6 +69,7 @@ export async function removeWorld(id: string, journal: Journal): Promise<string[
     // Removing the folder would reach through the mount: into the clone, for one.
     throw new Failure('mount-stays', `World ${id} is not removed, because these are still mounted: ${left.join(', ')}`, { remedy: 'Unmount them by hand (umount -l PATH), then run `npm run clean`.' });
   }
+  // The run folder last: it holds the journal, by which a clean-up that was cut off is done again.
   for (const path of folders.ours) rmSync(path, { recursive: true, force: true });
   return things;
 }
@@ -77,7 +78,7 @@ export async function removeWorld(id: string, journal: Journal): Promise<string[
 function foldersOf(id: string, journal: Journal): WorldFolders & { readonly ours: readonly string[] } {
   const runFolder = join(worldsFolder, id);
   const dataFolder = journal.world?.dataFolder ?? defaultDataFolder(id);
-  const ours = journal.world?.keepData === true ? [runFolder] : [runFolder, dataFolder];
+  const ours = journal.world?.keepData === true ? [runFolder] : [dataFolder, runFolder];
   return { mounts: ours, files: [runFolder, dataFolder], ours };
 }
 

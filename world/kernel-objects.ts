@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { run } from './command.ts';
 import { isAlive, journalledWorlds, processIdentity } from './journal.ts';
 import type { Journal } from './journal.ts';
-import { worldNames } from './plan.ts';
+import { defaultDataFolder, worldIdPattern, worldNames } from './plan.ts';
 
 /** Everything on this machine that carries the id of one world. Looked up afresh in the kernel; the journal only adds to it. */
 export interface KernelObjects {
@@ -159,5 +159,6 @@ function readText(path: string): string {
 export function worldIdsOnThisMachine(): string[] {
   const names = [...listFolder('/run/netns'), ...listFolder('/sys/class/net')].flatMap((name) => /^ep-([0-9a-z]{4})-/.exec(name)?.[1] ?? []);
   const cgroups = cgroupHierarchies().flatMap((root) => listFolder(root).flatMap((name) => /^edgepoint-([0-9a-z]{4})$/.exec(name)?.[1] ?? []));
-  return [...new Set([...names, ...cgroups, ...journalledWorlds()])].toSorted();
+  const temporaryData = listFolder(dirname(defaultDataFolder('any'))).filter((name) => worldIdPattern.test(name));
+  return [...new Set([...names, ...cgroups, ...temporaryData, ...journalledWorlds()])].toSorted();
 }

@@ -81,5 +81,6 @@ t.test('options that make no sense are refused in a sentence', async (t) => {
   t.match(await runWorld(['up', '--world', 'Nö']), { exitCode: 1, stderr: /no id of a world.*\n.*four characters/ });
   t.match(await runWorld(['up', '--port', '70000']), { exitCode: 1, stderr: /from 0 to 65535/ });
   t.match(await runWorld(['up', '--data', '/root/somewhere', '--port', '0']), { exitCode: 1, stderr: /\/root is closed to other users/ });
+  t.match(await runWorld(['up', '--data', '/var/lib/edgepoint/worlds/mine', '--port', '0']), { exitCode: 1, stderr: /is temporary/ });
   t.match(await runWorld(['--help']), { exitCode: 0, stdout: /--once[\s\S]*clean/ });
 });
