@@ -130,7 +130,8 @@ async function write(ports: DeployPorts, request: UploadRequest, upload: Receive
   const placement = await choosePlace(ports, manifest, current);
   if (placement.sites.length === 0) throw new Failure('no-edgepoint', 'the operator has no edgepoint yet', { remedy: 'Tell the operator; try again later.' });
   const owner: Owner = { provider: request.speaker.provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };
-  const release = (previous?.release ?? 0) + 1;
+  // Counted on from a deleted app of this name, so that nothing an edgepoint still holds of it can be taken for the new one's.
+  const release = (previous?.release ?? (await apps.lastRelease(owner))) + 1;
   const deployId = newId('dp', ports.randomBytes);
   const uidSlot = previous?.uidSlot ?? (await freeUidSlot(apps));
   // The artefact is durable before the row that names it.

@@ -8,6 +8,7 @@ import { streams } from '../../kit/wire/subjects.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
 import type { Edgepoints } from '../edgepoints.ts';
 import { beginFollowing, endEarly, endOf, followEvent, followState } from '../follow-deploy.ts';
+import type { Following } from '../follow-deploy.ts';
 import type { AppStore, StoredApp, StoredRelease } from '../store/apps.ts';
 import type { LogLine, ProgressLine } from './answers.ts';
 import { asNdjson, streamLines } from './lines.ts';
@@ -70,13 +71,20 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
   const { bus, apps, edgepoints } = ports;
   const send = (line: ProgressLine): boolean => writer.send(line);
   let following = beginFollowing(release.release, (await apps.placements(app.id)).hosting);
-  let isTold = false;
-  const look = (): void => {
-    for (const { state } of edgepoints.seen().values()) following = followState(following, app.owner, state);
-    const end = endOf(following);
+  const withStates = (): Following => {
+    let merged = following;
+    for (const { state } of edgepoints.seen().values()) merged = followState(merged, app.owner, state);
+    return merged;
+  };
+  const finish = (end: ProgressLine | null): void => {
     if (!end || writer.gone.aborted) return;
     send(end);
     writer.end();
+  };
+  // The events end it; the figures may stand only in the state, which follows them at once.
+  const look = (): void => {
+    const end = endOf(following) && endOf(withStates());
+    if (end?.sites.every((site) => site.outcome !== 'ready' || (site.coldBootMs !== null && site.restoreMs !== null))) finish(end);
   };
   const checkCurrent = async (): Promise<void> => {
     const current = await apps.findByName(app.owner.app);
@@ -94,18 +102,14 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
   const consumer = await bus.consume(streams.events, { filter: `event.*.*.${ownerKey(app.owner)}`, from: 'all' }, async (_subject, text) => {
     const parsed = parseMessage(eventMessage, text);
     if (!parsed.ok || parsed.value.deployId !== release.deployId) return;
-    isTold = true;
     send({ type: 'event', event: parsed.value });
     following = followEvent(following, parsed.value);
     look();
   });
-  // The state alone may end it, but the events that are already there should be told first.
-  const stopWatching = edgepoints.onChange(() => {
-    if (isTold) look();
-  });
+  const stopWatching = edgepoints.onChange(look);
+  // The state alone ends it too, for events are kept for a limited time; but by then those that are there have been told.
   const check = setInterval(() => {
-    isTold = true;
-    look();
+    finish(endOf(withStates()));
     checkCurrent().catch((thrown: unknown) => ports.log.warn('a deploy could not be looked up', { reason: messageOf(thrown) }));
   }, 2000);
   const late = setTimeout(() => {

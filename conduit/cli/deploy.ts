@@ -90,7 +90,7 @@ function eventText(event: Event, width: number, terminal: Terminal): string {
 function finish(end: End, answer: DeployAnswer, terminal: Terminal): void {
   terminal.progress('');
   for (const site of end.sites) {
-    if (site.coldBootMs === null || site.restoreMs === null) continue;
+    if (site.outcome !== 'ready' || site.coldBootMs === null || site.restoreMs === null) continue;
     const times = site.restoreMs > 0 ? `, ${(site.coldBootMs / site.restoreMs).toFixed(1)} times as fast` : '';
     terminal.say(`  ${site.zone}/${site.edgepoint}: cold boot ${formatMs(site.coldBootMs)}, restore ${formatMs(site.restoreMs)}${times}`);
   }

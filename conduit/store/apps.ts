@@ -41,6 +41,8 @@ export interface AppStore {
   release(appId: number, release: number): Promise<StoredRelease | null>;
   releases(appId: number, most: number): Promise<readonly StoredRelease[]>;
   findDeploy(appId: number, deployId: string): Promise<StoredRelease | null>;
+  /** The highest release any app of this owner ever had, deleted ones too; 0 when there was none. */
+  lastRelease(owner: Owner): Promise<number>;
   /** The sites that host it, and those it has left but which have not been told yet. */
   placements(appId: number): Promise<{ readonly hosting: readonly Site[]; readonly leaving: readonly Site[] }>;
   uidSlots(): Promise<{ readonly taken: ReadonlySet<number>; readonly freed: readonly number[] }>;
@@ -87,6 +89,10 @@ export function openAppStore(database: Client): AppStore {
     async findDeploy(appId, deployId) {
       const row = await first('SELECT * FROM releases WHERE appId = ? AND deployId = ?', [appId, deployId]);
       return row && releaseOf(row);
+    },
+    async lastRelease({ provider, scope, app }) {
+      const row = await first('SELECT MAX(release) AS last FROM apps WHERE provider = ? AND scope = ? AND app = ?', [provider, scope, app]);
+      return Number(row?.['last'] ?? 0);
     },
     async placements(appId) {
       const found = await rows('SELECT zone, edgepoint, leaving FROM placements WHERE appId = ? ORDER BY rowid', [appId]);

@@ -60,5 +60,7 @@ t.test('a provider logs in, deploys a folder, looks at it and deletes it', async
   await until('both edgepoints are told to forget it', () => edgepoints.every((edgepoint) => edgepoint.desired.size === 0));
   await until('its name is gone', async () => (await operator.getKv(buckets.names, 'ada.main.hello')) === null);
   t.match(JSON.parse((await world.cli(['list', '--json'])).stdout), { apps: [] });
+  const reborn = await world.cli(['deploy', folder, '--no-watch', '--json']);
+  t.match(JSON.parse(reborn.stdout), { release: 3 }, 'an app of the same name counts on, so that nothing left of the old one is taken for it');
   t.equal(await world.kill('SIGTERM'), 0, 'it ends cleanly');
 });
