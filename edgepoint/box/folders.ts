@@ -27,7 +27,12 @@ export function upperFolder(runFolder: string, instance: string): string {
 }
 
 export function logPath(runFolder: string, instance: string): string {
-  return join(upperFolder(runFolder, instance), 'var/log/app.log');
+  return logIn(upperFolder(runFolder, instance));
+}
+
+/** Where on a private disk, an instance's or a snapshot's, the output of the program goes (see make_disk_and_root in mounts.c). */
+export function logIn(disk: string): string {
+  return join(disk, 'var/log/app.log');
 }
 
 /** A snapshot's folder. */

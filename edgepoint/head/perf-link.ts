@@ -3,7 +3,7 @@ import type { Clock } from '../../kit/clock.ts';
 import type { LogChunk } from '../../kit/wire/event.ts';
 import type { InstanceWatch } from '../model/app.ts';
 import type { Demand } from '../model/calls.ts';
-import { openLogFile } from '../perf/log-file.ts';
+import { openLogFile, punchHole } from '../perf/log-file.ts';
 import { followLogs } from '../perf/log-tail.ts';
 import type { Meter } from '../perf/meter.ts';
 
@@ -31,6 +31,10 @@ export function openPerfLink(options: {
   const logs = followLogs({
     clock: options.clock,
     openLogFile,
+    /* The log lies on the instance's private disk: what has been read must not fill it. */
+    free: ({ fd, offset, bytes }) => {
+      if (fd === null || !punchHole(fd, offset, bytes)) options.onFault('the space of a log that was read cannot be given back', { offset, bytes });
+    },
     onFault: (instance, failure) => options.onFault('the log of an instance cannot be read', { instance, failure }),
     onChunk: (chunk) => {
       const path = logPaths.get(chunk.instance);

@@ -63,7 +63,7 @@ export function purposeOfId(instance: string): Purpose {
 /** What the perf monitor is told of instances: it samples only what runs. `running.instance` is its name, `meterId` its run's. */
 export interface InstanceWatch {
   /** `logFrom`: where in its log to begin; what it wrote before has been told. */
-  started(running: RunningInstance, meterId: string, logFrom: 0 | 'end'): void;
+  started(running: RunningInstance, meterId: string, logFrom: number | 'end'): void;
   /** `counters` null: restored knew no such instance any more. */
   ended(about: { instance: string; meterId: string }, counters: KernelCounters | null): void;
 }

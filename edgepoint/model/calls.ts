@@ -75,6 +75,8 @@ export interface RunningInstance extends StartedInstance {
   readonly cgroup: CgroupPaths;
   /** The file its stdout and stderr go to, as the machine sees it. */
   readonly logPath: string;
+  /** How long that file was when the instance began: a clone's log begins with its template's. */
+  readonly logStartBytes: number;
   /** Restored rather than booted. */
   readonly restored: boolean;
 }

@@ -45,12 +45,12 @@ export class InstanceKeeper {
         ? await this.ports.restored.boot(bootOrder(order, id, start.address, this.ports.paths))
         : await this.ports.restored.restore(restoreOrder(order, id, start, this.ports.paths));
     if (gone.aborted) throw new Failure('app-exited', `instance ${id} ended as soon as it was started`);
-    this.adopt(entry, running, start.kind === 'restore' && start.continues ? 'end' : 0);
+    this.adopt(entry, running, running.logStartBytes);
     return running;
   }
 
   /** Takes over an instance that runs. */
-  adopt(entry: InstanceEntry, running: RunningInstance, logFrom: 0 | 'end'): void {
+  adopt(entry: InstanceEntry, running: RunningInstance, logFrom: number | 'end'): void {
     this.goneSignal(entry.facts.id);
     entry.running = running;
     entry.facts = { ...entry.facts, address: running.address };

@@ -6,7 +6,7 @@ import { Failure, messageOf } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { boxPlaces, instanceFolder, logPath, recordPath, snapshottedMark } from '../box/folders.ts';
+import { boxPlaces, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
@@ -29,6 +29,10 @@ export interface InstancesOptions {
   readonly slots: SlotPool;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
+}
+
+function fileBytes(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
 const bootTimeoutMs = 30_000;
@@ -64,7 +68,7 @@ export function openInstances(options: InstancesOptions): Instances {
     return address;
   }
 
-  async function start(order: BoxOrder, restored: boolean, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
+  async function start(order: BoxOrder, restoredFrom: string | null, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
     const begunNs = clock.bootNs();
     for (const volume of order.volumes) await prepareVolume(volume);
     const address = takeAddress(order.address);
@@ -101,7 +105,8 @@ export function openInstances(options: InstancesOptions): Instances {
         release: order.release,
         cgroup: slot.cgroup,
         logPath: logPath(runFolder, order.instance),
-        restored,
+        logStartBytes: restoredFrom === null ? 0 : fileBytes(logIn(snapshotParts(restoredFrom).disk)),
+        restored: restoredFrom !== null,
       };
       const record: InstanceRecord = { ...making, state: 'running', running, startTicks: processStartTicks(pid) };
       records.set(order.instance, record);
@@ -185,7 +190,7 @@ export function openInstances(options: InstancesOptions): Instances {
   return {
     boot: (order: BootOrder) =>
       startOnce(order, () =>
-        start(order, false, async (slot, facts) => {
+        start(order, null, async (slot, facts) => {
           const done = await slot.run(order.offering, bootArguments(order, facts), bootTimeoutMs);
           if (!done.ok) throw new Failure('cannot-start', done.err);
           return { pid: Number(/^pid (\d+)$/m.exec(done.out)?.[1]), out: done.out };
@@ -194,7 +199,7 @@ export function openInstances(options: InstancesOptions): Instances {
 
     restore: (order: RestoreOrder) =>
       startOnce(order, () =>
-        start(order, true, async (slot, facts) => {
+        start(order, order.snapshotPath, async (slot, facts) => {
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {

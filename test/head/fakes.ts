@@ -135,6 +135,7 @@ export class FakeMachine {
       stepsMs: {},
       cgroup: { version: 1, cpu: none, memory: none, pids: none, freezer: none },
       logPath,
+      logStartBytes: 0,
       restored,
     };
     const made: FakeInstance = { running, order, server: null, requests };

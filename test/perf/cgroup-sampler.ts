@@ -23,7 +23,7 @@ const meter = startMeter({
   recordMs: 500,
 });
 meter.instanceStarted({
-  instance: 'i-1', owner: { provider: 'acme', scope: 'main', app: 'shop' }, release: 1, pid: 1, address: '', tookMs: 0, stepsMs: {}, cgroup, logPath: '', restored: false,
+  instance: 'i-1', owner: { provider: 'acme', scope: 'main', app: 'shop' }, release: 1, pid: 1, address: '', tookMs: 0, stepsMs: {}, cgroup, logPath: '', logStartBytes: 0, restored: false,
 });
 console.log('metering');
 process.stdin.once('data', async () => {

@@ -21,7 +21,7 @@ const meter = startMeter({
   },
 });
 const owner = { provider: 'acme', scope: 'main', app: 'shop' };
-meter.adopt([{ instance: 'i-1', owner, release: 1, pid: 1, address: '', tookMs: 0, stepsMs: {}, cgroup, logPath: '', restored: true }], []);
+meter.adopt([{ instance: 'i-1', owner, release: 1, pid: 1, address: '', tookMs: 0, stepsMs: {}, cgroup, logPath: '', logStartBytes: 0, restored: true }], []);
 // The dispatcher outlives the head and says the same totals again after each restart.
 meter.traffic([{ instance: 'i-1', requests: 10, bytesIn: 100, bytesOut: 1000 }], 'dispatcher-1');
 process.stdin.once('data', async () => {

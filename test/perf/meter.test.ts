@@ -37,7 +37,7 @@ class Bench {
 
   running(instance: string, restored = false): RunningInstance {
     return {
-      instance, owner, release: 1, pid: 1, address: '10.0.0.2', tookMs: 1, stepsMs: {}, logPath: '/dev/null', restored,
+      instance, owner, release: 1, pid: 1, address: '10.0.0.2', tookMs: 1, stepsMs: {}, logPath: '/dev/null', logStartBytes: 0, restored,
       cgroup: { version: 1, cpu: instance, memory: instance, pids: instance, freezer: instance },
     };
   }
