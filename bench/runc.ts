@@ -36,18 +36,21 @@ export async function openRuncPeer(options: {
   folder: string;
   command: readonly string[];
   port: number;
+  /** runc's checkpoint locks the network unless told to skip it; ours cuts the instance's link instead, and only where connections matter. */
+  networkLock: 'nftables' | 'skip';
   address: string;
   prefixLength: number;
   gateway: string;
 }): Promise<RuncPeer> {
   const { folder, address, port } = options;
-  const id = `edgepoint-bench-${process.pid}`;
+  const id = `edgepoint-bench-${process.pid}-${options.networkLock}`;
   const rootfs = join(folder, 'rootfs');
-  const netns = `runc${process.pid}`;
+  const link = `runc-${options.networkLock}`;
+  const netns = `${link}-${process.pid}`;
   for (const name of ['rootfs', 'upper', 'work', 'images', 'criu', 'state']) mkdirSync(join(folder, name), { recursive: true });
   run('ip', 'netns', 'add', netns);
-  run('ip', 'link', 'add', 'runc0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
-  run('ip', 'link', 'set', 'runc0', 'master', 'instances0', 'up');
+  run('ip', 'link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
+  run('ip', 'link', 'set', link, 'master', 'instances0', 'up');
   run('ip', '-n', netns, 'addr', 'add', `${address}/${options.prefixLength}`, 'dev', 'eth0');
   run('ip', '-n', netns, 'link', 'set', 'eth0', 'up');
   run('ip', '-n', netns, 'link', 'set', 'lo', 'up');
@@ -64,6 +67,13 @@ export async function openRuncPeer(options: {
     { destination: '/dev', type: 'bind', source: options.dev, options: ['rbind', 'ro'] },
   ];
   spec.linux.namespaces = spec.linux.namespaces.map((namespace: { type: string }) => (namespace.type === 'network' ? { type: 'network', path: `/run/netns/${netns}` } : namespace));
+  /* As for ours: CRIU cannot dump an io_uring, and Node opens one where it may. */
+  spec.linux.seccomp = {
+    defaultAction: 'SCMP_ACT_ALLOW',
+    syscalls: [{ names: ['io_uring_setup', 'io_uring_enter', 'io_uring_register'], action: 'SCMP_ACT_ERRNO', errnoRet: 38 }],
+  };
+  writeFileSync(join(folder, 'criu.conf'), `network-lock ${options.networkLock}\n`);
+  spec.annotations = { 'org.criu.config': join(folder, 'criu.conf') };
   writeFileSync(join(folder, 'config.json'), JSON.stringify(spec));
 
   const [stdin] = openPipe();
@@ -71,8 +81,9 @@ export async function openRuncPeer(options: {
   const runc = async (...words: string[]): Promise<void> => {
     const child = Bun.spawn(['runc', '--root', join(folder, 'state'), '--criu', tools.criu, ...words], { stdio: [stdin, stdout, stdout] });
     if ((await child.exited) !== 0) {
-      const log = join(folder, 'criu', 'restore.log');
-      throw new Error(`runc ${words.join(' ')} failed: ${existsSync(log) ? readFileSync(log, 'utf8').split('\n').slice(-5).join(' | ') : ''}`);
+      const logs = ['dump.log', 'restore.log'].map((name) => join(folder, 'criu', name)).filter((path) => existsSync(path));
+      const errors = logs.flatMap((path) => readFileSync(path, 'utf8').split('\n').filter((line) => line.includes('Error')));
+      throw new Error(`runc ${words.join(' ')} failed: ${errors.join(' | ')}`);
     }
   };
   const mountRoot = (upper: string): void => {
