@@ -219,6 +219,8 @@ static void mount_image(const char *image, const char *target) {
   if (loop < 0) loop = new_loop_device(image, backing, device, sizeof device);
   if (mount(device, target, "ext4", MS_NODEV | MS_NOSUID, "")) fail("mount the volume %s", image);
   close(loop);
+  /* The loop device keeps this very open file, and with it the lock, until the last umount. */
+  if (flock(backing, LOCK_UN)) fail("unlock the volume %s", image);
   close(backing);
 }
 

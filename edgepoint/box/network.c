@@ -50,25 +50,49 @@ static void send_request(int fd, struct request *request, const char *what) {
   }
 }
 
-static void set_link(int fd, int index, const unsigned char *mac, const char *what) {
+static void set_link(int fd, int index, const unsigned char *mac, unsigned flags, const char *what) {
   struct request request = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = RTM_NEWLINK}};
-  request.body.link = (struct ifinfomsg){.ifi_family = AF_UNSPEC, .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+  request.body.link = (struct ifinfomsg){.ifi_family = AF_UNSPEC, .ifi_index = index, .ifi_flags = IFF_UP | flags, .ifi_change = IFF_UP | IFF_NOARP};
   if (mac) add_attribute(&request, IFLA_ADDRESS, mac, 6);
   send_request(fd, &request, what);
 }
 
-void configure_network(const struct box *box) {
-  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-  if (fd < 0) fail("netlink socket");
-  struct in_addr address, gateway;
-  if (inet_pton(AF_INET, box->address, &address) != 1 || inet_pton(AF_INET, box->gateway, &gateway) != 1) fail("address %s", box->address);
+static struct in_addr read_address(const char *text) {
+  struct in_addr address;
+  if (inet_pton(AF_INET, text, &address) != 1) fail("address %s", text);
+  return address;
+}
+
+static int index_of_eth0(void) {
   int index = (int)if_nametoindex("eth0");
   if (index == 0) fail("no eth0");
+  return index;
+}
+
+static int open_netlink(void) {
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (fd < 0) fail("netlink socket");
+  return fd;
+}
+
+/* Takes the hardware address the neighbours know and answers them. */
+static void open_network(const struct box *box) {
+  struct in_addr address = read_address(box->address);
   /* The hardware address follows from the IPv4 one, so neighbours stay right when an address comes back in another namespace. */
   unsigned char mac[6] = {0x02, 0x45};
   memcpy(mac + 2, &address, 4);
-  set_link(fd, 1, NULL, "lo up");
-  set_link(fd, index, mac, "eth0 up");
+  int fd = open_netlink();
+  set_link(fd, index_of_eth0(), mac, 0, "eth0 up");
+  close(fd);
+}
+
+/* Address and routes stand, but what comes in is dropped because it is for another hardware address, and nobody is answered. */
+static void prepare_network(const struct box *box) {
+  int fd = open_netlink();
+  struct in_addr address = read_address(box->address), gateway = read_address(box->gateway);
+  int index = index_of_eth0();
+  set_link(fd, 1, NULL, 0, "lo up");
+  set_link(fd, index, NULL, IFF_NOARP, "eth0 up");
 
   struct request add = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)), .nlmsg_type = RTM_NEWADDR, .nlmsg_flags = NLM_F_CREATE}};
   add.body.address = (struct ifaddrmsg){.ifa_family = AF_INET, .ifa_prefixlen = (unsigned char)box->prefix_length, .ifa_index = (unsigned)index};
@@ -85,32 +109,58 @@ void configure_network(const struct box *box) {
   write_text("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
 }
 
-/* Moves eth0 from the slot's namespace, where this process is, to that of the process `pid`, follows it and sets it up there. */
-void give_network(const struct box *box, pid_t pid) {
+void configure_network(const struct box *box) {
+  prepare_network(box);
+  open_network(box);
+}
+
+static int open_network_of(pid_t pid) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
-  int target = open(path, O_RDONLY | O_CLOEXEC), fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-  if (target < 0 || fd < 0) fail("open %s", path);
+  int target = open(path, O_RDONLY | O_CLOEXEC);
+  if (target < 0) fail("open %s", path);
+  return target;
+}
+
+static void enter(int namespace) {
+  if (setns(namespace, CLONE_NEWNET)) fail("enter the instance's network");
+  close(namespace);
+}
+
+/* Moves eth0 from the slot's namespace, where this process is, to that of the process `pid`, and follows it. */
+static void move_link(pid_t pid) {
+  int target = open_network_of(pid), fd = open_netlink();
   struct request move = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = RTM_NEWLINK}};
   move.body.link = (struct ifinfomsg){.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex("eth0")};
   add_attribute(&move, IFLA_NET_NS_FD, &target, sizeof target);
   send_request(fd, &move, "move eth0");
   close(fd);
-  if (setns(target, CLONE_NEWNET)) fail("enter %s", path);
-  close(target);
+  enter(target);
+}
+
+void give_network(const struct box *box, pid_t pid) {
+  move_link(pid);
   configure_network(box);
 }
 
 /*
  * CRIU's action script of a restore whose network namespace belongs to the instance (criu(8), --empty-ns net): CRIU has made an
- * empty one, and this gives it its link and address, which come in the environment. Other steps are none of its business.
+ * empty one, and this gives it its link and address, which come in the environment. The link opens only when the sockets are back:
+ * the kernel would answer a packet of a connection it does not know with a reset. Other steps are none of its business.
  */
 int set_up_restored_network(const char *action) {
-  if (strcmp(action, "setup-namespaces")) return 0;
+  int setup = !strcmp(action, "setup-namespaces"), unlock = !strcmp(action, "network-unlock");
+  if (!setup && !unlock) return 0;
   struct box box = {.address = getenv("EDGEPOINT_ADDRESS"), .gateway = getenv("EDGEPOINT_GATEWAY")};
   const char *prefix_length = getenv("EDGEPOINT_PREFIX_LENGTH"), *pid = getenv("CRTOOLS_INIT_PID");
   if (!box.address || !box.gateway || !prefix_length || !pid) fail("the environment lacks an address or a process");
   box.prefix_length = atoi(prefix_length);
-  give_network(&box, (pid_t)atoi(pid));
+  if (setup) {
+    move_link((pid_t)atoi(pid));
+    prepare_network(&box);
+  } else {
+    enter(open_network_of((pid_t)atoi(pid)));
+    open_network(&box);
+  }
   return 0;
 }

@@ -1,5 +1,7 @@
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** The artefacts' files are owned by an ordinary user of the machine, as the head's are. */
 export const artefactUid = 54_321;
@@ -24,11 +26,10 @@ require('http').createServer((request, response) => {
 }).listen(8080, '0.0.0.0');
 `;
 
-/** Answers each packet with a count of its own and the packet. */
+/** Sends every byte back. */
 export const echo = `
-let count = 0;
 require('net').createServer((socket) => {
-  socket.on('data', (bytes) => socket.write(\`\${++count}:\${bytes}\`));
+  socket.pipe(socket);
   socket.on('error', () => {});
 }).listen(8080, '0.0.0.0');
 `;
@@ -43,4 +44,12 @@ export function makeArtefact(folder: string, name: string, files: Readonly<Recor
   }
   for (const path of [join(artefact, 'app'), artefact]) chownSync(path, artefactUid, artefactUid);
   return artefact;
+}
+
+/** Compiles probe.c; the program is static, so it runs in any root. */
+export function probeProgram(folder: string): Uint8Array {
+  const out = join(folder, 'probe');
+  const done = spawnSync('gcc', ['-static', '-O2', '-Wall', '-Wextra', '-Werror', '-o', out, fileURLToPath(new URL('./probe.c', import.meta.url))]);
+  if (done.status !== 0) throw new Error(`probe.c: ${done.stderr.toString()}`);
+  return readFileSync(out);
 }

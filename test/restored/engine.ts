@@ -14,7 +14,7 @@ import { makeArtefact, server } from './app.ts';
 import { type Place, openPlace } from './place.ts';
 
 const bun = fileURLToPath(new URL('../../node_modules/.bin/bun', import.meta.url));
-const entry = fileURLToPath(new URL('./daemon.ts', import.meta.url));
+const entry = fileURLToPath(new URL('../../edgepoint/main.ts', import.meta.url));
 const relayEntry = fileURLToPath(new URL('./relay.ts', import.meta.url));
 const subnet = '10.77.0.0/24';
 const port = 8080;
