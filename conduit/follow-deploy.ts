@@ -6,12 +6,14 @@ import type { ProgressLine } from './api/answers.ts';
 
 type End = Extract<ProgressLine, { type: 'end' }>;
 type SiteEnd = End['sites'][number];
+/** `told` when its figures are known, be they that there are none (an app that cannot be snapshotted has no restore). */
+type KnownEnd = SiteEnd & { readonly told: boolean };
 
 /** How far a deploy has come at each hosting edgepoint. */
 export interface Following {
   readonly release: number;
   readonly sites: readonly Site[];
-  readonly ends: ReadonlyMap<string, SiteEnd>;
+  readonly ends: ReadonlyMap<string, KnownEnd>;
 }
 
 export const beginFollowing = (release: number, sites: readonly Site[]): Following => ({ release, sites, ends: new Map() });
@@ -24,8 +26,10 @@ export function followEvent(following: Following, event: AppEvent): Following {
     edgepoint: event.edgepoint,
     outcome: event.stage,
     reason: event.stage === 'failed' ? event.text : '',
-    coldBootMs: event.figures['coldBootMs'] ?? null,
-    restoreMs: event.figures['restoreMs'] ?? null,
+    // Nothing takes no time at all: 0 stands for unknown.
+    coldBootMs: event.figures['coldBootMs'] || null,
+    restoreMs: event.figures['restoreMs'] || null,
+    told: event.stage === 'failed' || 'coldBootMs' in event.figures,
   });
 }
 
@@ -40,16 +44,20 @@ export function followState(following: Following, owner: Owner, state: Edgepoint
     reason: app.status === 'failed' ? app.reason : '',
     coldBootMs: app.coldBootMs,
     restoreMs: app.restoreMs,
+    told: true,
   });
 }
 
-function withEnd(following: Following, end: SiteEnd): Following {
+function withEnd(following: Following, end: KnownEnd): Following {
   const key = siteKey(end);
   if (!following.sites.some((site) => siteKey(site) === key)) return following;
   const known = following.ends.get(key);
-  const merged = { ...end, coldBootMs: end.coldBootMs ?? known?.coldBootMs ?? null, restoreMs: end.restoreMs ?? known?.restoreMs ?? null };
+  const merged = { ...end, told: end.told || known?.told === true, coldBootMs: end.coldBootMs ?? known?.coldBootMs ?? null, restoreMs: end.restoreMs ?? known?.restoreMs ?? null };
   return { ...following, ends: new Map(following.ends).set(key, merged) };
 }
+
+/** Whether nothing more is to come of any edgepoint that has ended. */
+export const isFullyTold = (following: Following): boolean => [...following.ends.values()].every((end) => end.told);
 
 /** The line that ends the stream, or null while an edgepoint is still at work. */
 export function endOf(following: Following): End | null {
@@ -71,7 +79,11 @@ export function endEarly(following: Following, outcome: 'superseded' | 'timeout'
 
 function endsBySite(following: Following): SiteEnd[] {
   return following.sites.map(
-    ({ zone, edgepoint }) =>
-      following.ends.get(siteKey({ zone, edgepoint })) ?? { zone, edgepoint, outcome: 'unknown', reason: '', coldBootMs: null, restoreMs: null },
+    ({ zone, edgepoint }) => {
+      const end = following.ends.get(siteKey({ zone, edgepoint }));
+      if (!end) return { zone, edgepoint, outcome: 'unknown', reason: '', coldBootMs: null, restoreMs: null };
+      const { told: _, ...rest } = end;
+      return rest;
+    },
   );
 }

@@ -7,7 +7,7 @@ import { eventMessage, logMessage } from '../../kit/wire/event.ts';
 import { streams } from '../../kit/wire/subjects.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
 import type { Edgepoints } from '../edgepoints.ts';
-import { beginFollowing, endEarly, endOf, followEvent, followState } from '../follow-deploy.ts';
+import { beginFollowing, endEarly, endOf, followEvent, followState, isFullyTold } from '../follow-deploy.ts';
 import type { Following } from '../follow-deploy.ts';
 import type { AppStore, StoredApp, StoredRelease } from '../store/apps.ts';
 import type { LogLine, ProgressLine } from './answers.ts';
@@ -83,8 +83,8 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
   };
   // The events end it; the figures may stand only in the state, which follows them at once.
   const look = (): void => {
-    const end = endOf(following) && endOf(withStates());
-    if (end?.sites.every((site) => site.outcome !== 'ready' || (site.coldBootMs !== null && site.restoreMs !== null))) finish(end);
+    const merged = withStates();
+    if (endOf(following) && isFullyTold(merged)) finish(endOf(merged));
   };
   const checkCurrent = async (): Promise<void> => {
     const current = await apps.findByName(app.owner.app);

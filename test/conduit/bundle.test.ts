@@ -65,3 +65,26 @@ t.test('following logs goes on until it is ended', async (t) => {
   await reader?.cancel();
   await reading;
 });
+
+t.test('usage is what metering says, and only one’s own', async (t) => {
+  const world = await startConduit(t);
+  const token = await world.token('ada');
+  const metering = await world.nats.bus('metering');
+  const asked: unknown[] = [];
+  let provider = 'ada';
+  metering.reply('metering.query', async (text) => {
+    asked.push(JSON.parse(text));
+    const totals = { cpuNs: 1, memoryByteSeconds: 1, bytesIn: 1, bytesOut: 1, requests: 3, wakes: 1, storageByteSeconds: 1 };
+    return JSON.stringify({
+      v: '1.0', provider, currency: 'EUR', apps: [{ scope: 'main', app: 'hello', instances: 1, totals }], totalMicros: 1_234_567,
+      lines: [{ scope: 'main', app: 'hello', charge: 'requests', quantity: 3, unit: 'requests', per: 1_000_000, priceMicros: 200_000, amountMicros: 1_234_567 }],
+    });
+  });
+  await until('metering answers', async () => (await world.ask(token, '/usage')).status === 200);
+  const told = await world.cli(['usage', 'hello'], { token });
+  t.match(told.stdout, /hello +requests +3 requests +0\.200000 EUR per 1,000,000 +1\.234567 EUR\ntotal 1\.234567 EUR\n$/);
+  t.match(asked.at(-1), { provider: 'ada', app: 'hello' });
+  t.match(JSON.parse((await world.cli(['usage', '--json'], { token })).stdout), { provider: 'ada', totalMicros: 1_234_567 });
+  provider = 'bob';
+  t.match(await world.cli(['usage'], { token }), { code: 1, stdout: '', stderr: /metering answered what is not understood/ });
+});

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { openAttempts } from '../../conduit/attempts.ts';
-import { beginFollowing, endEarly, endOf, followEvent, followState } from '../../conduit/follow-deploy.ts';
+import { beginFollowing, endEarly, endOf, followEvent, followState, isFullyTold } from '../../conduit/follow-deploy.ts';
 import { chooseUidSlot, placeApp, uidSlotMax } from '../../conduit/placement.ts';
 import type { PlacementInput } from '../../conduit/placement.ts';
 import { hashSecret, newToken, secretFits, splitToken } from '../../conduit/token.ts';
@@ -104,6 +104,12 @@ t.test('a deploy ends when each hosting edgepoint has ended', async (t) => {
   t.match(endOf(followState(half, owner, state(two, 2, 'ready'))), { outcome: 'ready', sites: [{ restoreMs: 20 }, { restoreMs: 30 }] });
   t.match(endOf(followEvent(half, event(two, 'failed'))), { outcome: 'partly-ready', text: 'ready at 1 of 2 edgepoints; failed at south.two (failed it is)' });
   t.match(endOf(followState(followEvent(begun, event(one, 'failed')), owner, state(two, 2, 'failed'))), { outcome: 'failed', text: 'failed: failed it is' });
+  const bare = followEvent(begun, event(one, 'ready'));
+  t.notOk(isFullyTold(bare), 'its figures are still to come');
+  t.ok(isFullyTold(followState(bare, owner, state(one, 2, 'ready'))));
+  const cold = followEvent(begun, event(one, 'ready', { figures: { coldBootMs: 700, restoreMs: 0 } }));
+  t.ok(isFullyTold(cold), 'an app without a snapshot has no restore to wait for');
+  t.match(endOf(followEvent(cold, event(two, 'failed'))), { sites: [{ coldBootMs: 700, restoreMs: null }] });
   t.match(endOf(beginFollowing(1, [])), { outcome: 'failed' });
   t.match(endEarly(half, 'timeout', 'late'), { outcome: 'timeout', sites: [{ outcome: 'ready' }, { outcome: 'unknown' }] });
 });
