@@ -92,13 +92,22 @@ async function hold(options: StartOptions, work: (world: World) => Promise<numbe
       });
     }
   });
+  const broken = new Promise<number>((resolve) => {
+    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+      process.on(event, (thrown: unknown) => {
+        say(`edgepoint: ${thrown instanceof Error ? thrown.stack : String(thrown)}`);
+        ending.abort(new Failure('broken', 'the world is ended because of the error above'));
+        resolve(1);
+      });
+    }
+  });
   const startedMs = performance.now();
   const world = await startWorld({ id: options.world ?? null, conduitPort: options.port, dataFolder: options.data ?? null, say, signal: ending.signal });
   try {
     const { id, absent } = world.describe();
     say(`World ${id} is up after ${formatMs(performance.now() - startedMs)}.`);
     if (absent.length > 0) say(`Not in this clone: ${absent.join(', ')}`);
-    return await Promise.race([signalled, work(world).then((exitCode) => exitCode ?? signalled)]);
+    return await Promise.race([signalled, broken, work(world).then((exitCode) => exitCode ?? signalled)]);
   } finally {
     await world.stop();
   }

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { connectBus } from '../host/bus.ts';
 import { natsServerConfig, newBusUser } from '../host/credentials.ts';
 import type { BusUser, Role } from '../host/credentials.ts';
-import { openLog } from '../host/log.ts';
+import type { Log } from '../host/log.ts';
 import { prepareStreams } from '../host/streams.ts';
 import { Failure } from '../kit/errors.ts';
 import type { Site } from '../kit/ids.ts';
@@ -45,6 +45,9 @@ export async function prepareBus(plan: WorldPlan, daemons: readonly Daemon[]): P
   return { prepareStreams: () => makeStreams(plan, operator.seed) };
 }
 
+/** A person watches the world come up: of this short connection only troubles are worth a line, and they end in a Failure. */
+const quietLog: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, with: () => quietLog };
+
 /** Null for a daemon that does not speak on the bus. */
 function busRole(plan: WorldPlan, name: string): { role: Role; site: Site | null } | null {
   if (name === 'conduit' || name === 'metering' || name === 'global-dispatcher') return { role: name, site: null };
@@ -53,7 +56,7 @@ function busRole(plan: WorldPlan, name: string): { role: Role; site: Site | null
 }
 
 async function makeStreams(plan: WorldPlan, seed: string): Promise<void> {
-  const bus = await connectBus({ url: plan.natsUrl, seed, name: 'world' }, openLog('world'));
+  const bus = await connectBus({ url: plan.natsUrl, seed, name: 'world' }, quietLog);
   try {
     const deadline = Date.now() + upDeadlineMs;
     while (!bus.up) {

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Failure } from '../kit/errors.ts';
+import { Failure, messageOf } from '../kit/errors.ts';
 import type { Daemon } from './daemons.ts';
 import { processIdentity } from './journal.ts';
 import type { JournalWriter } from './journal.ts';
@@ -46,6 +46,7 @@ export interface Supervisor {
 const startDeadlineMs = 30_000;
 const quickEndsWhileStarting = 3;
 const logCheckMs = 10_000;
+const launchRetryMs = 2_000;
 
 export function openSupervisor(ports: SupervisorPorts): Supervisor {
   const kept = new Map<string, Kept>();
@@ -75,9 +76,19 @@ export function openSupervisor(ports: SupervisorPorts): Supervisor {
     const plan = planRestart(one.restarts, performance.now() - one.startedMs);
     one.restarts = plan.state;
     ports.say(`${one.daemon.name} ended (${endOf(child)}), it is started again in ${plan.pauseMs} ms: ${plan.reason}`);
-    await sleep(plan.pauseMs);
+    await startAgain(one, plan.pauseMs);
+  };
+
+  const startAgain = async (one: Kept, pauseMs: number): Promise<void> => {
+    await sleep(pauseMs);
     if (one.stopping) return one.markEnded();
-    launch(one);
+    try {
+      launch(one);
+    } catch (thrown) {
+      // The machine may be out of processes or descriptors for a while.
+      ports.say(`${one.daemon.name} cannot be started: ${messageOf(thrown)}; it is tried again in ${launchRetryMs} ms`);
+      await startAgain(one, launchRetryMs);
+    }
   };
 
   const start = async (daemon: Daemon, descriptors: readonly number[]): Promise<void> => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { toolsFolder } from '../../host/tools.ts';
 import { retryCommand } from './command.ts';
@@ -10,6 +10,15 @@ export async function buildAside<T>(work: (folder: string) => Promise<T>): Promi
     return await work(folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Removes what a set-up that was killed had begun; call it under the set-up's lock. What has something mounted in it stays. */
+export function removeUnfinished(): void {
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
+  for (const name of readdirSync(toolsFolder)) {
+    const path = join(toolsFolder, name);
+    if (name.startsWith('building-') && !mounts.includes(` ${path}/`)) rmSync(path, { recursive: true, force: true });
   }
 }
 

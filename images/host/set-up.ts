@@ -8,6 +8,7 @@ import { baseRoot } from './base-root.ts';
 import { boxProgram } from './box.ts';
 import { criu } from './criu.ts';
 import { exampleApps } from './example-apps.ts';
+import { removeUnfinished } from './debian-extract.ts';
 import { debianPackages } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
 import { natsServer } from './nats-server.ts';
@@ -15,10 +16,10 @@ import { readableFiles } from './readable-files.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
 import type { Step } from './step.ts';
 
-/** In order: each step may use what those before it made. */
-function steps(): readonly Step[] {
+/** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
+function stepGroups(): readonly (readonly Step[])[] {
   const box = boxProgram();
-  return [debianPackages, readableFiles, natsServer, criu, baseRoot, ...(box === null ? [] : [box]), exampleApps];
+  return [[debianPackages, readableFiles], [natsServer, criu, baseRoot, ...(box === null ? [] : [box]), exampleApps]];
 }
 
 export interface SetUpReport {
@@ -38,14 +39,24 @@ export async function setUp(say: (line: string) => void): Promise<SetUpReport> {
   const made: string[] = [];
   const choices: Record<string, string> = {};
   await withFileLock(join(toolsFolder, 'set-up.lock'), () => say('another set-up is at work on this machine, waiting for it'), async () => {
-    for (const step of steps()) {
-      const outcome = await runStep(step, say);
-      choices[step.name] = outcome.text;
-      if (outcome.made) made.push(step.name);
+    removeUnfinished();
+    for (const group of stepGroups()) {
+      const outcomes = await Promise.allSettled(group.map((step) => runStep(step, say)));
+      // What could be made stays made, so that the next set-up has less to do.
+      const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+      for (const [place, outcome] of outcomes.entries()) {
+        const name = group[place]?.name;
+        if (name === undefined || outcome.status === 'rejected') continue;
+        choices[name] = outcome.value.text;
+        if (outcome.value.made) made.push(name);
+      }
     }
   });
   return { tookMs: performance.now() - startedMs, made, choices };
 }
+
+const tickMs = 15_000;
 
 async function runStep(step: Step, say: (line: string) => void): Promise<{ made: boolean; text: string }> {
   const startedMs = performance.now();
@@ -57,8 +68,10 @@ async function runStep(step: Step, say: (line: string) => void): Promise<{ made:
     return { made: false, text: stamp?.made ?? 'found here, and it works' };
   }
   say(`${step.name}: ${why}`);
-  const text = await step.make((line) => say(`${step.name}: ${line}`));
+  const elapsed = (): string => formatMs(performance.now() - startedMs);
+  const ticking = setInterval(() => say(`${step.name}: at work for ${elapsed()}`), tickMs);
+  const text = await step.make((line) => say(`${step.name}: ${line}`)).finally(() => clearInterval(ticking));
   writeStamp(toolsFolder, step.name, { recipeHash: hash, made: text });
-  say(`${step.name}: ${text} (${formatMs(performance.now() - startedMs)})`);
+  say(`${step.name}: ${text} (${elapsed()})`);
   return { made: true, text };
 }
