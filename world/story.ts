@@ -4,6 +4,7 @@ import { messageOf } from '../kit/errors.ts';
 import { formatMs } from '../kit/units.ts';
 import type { World } from './start.ts';
 import { tellStory } from './story/chapters.ts';
+import { showLiveStatus } from './story/live-status.ts';
 import { openCommandLine } from './story/command-line.ts';
 
 /**
@@ -37,8 +38,10 @@ export async function runStory(world: World, say: (line: string) => void): Promi
   }
   say('');
   say(failures.length === 0 ? `All of it was as it should be, in ${formatMs(performance.now() - startedMs)}.` : `Not as it should be: ${failures.join('; ')}`);
-  if (failures.length === 0) sayHowToGoOn(world, token, say);
-  return failures.length === 0;
+  if (failures.length > 0) return false;
+  sayHowToGoOn(world, token, say);
+  void showLiveStatus({ conduitUrl, token, say });
+  return true;
 }
 
 function sayHowToGoOn(world: World, token: string, say: (line: string) => void): void {
@@ -50,4 +53,6 @@ function sayHowToGoOn(world: World, token: string, say: (line: string) => void):
   say('  npm run conduit -- init FOLDER && npm run conduit -- deploy FOLDER');
   say(`  curl --resolve APP.edge.test:80:${first?.ipv4 ?? ''} http://APP.edge.test/`);
   say(`The page with all apps: ${conduitUrl}/ (sign in with that token)`);
+  say('');
+  say('Live:');
 }
