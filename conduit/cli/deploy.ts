@@ -69,15 +69,23 @@ async function* countedFile(packed: PackedFolder, terminal: Terminal): AsyncGene
 
 async function watchDeploy(answer: DeployAnswer, conduit: Client, terminal: Terminal): Promise<void> {
   const width = Math.max(...answer.sites.map(({ zone, edgepoint }) => zone.length + edgepoint.length + 1));
+  const stages = new Map(answer.sites.map(({ zone, edgepoint }) => [`${zone}/${edgepoint}`, '']));
   for await (const line of conduit.lines(`/apps/${answer.app}/events?deploy=${answer.deployId}`, progressLineSchema)) {
     if (line.type === 'beat') continue;
     terminal.tell(line);
     if (line.type === 'note') terminal.say(terminal.paint('yellow', harmless(line.text)));
     else if (line.type === 'event') terminal.say(eventText(line.event, width, terminal));
     else return finish(line, answer, terminal);
-    if (line.type === 'event') terminal.progress(`${line.event.zone}/${line.event.edgepoint}: ${harmless(line.event.text)} …`);
+    if (line.type === 'event') stages.set(`${line.event.zone}/${line.event.edgepoint}`, line.event.stage);
+    terminal.progress(workingText(stages));
   }
   throw new Failure('progress-cut', 'the conduit ended the progress before the deploy was done', { remedy: `The release is stored; \`conduit status ${answer.app}\` tells how far it is.` });
+}
+
+/** `working: north/one (after boot), south/two`; empty when all have ended. */
+function workingText(stages: ReadonlyMap<string, string>): string {
+  const working = [...stages].flatMap(([place, stage]) => (stage === 'ready' || stage === 'failed' ? [] : [stage === '' ? place : `${place} (after ${harmless(stage)})`]));
+  return working.length === 0 ? '' : `working: ${working.join(', ')} …`;
 }
 
 function eventText(event: Event, width: number, terminal: Terminal): string {

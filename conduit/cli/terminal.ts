@@ -17,11 +17,15 @@ export type Paint = (colour: Colour, text: string) => string;
 
 const codes: Readonly<Record<Colour, readonly [number, number]>> = { red: [31, 39], green: [32, 39], yellow: [33, 39], blue: [34, 39], dim: [2, 22], bold: [1, 22] };
 
+/** More often than this a line is not rewritten: nobody can read it. */
+const redrawMs = 80;
+
 /** Colours on terminals only, and not with NO_COLOR (no-color.org). */
 export function openTerminal(options: { json: boolean; env: Record<string, string | undefined> }): Terminal {
   const colours = stdout.isTTY === true && !options.env['NO_COLOR'] && options.env['TERM'] !== 'dumb';
   const shows = !options.json && stderr.isTTY === true;
   let shown = false;
+  let drawnMs = 0;
   const clear = (): void => {
     if (shown) stderr.write('\r\u001b[K');
     shown = false;
@@ -37,9 +41,13 @@ export function openTerminal(options: { json: boolean; env: Record<string, strin
     },
     progress(text) {
       if (!shows) return;
+      if (text === '') return clear();
+      const nowMs = performance.now();
+      if (shown && nowMs - drawnMs < redrawMs) return;
       clear();
-      if (text === '') return;
-      stderr.write(text.slice(0, Math.max(20, (stderr.columns ?? 80) - 1)));
+      drawnMs = nowMs;
+      // A line that wraps cannot be rewritten. Some terminals say that they have no columns at all.
+      stderr.write(text.slice(0, Math.max(20, (stderr.columns || 80) - 1)));
       shown = true;
     },
     paint: (colour, text) => (colours ? `\u001b[${codes[colour][0]}m${text}\u001b[${codes[colour][1]}m` : text),
