@@ -157,7 +157,8 @@ void make_disk_and_root(const struct box *box) {
   mount_mapped(box->artefact, artefact, mapping, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
   close(mapping);
 
-  int length = snprintf(options, sizeof options, "lowerdir=%s%s%s:%s,upperdir=%s,workdir=%s,xino=off",
+  /* xino: without it a number names several files of several layers, and CRIU would set a watch (inotify) on another one, silently. */
+  int length = snprintf(options, sizeof options, "lowerdir=%s%s%s:%s,upperdir=%s,workdir=%s,xino=on",
                         box->disk_layer ? box->disk_layer : "", box->disk_layer ? ":" : "", artefact, base, upper, work);
   if (length >= (int)sizeof options) fail("too long a path for an overlay");
   if (mount("edgepoint-root", root, "overlay", MS_NODEV, options)) fail("mount the root at %s (%s)", root, options);

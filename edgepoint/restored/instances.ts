@@ -51,6 +51,8 @@ export function openInstances(options: InstancesOptions): Instances {
   const records = new Map<string, InstanceRecord>();
   const starting = new Map<string, Promise<RunningInstance>>();
   const ending = new Map<string, Promise<KernelCounters | null>>();
+  /** Instances whose stop is under way, with their last counters once they have ended by themselves: that is no news then. */
+  const stopping = new Map<string, KernelCounters | null>();
   const taken = new Set<string>();
   let lastAddress: string | null = null;
   let watch: ExitWatch | null = null;
@@ -173,7 +175,8 @@ export function openInstances(options: InstancesOptions): Instances {
     if (under) return void (await under); // whoever ends it gets its counters
     const status = existsSync(snapshottedMark(runFolder, instance)) ? 'snapshotted' : 'ended';
     const counters = await end(instance);
-    if (counters) options.tell({ instance, counters, status });
+    if (stopping.has(instance)) stopping.set(instance, counters);
+    else if (counters) options.tell({ instance, counters, status });
   }
 
   /** Folders and files that belong to no instance: what a kill -9 left between two steps. */
@@ -218,16 +221,19 @@ export function openInstances(options: InstancesOptions): Instances {
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
       const running = records.get(instance)?.running;
-      if (running && graceMs > 0 && !ending.has(instance)) {
-        try {
-          process.kill(running.pid, 'SIGTERM');
-          const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
-          while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
-        } catch (error) {
-          options.note('the instance had already ended', { instance, reason: messageOf(error) });
-        }
+      if (!running || graceMs <= 0 || ending.has(instance) || stopping.has(instance)) return end(instance);
+      stopping.set(instance, null);
+      try {
+        process.kill(running.pid, 'SIGTERM');
+        const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
+        while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
+      } catch (error) {
+        options.note('the instance had already ended', { instance, reason: messageOf(error) });
       }
-      return end(instance);
+      const counters = await end(instance);
+      const byItself = stopping.get(instance) ?? null;
+      stopping.delete(instance);
+      return counters ?? byItself;
     },
 
     list: () => Promise.resolve([...records.values()].flatMap((record) => (record.running ? [record.running] : []))),
