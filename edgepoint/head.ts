@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { connectBus } from '../host/bus.ts';
 import type { Bus } from '../host/bus.ts';
 import { connectToPeer, listenForPeers } from '../host/calls.ts';
@@ -35,7 +35,7 @@ import type { HeadSettings } from './head/settings.ts';
 import { openStatePublisher } from './head/state-publisher.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
 import { idPrefixes } from './model/app.ts';
-import type { Demand, KernelCounters, RunningInstance } from './model/calls.ts';
+import type { Demand, KernelCounters } from './model/calls.ts';
 import type { Happening, Tell } from './model/happening.ts';
 import { dataPaths } from './model/paths.ts';
 import { readCounters } from './perf/counters.ts';
@@ -45,7 +45,7 @@ import { openOutbox } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
 import { describeEdgepoint } from './resources/describe.ts';
 import { pauseApp, startPreparation } from './resources/preparations.ts';
-import { chooseKept, reconcile } from './resources/recover.ts';
+import { reconcile, settleKept } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
 import { openState } from './resources/state.ts';
 import { checkSuspect } from './resources/suspect.ts';
@@ -179,9 +179,9 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const look = (): Promise<void> => (looking = looking.then(lookOnce));
   const lookOnce = async (): Promise<void> => {
     try {
+      if (meter === null) await settleAllKept(manager, remembered, warn);
       const list = await restored.list();
       if (meter === null) {
-        settleKept(manager, remembered, list, warn);
         meter = startMeter({ clock, site, readCounters, outbox: waking(usageOutbox, () => shipper.wake()), seeds, onFault: (failure) => warn('usage could not be counted', { failure }) });
         meter.adopt(
           list.map((running) => ({ ...running, instance: remembered.meterIds.get(running.instance) ?? running.instance })),
@@ -327,19 +327,24 @@ function recall(manager: ResourceManager, remembered: Remembered, log: Log): voi
   }
 }
 
-function settleKept(
+async function settleAllKept(
   manager: ResourceManager,
   remembered: Remembered,
-  list: readonly RunningInstance[],
   warn: (text: string, fields: Record<string, unknown>) => void,
-): void {
+): Promise<void> {
+  const { records, snapd } = manager.ports;
   for (const [key, { kept, intended }] of remembered.kept) {
     const app = manager.state.apps.get(key);
     if (app === undefined) continue;
-    const runs = list.some((running) => running.instance === intended?.instance);
-    const chosen = chooseKept({ kept, intended, intendedExists: intended !== null && existsSync(intended.snapshotPath), runs });
-    app.kept = chosen.kept;
-    if (chosen.kept !== null && chosen.kept === intended) void manager.ports.records.saveKept(app.owner, intended).catch((failure: unknown) => warn('a kept snapshot could not be recorded', { failure }));
-    if (chosen.drop !== '') void manager.ports.snapd.discard({ snapshotPath: chosen.drop }).catch((failure: unknown) => warn('an old snapshot could not be removed', { failure }));
+    app.kept = kept;
+    try {
+      const settled = await settleKept({ kept, intended }, snapd);
+      app.kept = settled.kept;
+      if (settled.kept !== null && settled.kept !== kept) await records.saveKept(app.owner, settled.kept);
+      else if (intended !== null) await records.dropIntent(app.owner);
+      if (settled.drop !== '') await snapd.discard({ snapshotPath: settled.drop });
+    } catch (failure) {
+      warn('what a kept instance slept with could not be settled', { app: key, failure });
+    }
   }
 }

@@ -201,5 +201,6 @@ async function removeApp(owner: Owner, ports: DeployPorts): Promise<void> {
     await dropArtefact(record.order.artefactDigest, ports);
   }
   await ports.records.setServing(owner, null);
+  await ports.snapd.discard({ snapshotPath: ports.paths.templatesOf(owner) });
   await rm(ports.paths.volumesOf(owner), { recursive: true, force: true });
 }

@@ -33,11 +33,14 @@ export function restoredOver(connection: Pick<PeerConnection, 'call'>): Restored
   };
 }
 
-/** snapd, over its socket. A snapshot is not repeated: whether the first one ended its instance is not known here. */
+/** snapd, over its socket. A snapshot that ends its instance may be repeated; one of an instance that runs on begins anew with its deploy. */
 export function snapdOver(connection: Pick<PeerConnection, 'call'>): SnapdCalls {
   const call: Call = (method, params, options) => connection.call(method, params, options);
   return {
-    snapshot: async (order) => (await call('snapshot', order, { timeoutMs: snapshotTimeoutMs })) as SnapshotTaken,
+    snapshot: async (order) => {
+      const taken = order.keepRunning ? call('snapshot', order, { timeoutMs: snapshotTimeoutMs }) : repeated(call, 'snapshot', order, snapshotTimeoutMs);
+      return (await taken) as SnapshotTaken;
+    },
     discard: async (order) => void (await repeated(call, 'discard', order, stopTimeoutMs)),
   };
 }

@@ -70,6 +70,7 @@ export function openRecords(client: Client): HeadRecords {
       run('INSERT INTO kept (app, intended) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET intended = excluded.intended', [ownerKey(owner), JSON.stringify(next)]),
     saveKept: (owner, kept) =>
       run('INSERT INTO kept (app, kept) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET kept = excluded.kept, intended = NULL', [ownerKey(owner), JSON.stringify(kept)]),
+    dropIntent: (owner) => run('UPDATE kept SET intended = NULL WHERE app = ?', [ownerKey(owner)]),
     forgetKept: (owner) => run('DELETE FROM kept WHERE app = ?', [ownerKey(owner)]),
     saveMeterId: (instance, meterId) =>
       run('INSERT INTO meter_ids (instance, meter_id) VALUES (?, ?) ON CONFLICT (instance) DO UPDATE SET meter_id = excluded.meter_id', [instance, meterId]),

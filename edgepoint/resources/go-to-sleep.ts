@@ -94,6 +94,14 @@ async function discardQuietly(manager: Manages, snapshotPath: string): Promise<v
   }
 }
 
+async function dropIntentQuietly(manager: Manages, app: AppEntry): Promise<void> {
+  try {
+    await manager.ports.records.dropIntent(app.owner);
+  } catch (failure) {
+    manager.ports.warn('an intent could not be taken back', { app: app.key, failure });
+  }
+}
+
 /** The instance runs on when it still can; the next try waits. */
 async function failedToSleep(manager: Manages, app: AppEntry, entry: InstanceEntry, failure: unknown): Promise<void> {
   const { ports } = manager;
@@ -103,6 +111,7 @@ async function failedToSleep(manager: Manages, app: AppEntry, entry: InstanceEnt
     return;
   }
   app.sleepFailures += 1;
+  await dropIntentQuietly(manager, app);
   const delayMs = Math.min(sleepRetryMsMax, sleepRetryMs * 2 ** Math.min(20, app.sleepFailures - 1));
   app.noSleepBeforeBootNs = nowBootNs + delayMs * nsPerMs;
   if (manager.keeper.goneSignal(entry.facts.id).aborted) {

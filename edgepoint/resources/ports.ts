@@ -40,6 +40,8 @@ export interface DispatcherPort {
 export interface KeptRecords {
   /** Before a snapshot begins: should the head die after it, the snapshot that is complete counts. */
   intendKept(owner: Owner, next: KeptInstance): Promise<void>;
+  /** The snapshot failed, and the instance runs on. */
+  dropIntent(owner: Owner): Promise<void>;
   saveKept(owner: Owner, kept: KeptInstance): Promise<void>;
   forgetKept(owner: Owner): Promise<void>;
   /** The name under which this run of an instance is metered. */

@@ -1,7 +1,8 @@
+import { codeOf } from '../../kit/errors.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import { purposeOfId } from '../model/app.ts';
 import type { KeptInstance } from '../model/app.ts';
-import type { RunningInstance } from '../model/calls.ts';
+import type { RunningInstance, SnapdCalls } from '../model/calls.ts';
 import { runsAlone } from '../model/orders.ts';
 import type { ResourceManager } from './run.ts';
 import { addInstance, findInstance, moveInstance } from './state.ts';
@@ -87,17 +88,22 @@ async function finishAdoption(manager: ResourceManager, app: AppEntry, entry: In
 }
 
 /**
- * The state a kept instance sleeps with, after a restart: the snapshot that was intended counts when it is on the disk, for it is
- * complete from the moment it has its name. `drop` is a snapshot that does not count any more.
+ * The state a kept instance sleeps with, after a restart. A snapshot that was intended is ordered again: snapd gives the result of one
+ * that is complete or under way, and takes one that never began, for the instance was drained before the intent was written. When it
+ * cannot, the snapshot before counts. `drop` is one that does not count any more.
  */
-export function chooseKept(about: {
-  kept: KeptInstance | null;
-  intended: KeptInstance | null;
-  intendedExists: boolean;
-  runs: boolean;
-}): { kept: KeptInstance | null; drop: string } {
-  const { kept, intended, intendedExists, runs } = about;
-  if (intended === null || !intendedExists) return { kept, drop: '' };
-  if (runs) return { kept, drop: intended.snapshotPath };
-  return { kept: intended, drop: kept?.snapshotPath ?? '' };
+export async function settleKept(
+  about: { kept: KeptInstance | null; intended: KeptInstance | null },
+  snapd: SnapdCalls,
+): Promise<{ kept: KeptInstance | null; drop: string }> {
+  const { kept, intended } = about;
+  if (intended === null) return { kept, drop: '' };
+  try {
+    const taken = await snapd.snapshot({ instance: intended.instance, snapshotPath: intended.snapshotPath, keepRunning: false });
+    return { kept: { ...intended, bytes: taken.bytes }, drop: kept?.snapshotPath ?? '' };
+  } catch (failure) {
+    // Only a snapd that could not be asked leaves the question open.
+    if (codeOf(failure) === 'peer-gone' || codeOf(failure) === 'peer-slow') throw failure;
+    return { kept, drop: '' };
+  }
 }

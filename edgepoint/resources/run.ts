@@ -1,6 +1,6 @@
 import { assertInvariant, messageOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
-import type { ReleaseOrder, ServingRelease } from '../model/app.ts';
+import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { Demand, KernelCounters } from '../model/calls.ts';
 import { sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
@@ -126,7 +126,7 @@ export class ResourceManager implements Manages {
     if (app.kept !== null && app.kept.release !== serving.order.release) {
       const kept = app.kept;
       app.kept = null;
-      void this.forgetKept(app, kept.snapshotPath);
+      void this.forgetKept(app, kept);
     }
     this.touch(app);
   }
@@ -152,11 +152,14 @@ export class ResourceManager implements Manages {
     app.desired = null;
     app.serving = null;
     this.ports.dispatcher.removeRoute(owner);
-    const ending = [...app.instances.values()].map(async (entry) => {
-      await this.keeper.end(entry);
+    const nowBootNs = this.ports.clock.bootNs();
+    const ending = [...app.instances.values()].map((entry) => {
+      // Its end is no fault of it.
+      if (entry.facts.mode === 'warm') moveInstance(entry, 'draining', nowBootNs, 'its app is removed');
+      return this.keeper.end(entry);
     });
     await Promise.all(ending);
-    if (app.kept !== null) await this.forgetKept(app, app.kept.snapshotPath);
+    if (app.kept !== null) await this.forgetKept(app, app.kept);
     this.ports.stateChanged();
     this.touchRefused();
   }
@@ -317,10 +320,10 @@ export class ResourceManager implements Manages {
     return entry;
   }
 
-  private async forgetKept(app: AppEntry, snapshotPath: string): Promise<void> {
+  private async forgetKept(app: AppEntry, kept: KeptInstance): Promise<void> {
     try {
       await this.ports.records.forgetKept(app.owner);
-      if (snapshotPath.includes('/kept/')) await this.ports.snapd.discard({ snapshotPath });
+      await this.ports.snapd.discard({ snapshotPath: this.ports.paths.keptOf(kept.instance) });
     } catch (failure) {
       this.ports.warn('a kept snapshot could not be removed', { app: app.key, failure: messageOf(failure) });
     }

@@ -37,6 +37,8 @@ export class FakeMachine {
   restoreMs = 5;
   /** Held until it resolves, before a restore answers. */
   holdRestore: Promise<void> = Promise.resolve();
+  /** Held until it resolves, before a snapshot is taken. */
+  holdSnapshot: Promise<void> = Promise.resolve();
   private readonly folder: string;
   private readonly peers = new Set<Peer>();
   private doors: { stop(): void; readonly ready: Promise<void> }[] = [];
@@ -154,9 +156,12 @@ export class FakeMachine {
 
   private async snapshot(order: SnapshotOrder): Promise<{ bytes: number; frozenMs: number; tookMs: number }> {
     this.calls.push(`snapshot ${order.instance} ${order.keepRunning ? 'and runs on' : 'and sleeps'}`);
+    // As snapd: a repeated order for one that sleeps gets the first one's result.
+    if (!order.keepRunning && existsSync(order.snapshotPath)) return { bytes: 1000, frozenMs: 3, tookMs: 4 };
     const found = this.instances.get(order.instance);
     if (found === undefined) throw new Failure('no-such-instance', `there is no ${order.instance}`);
     if (this.failSnapshot !== '') throw new Failure('snapshot-failed', this.failSnapshot);
+    await this.holdSnapshot;
     if (existsSync(order.snapshotPath)) throw new Failure('snapshot-exists', `${order.snapshotPath} exists`);
     const env = 'env' in found.order ? found.order.env : {};
     const port = env['PORT'] ?? String((found.server?.address() as { port: number } | null)?.port ?? 0);

@@ -1,0 +1,94 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { startRig, until } from './rig.ts';
+
+t.test('the old release serves until the new one is ready, and no request is lost in between', async (t) => {
+  const rig = await startRig(t);
+  await rig.deploy('shop', { scale: { idleSeconds: 30 } });
+  await rig.ended('shop');
+  const old = (await rig.dispatcher.ask('shop')).instance;
+  let asking = true;
+  const statuses = new Map<number, number>();
+  const served = new Set<number>();
+  const load = (async () => {
+    while (asking) {
+      const answer = await rig.dispatcher.ask('shop');
+      statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1);
+      served.add(rig.machine.instances.get(answer.instance)?.running.release ?? 0);
+    }
+  })();
+  await rig.deploy('shop', { scale: { idleSeconds: 30 } }, 2);
+  t.equal((await rig.ended('shop', 2)).stage, 'ready');
+  await until('the old one is gone', () => !rig.machine.instances.has(old));
+  asking = false;
+  await load;
+  t.strictSame([...statuses.keys()], [200]);
+  t.ok(served.has(1) && served.has(2));
+
+  await rig.deploy('shop', { command: ['exit'] }, 3);
+  t.equal((await rig.ended('shop', 3)).code, 'app-exited');
+  t.equal((await rig.dispatcher.ask('shop')).status, 200, 'a release that fails leaves the one that serves alone');
+  await rig.deploy('shop', { scale: { idleSeconds: 30 } }, 4);
+  t.equal((await rig.ended('shop', 4)).stage, 'ready');
+  await until('one older template is kept', () => readdirSync(join(rig.folder, 'data/snapshots/prov.main.shop')).toSorted().join() === '2,4');
+});
+
+t.test('a release on a volume of its own waits for the old one to leave it; requests are held', async (t) => {
+  const rig = await startRig(t);
+  const manifest = { volume: [{ name: 'data', path: '/data', sizeMegabytes: 8 }], scale: { idleSeconds: 30 } };
+  await rig.deploy('store', manifest);
+  await rig.ended('store');
+  const old = (await rig.dispatcher.ask('store')).instance;
+  const together: string[] = [];
+  const watch = setInterval(() => {
+    if (rig.machine.instances.size > 1) together.push([...rig.machine.instances.keys()].join(' and '));
+  }, 1);
+  t.teardown(() => clearInterval(watch));
+  await rig.deploy('store', manifest, 2);
+  await until('the old one has left', () => !rig.machine.instances.has(old));
+  const held = await rig.dispatcher.ask('store');
+  t.equal(held.status, 200);
+  t.equal(rig.machine.instances.get(held.instance)?.running.release, 2);
+  t.strictSame(together, [], 'never two on one volume');
+});
+
+t.test('an app is removed while its release is being prepared', async (t) => {
+  const rig = await startRig(t);
+  await rig.deploy('slow', { command: ['silent'], probe: { timeoutSeconds: 60 } });
+  await until('it is being probed', () => rig.stages('slow').includes('probe'));
+  await rig.remove('slow');
+  await until('nothing of it runs', () => rig.machine.instances.size === 0 && rig.dispatcher.route('slow') === undefined);
+  await until('nothing of it lies about', () => readdirSync(join(rig.folder, 'data/artefacts')).length === 0);
+  t.notOk(rig.events.some((event) => event.stage === 'failed'));
+});
+
+t.test('a full edgepoint puts the unused to sleep, then refuses, and serves again when it may', async (t) => {
+  const rig = await startRig(t, { capacityBytes: 2 * 512 * 1024 * 1024 });
+  for (const app of ['one', 'two', 'three']) {
+    await rig.deploy(app, { scale: { idleSeconds: 60, max: 1 } });
+    t.equal((await rig.ended(app)).stage, 'ready');
+  }
+  const one = await rig.dispatcher.ask('one');
+  t.equal((await rig.dispatcher.ask('two')).status, 200);
+  t.equal((await rig.dispatcher.ask('three')).status, 200);
+  t.notOk(rig.machine.instances.has(one.instance), 'the one unused longest made room');
+  t.equal(rig.machine.serving().length, 2);
+  t.equal((await rig.dispatcher.ask('one')).status, 200, 'and comes back when it is asked for');
+});
+
+t.test('what was wished while the head was away is done, and what was taken back is removed', async (t) => {
+  const rig = await startRig(t);
+  await rig.deploy('stays', {});
+  await rig.deploy('goes', {});
+  await rig.ended('stays');
+  await rig.ended('goes');
+  await rig.killHead('SIGKILL');
+  await rig.remove('goes');
+  await rig.deploy('comes', {});
+  await rig.startHead();
+  t.equal((await rig.ended('comes')).stage, 'ready');
+  await until('what was taken back is gone', () => rig.dispatcher.route('goes') === undefined && !existsSync(join(rig.folder, 'data/snapshots/prov.main.goes')));
+  t.equal((await rig.dispatcher.ask('stays')).status, 200);
+  t.equal((await rig.dispatcher.ask('goes')).status, 404);
+});
