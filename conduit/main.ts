@@ -10,6 +10,7 @@ import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { Failure, codeOf, messageOf } from '../kit/errors.ts';
+import { nsPerMs } from '../kit/units.ts';
 import { openFollow } from './api/follow.ts';
 import { answerJson, apiRoutes } from './api/routes.ts';
 import type { Environment } from './api/routes.ts';
@@ -31,8 +32,8 @@ import { webRoutes } from './web/routes.tsx';
 const deployWatchMs = 10 * 60 * 1000;
 const followersMax = 500;
 
-/** The composition of the conduit: what it is made of and in which order it starts and ends. */
-async function serve(settings: ConduitSettings, log: Log): Promise<void> {
+/** Everything that stands behind the door, opened in order. */
+async function openParts(settings: ConduitSettings, log: Log) {
   const clock = openClock();
   const metrics = openMetrics('conduit');
   const database = await openConduitDatabase(settings, log);
@@ -44,71 +45,74 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
   const seed = settings.natsSeedFile === '' ? '' : (await readFile(settings.natsSeedFile, 'utf8')).trim();
   const bus = await connectBus({ url: settings.natsUrl, seed, name: 'conduit' }, log);
   const edgepoints = await watchEdgepoints(bus, clock, log);
-  const { zoneName, sites } = settings;
+  const { zoneName, sites, uploadsMax } = settings;
+  const changes = openChanges();
+  edgepoints.onChange(changes.tell);
 
-  const changes = new Set<() => void>();
-  const changed = (): void => {
-    for (const callback of changes) callback();
-  };
-  edgepoints.onChange(changed);
   const published = metrics.counter('conduit_published_total', 'Apps whose desired state was told to the bus');
-  const publisher = startPublisher({
-    bus, apps, uploads, sites, zoneName, log,
-    onPublished: () => {
-      published.inc();
-      changed();
-    },
-  });
-  const deploys = openDeploys({
-    apps, uploads, edgepoints, sites, zoneName, clock, randomBytes,
-    uploadsMax: settings.uploadsMax,
-    onChange: () => {
-      publisher.wake();
-      changed();
-    },
-  });
+  const onPublished = (): void => {
+    published.inc();
+    changes.tell();
+  };
+  const publisher = startPublisher({ bus, apps, uploads, sites, zoneName, log, onPublished });
+  const onChange = (): void => {
+    publisher.wake();
+    changes.tell();
+  };
+  const deploys = openDeploys({ apps, uploads, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
   bus.onUp(() => {
     publisher.verifyAll().catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
   });
-  await publisher.verifyAll();
+  return { settings, log, clock, metrics, database, apps, accounts, bus, edgepoints, changes, publisher, deploys };
+}
+type Parts = Awaited<ReturnType<typeof openParts>>;
 
+/** Those who want to know that something a page shows has changed. */
+function openChanges() {
+  const callbacks = new Set<() => void>();
+  return {
+    tell(): void {
+      for (const callback of callbacks) callback();
+    },
+    on(callback: () => void): () => void {
+      callbacks.add(callback);
+      return () => callbacks.delete(callback);
+    },
+  };
+}
+
+/** The door itself: the API below /v1, the page elsewhere. */
+function openDoor(parts: Parts): Hono<Environment> {
+  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys } = parts;
+  const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id)]);
     if (!release) throw new Error(`broken invariant: release ${app.release} of ${app.owner.app} has no row`);
     return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName });
   };
-  const signIn = openSignIn(accounts, () => clock.bootNs() / 1e6);
+  const signIn = openSignIn(accounts, () => clock.bootNs() / nsPerMs);
+  const follow = openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, followersMax });
+  const usage = (provider: string, app: string) => askUsage(bus, provider, app);
+  const appsOf = async (provider: string) => Promise.all((await apps.list(provider)).map(describe));
   const answered = metrics.counter('conduit_answers_total', 'Answered requests', ['status']);
-  const root = new Hono<Environment>();
-  root.use('*', async (c, next) => {
+
+  const door = new Hono<Environment>();
+  door.use('*', async (c, next) => {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  root.route(
-    '/v1',
-    apiRoutes({
-      apps, deploys, signIn, describe, zoneName, log,
-      follow: openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, followersMax }),
-      usage: (provider, app) => askUsage(bus, provider, app),
-      uploadBytesMax: settings.uploadBytesMax,
-    }),
-  );
-  root.route(
-    '/',
-    webRoutes({
-      accounts, signIn, randomBytes,
-      appsOf: async (provider) => Promise.all((await apps.list(provider)).map(describe)),
-      onChange(callback) {
-        changes.add(callback);
-        return () => changes.delete(callback);
-      },
-      wallMs: clock.wallMs,
-    }),
-  );
-  root.onError((thrown, c) => answerJson({ log }, thrown, c));
-  root.notFound((c) => answerJson({ log }, new Failure('no-such-way', 'there is nothing at this address'), c));
+  door.route('/v1', apiRoutes({ apps, deploys, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, onChange: changes.on, wallMs: clock.wallMs }));
+  door.onError((thrown, c) => answerJson({ log }, thrown, c));
+  door.notFound((c) => answerJson({ log }, new Failure('no-such-way', 'there is nothing at this address'), c));
+  return door;
+}
 
+/** Serves until SIGTERM or SIGINT. */
+async function serve(settings: ConduitSettings, log: Log): Promise<void> {
+  const parts = await openParts(settings, log);
+  const door = openDoor(parts);
   const { host, port } = splitListen(settings.listen);
   const server = Bun.serve({
     hostname: host,
@@ -116,21 +120,19 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     // The upload itself counts its bytes and says which limit; this only stops what is far beyond.
     maxRequestBodySize: settings.uploadBytesMax + overshootBytes,
     idleTimeout: 30,
-    fetch: (request, self) => root.fetch(request, { address: self.requestIP(request)?.address ?? '' }),
+    fetch: (request, self) => door.fetch(request, { address: self.requestIP(request)?.address ?? '' }),
   });
-  const health =
-    settings.health === ''
-      ? null
-      : serveHealth({ listen: settings.health, metrics, check: () => ({ ok: true, detail: { bus: bus.up, edgepoints: edgepoints.seen().size } }) });
-  log.info('ready', { listen: `http://${server.hostname}:${server.port}/`, sites: sites.length });
+  const check = () => ({ ok: true, detail: { bus: parts.bus.up, edgepoints: parts.edgepoints.seen().size } });
+  const health = settings.health === '' ? null : serveHealth({ listen: settings.health, metrics: parts.metrics, check });
+  log.info('ready', { listen: `http://${server.hostname}:${server.port}/`, sites: settings.sites.length });
 
   const stop = async (signal: string): Promise<void> => {
     log.info('stopping', { signal });
     await server.stop(true);
-    await publisher.stop();
-    edgepoints.stop();
-    await bus.close();
-    database.close();
+    await parts.publisher.stop();
+    parts.edgepoints.stop();
+    await parts.bus.close();
+    parts.database.close();
     health?.stop();
     process.exit(0);
   };
