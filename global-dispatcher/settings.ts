@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Settings } from '../host/config.ts';
 
 const schema = z.object({
-  listen: z.array(z.string()).default([]).describe('Places to answer at over UDP and TCP: 192.0.2.1:53 or [2001:db8::1]:53.'),
+  listen: z.array(z.string()).default([]).describe('Places to answer at over UDP and TCP: 192.0.2.1:53 or [2001:db8::1]:53. On 0.0.0.0 an answer may leave from another address than was asked, so name each.'),
   listenFds: z.array(z.int().min(3)).default([]).describe('Descriptors of inherited sockets, UDP or TCP, instead of listen.'),
   zoneName: z.string().min(1).describe('The zone this server is the authority for; apps are <app>.<zoneName>.'),
   nameserverName: z.string().min(1).describe('The name of this server in the NS and SOA records of the zone.'),

@@ -31,6 +31,8 @@ export class DispatcherState {
   /** Keys that came from the cache file and that the bus has not told yet. */
   #cachedNames = new Set<string>();
   #cachedEdgepoints = new Set<string>();
+  #lastTickNs: number | null = null;
+  #awakeSinceNs = 0;
   #complete = { names: false, edgepoints: false };
   /** Counts changes that a cache file should hold. */
   revision = 0;
@@ -97,9 +99,12 @@ export class DispatcherState {
     if (pulse !== undefined) this.#setPulse(site, pulse, onBeat(pulse, nowNs, this.#rules));
   }
 
-  /** Call at least once an interval. */
+  /** Call at least once an interval. A late call means that this process stood still, and beats wait unread: everybody gets three intervals anew. */
   tick(nowNs: number, busUpSinceNs: number | null): void {
-    for (const [site, pulse] of this.#pulses) this.#setPulse(site, pulse, onTick(pulse, nowNs, busUpSinceNs, this.#rules));
+    if (nowNs - (this.#lastTickNs ?? nowNs) > this.#rules.intervalNs * 1.5) this.#awakeSinceNs = nowNs;
+    this.#lastTickNs = nowNs;
+    const heardSinceNs = busUpSinceNs === null ? null : Math.max(busUpSinceNs, this.#awakeSinceNs);
+    for (const [site, pulse] of this.#pulses) this.#setPulse(site, pulse, onTick(pulse, nowNs, heardSinceNs, this.#rules));
   }
 
   #setPulse(site: string, before: Pulse, after: Pulse): void {

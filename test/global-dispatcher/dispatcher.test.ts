@@ -23,7 +23,7 @@ async function kdig(dispatcher: DispatcherProcess, ...words: string[]): Promise<
 
 t.test('the life of a dispatcher: users are sent to the near edgepoint, away from a silent one, and back', async (t) => {
   const nats = await startNats(t);
-  const heartbeatMs = 200;
+  const heartbeatMs = 300;
   const dispatcher = startDispatcher(t, { natsUrl: nats.url, userLocations, heartbeatMs }, nats.user('global-dispatcher').seed);
   await until('the port answers', async () => (await dispatcher.askUdp(makeQuery({ name: 'edge.test', type: 6 }), 100)) !== null);
   await untilAnswering(dispatcher);
@@ -73,6 +73,8 @@ t.test('the life of a dispatcher: users are sent to the near edgepoint, away fro
   const explained = await run(bun, [entry, 'explain', 'shop.edge.test', '--from', '10.2.9.9', '--state', dispatcher.cacheFile, '--config', dispatcher.configPath]);
   t.match(explained.stdout, /1\. south\.two 198\.51\.100\.2 \[ready\]: alive and ready; 0 km away\n.*2\. north\.one .*6385 km away/);
   t.match(explained.stdout, /ECS scope 16/);
+  const replayed = await run(bun, [entry, 'explain', 'shop.edge.test', '--from', '10.1.9.9', '--state', dispatcher.cacheFile, '--config', dispatcher.configPath, '--json']);
+  t.match(JSON.parse(replayed.stdout), { kind: 'app', from: 'client-subnet', scopePrefixBits: 16, choice: { ordered: [{ site: 'north.one' }, { site: 'south.two' }] } });
 
   await nats.kill('SIGKILL');
   await until('it sees the bus gone', async () => (await dispatcher.healthy())?.['busUpForSeconds'] === null);

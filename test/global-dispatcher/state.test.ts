@@ -68,3 +68,15 @@ t.test('heartbeats of strangers leave no trace, and the serial only grows', asyn
   state.applyName('p.main.shop', null, 1);
   t.equal(state.serial, before + 1, 'even when the wall clock went back');
 });
+
+t.test('a dispatcher that stood still holds nobody silent for beats that it could not read', async (t) => {
+  const { state } = makeKnowledge();
+  const playTo = (fromSecond: number, toSecond: number): void => {
+    for (let at = fromSecond; at <= toSecond; at += 0.5) state.tick(at * second, 0);
+  };
+  playTo(0, 2);
+  playTo(30, 35);
+  t.equal(state.livenessOf('eu.ber'), 'alive', 'after 28 s of standing still, three intervals anew');
+  playTo(35.5, 37);
+  t.equal(state.livenessOf('eu.ber'), 'silent', 'and then the same rule as ever');
+});

@@ -51,5 +51,6 @@ t.test('a storm of junk: those who ask are answered all along, no answer is too 
   t.ok(longest <= 1232, `the longest answer had ${longest} bytes`);
   t.notMatch(await dispatcher.metrics(), /edgepoint_dispatcher_defects_total[^\n]* [1-9]/);
   const grownBytes = (await memoryBytes()) - before;
-  t.ok(grownBytes < 64 * 2 ** 20, `${Math.round(grownBytes / 2 ** 20)} MiB more memory`);
+  // Between two collections some tens of MiB are usual; 7 KiB kept of each datagram would be more than this.
+  t.ok(grownBytes < 150 * 2 ** 20, `${Math.round(grownBytes / 2 ** 20)} MiB more memory`);
 });
