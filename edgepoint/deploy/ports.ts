@@ -55,11 +55,19 @@ export interface ServingPort {
   remove(owner: Owner): Promise<void>;
 }
 
+export interface ReleaseRecord {
+  readonly order: ReleaseOrder;
+  /** Null while it has not been prepared. */
+  readonly facts: ReleaseFacts | null;
+  /** Why it cannot serve; empty when it can, or is not known yet. */
+  readonly rejected: string;
+}
+
 /** What preparing has shown, kept so that a restarted head does not prepare again. Durable when a call returns. */
 export interface ReleaseRecords {
-  find(owner: Owner, release: number): Promise<{ facts: ReleaseFacts; order: ReleaseOrder; rejected: string } | null>;
-  list(owner: Owner): Promise<readonly { release: number; facts: ReleaseFacts; order: ReleaseOrder; rejected: string }[]>;
-  save(order: ReleaseOrder, facts: ReleaseFacts, rejected: string): Promise<void>;
+  find(owner: Owner, release: number): Promise<ReleaseRecord | null>;
+  list(owner: Owner): Promise<readonly ReleaseRecord[]>;
+  save(order: ReleaseOrder, facts: ReleaseFacts | null, rejected: string): Promise<void>;
   forget(owner: Owner, release: number): Promise<void>;
   setServing(owner: Owner, release: number | null): Promise<void>;
   /** Digests that some app's release still needs. */

@@ -7,7 +7,7 @@ import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import { writesAlone } from '../model/orders.ts';
 import { fetchArtefact, isUnpacked, unpackArtefact } from './artefact.ts';
 import { planDeploy } from './plan.ts';
-import type { DeployPorts } from './ports.ts';
+import type { DeployPorts, ReleaseRecord } from './ports.ts';
 import { isPassing, prepareRelease, sentenceOf } from './prepare.ts';
 import type { TellStage } from './prepare.ts';
 import { Slots } from './slots.ts';
@@ -99,7 +99,7 @@ export class Deployer {
 
   private async reject(order: ReleaseOrder, tell: TellStage, thrown: unknown): Promise<void> {
     const reason = sentenceOf(thrown);
-    await this.ports.records.save(order, noFacts, reason);
+    await this.ports.records.save(order, null, reason);
     this.ports.serving.reject(order.owner, reason);
     tell('failed', `Release ${order.release} cannot serve: ${reason}`, { code: codeOf(thrown) });
   }
@@ -119,14 +119,17 @@ export class Deployer {
       mustPause: writesAlone(order) && servingRelease !== null,
     });
     let facts = record?.facts ?? noFacts;
-    if (steps.length === 0 && record !== null && record.order.deployId !== order.deployId) {
+    if (steps.length === 0 && record !== null && record.facts !== null && record.order.deployId !== order.deployId) {
       await ports.records.save(order, facts, '');
       tellReady(order, facts, tell);
     }
     for (const step of steps) {
       if (cancelled.aborted) return;
-      if (step.kind === 'fetch-and-unpack') await bringArtefact(order, wish.artefactBytes, ports, tell);
-      else if (step.kind === 'pause') await ports.serving.pause(owner, step.reason);
+      if (step.kind === 'fetch-and-unpack') {
+        // Recorded first, so that whatever comes of it, its artefact is known to be somebody's.
+        await ports.records.save(order, null, '');
+        await bringArtefact(order, wish.artefactBytes, ports, tell);
+      } else if (step.kind === 'pause') await ports.serving.pause(owner, step.reason);
       else if (step.kind === 'prepare') {
         facts = await this.preparations.use(() => prepareRelease(order, ports, tell, cancelled));
         await ports.records.save(order, facts, '');
@@ -177,14 +180,19 @@ function tellReady(order: ReleaseOrder, facts: ReleaseFacts, tell: TellStage): v
 
 /** The template of the release before stays, for a way back; older ones and their artefacts go. */
 async function retireOlder(order: ReleaseOrder, ports: DeployPorts): Promise<void> {
-  const older = (await ports.records.list(order.owner)).filter((record) => record.release < order.release).toSorted((a, b) => b.release - a.release);
-  const kept = older.find((record) => record.rejected === '');
+  const older = (await ports.records.list(order.owner)).filter((record) => record.order.release < order.release).toSorted((a, b) => b.order.release - a.order.release);
+  const kept = older.find((record) => record.rejected === '' && record.facts !== null);
   for (const record of older) {
     if (record === kept) continue;
-    if (record.facts.snapshotPath !== '') await ports.snapd.discard({ snapshotPath: record.facts.snapshotPath });
-    await ports.records.forget(order.owner, record.release);
+    await discardTemplate(record, ports);
+    await ports.records.forget(order.owner, record.order.release);
     await dropArtefact(record.order.artefactDigest, ports);
   }
+}
+
+async function discardTemplate(record: ReleaseRecord, ports: DeployPorts): Promise<void> {
+  const snapshotPath = record.facts?.snapshotPath ?? '';
+  if (snapshotPath !== '') await ports.snapd.discard({ snapshotPath });
 }
 
 async function dropArtefact(digest: string, ports: DeployPorts): Promise<void> {
@@ -196,8 +204,8 @@ async function dropArtefact(digest: string, ports: DeployPorts): Promise<void> {
 async function removeApp(owner: Owner, ports: DeployPorts): Promise<void> {
   await ports.serving.remove(owner);
   for (const record of await ports.records.list(owner)) {
-    if (record.facts.snapshotPath !== '') await ports.snapd.discard({ snapshotPath: record.facts.snapshotPath });
-    await ports.records.forget(owner, record.release);
+    await discardTemplate(record, ports);
+    await ports.records.forget(owner, record.order.release);
     await dropArtefact(record.order.artefactDigest, ports);
   }
   await ports.records.setServing(owner, null);

@@ -2,7 +2,7 @@ import type { Client } from '@libsql/client';
 import type { Migration } from '../../host/database.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
-import type { ReleaseRecords } from '../deploy/ports.ts';
+import type { ReleaseRecord, ReleaseRecords } from '../deploy/ports.ts';
 import type { KeptInstance, ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import { usageTables } from '../perf/outbox.ts';
 import type { KeptRecords } from '../resources/ports.ts';
@@ -31,7 +31,7 @@ export interface Remembered {
   readonly serving: ReadonlyMap<string, { readonly order: ReleaseOrder; readonly facts: ReleaseFacts }>;
   readonly kept: ReadonlyMap<string, { readonly kept: KeptInstance | null; readonly intended: KeptInstance | null }>;
   readonly meterIds: ReadonlyMap<string, string>;
-  readonly releases: readonly { readonly order: ReleaseOrder; readonly facts: ReleaseFacts; readonly rejected: string }[];
+  readonly releases: readonly ReleaseRecord[];
 }
 
 export interface HeadRecords extends KeptRecords, ReleaseRecords {
@@ -50,7 +50,7 @@ export function openRecords(client: Client): HeadRecords {
   return {
     list,
     remember: () => remember(client),
-    find: async (owner, release) => (await list(owner)).find((record) => record.release === release) ?? null,
+    find: async (owner, release) => (await list(owner)).find((record) => record.order.release === release) ?? null,
     save: (order, facts, rejected) =>
       run(
         `INSERT INTO releases (app, release, digest, rejected, facts, release_order) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (app, release)
@@ -81,11 +81,10 @@ export function openRecords(client: Client): HeadRecords {
   };
 }
 
-function releaseOf(row: Record<string, unknown>): { release: number; rejected: string; facts: ReleaseFacts; order: ReleaseOrder } {
+function releaseOf(row: Record<string, unknown>): ReleaseRecord {
   return {
-    release: Number(row['release']),
     rejected: String(row['rejected']),
-    facts: JSON.parse(String(row['facts'])) as ReleaseFacts,
+    facts: JSON.parse(String(row['facts'])) as ReleaseFacts | null,
     order: JSON.parse(String(row['release_order'])) as ReleaseOrder,
   };
 }

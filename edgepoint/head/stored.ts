@@ -19,7 +19,7 @@ const templateItem = (order: ReleaseOrder, bytes: number): StoredItem => ({ owne
 /** What lay at rest when the head was last alive. */
 export function storedAtStart(remembered: Remembered): StoredItem[] {
   const items: StoredItem[] = [];
-  for (const { order, facts } of remembered.releases) if (facts.templateBytes > 0) items.push(templateItem(order, facts.templateBytes));
+  for (const { order, facts } of remembered.releases) if (facts !== null && facts.templateBytes > 0) items.push(templateItem(order, facts.templateBytes));
   for (const { order } of remembered.serving.values()) items.push(...volumesOf(order));
   for (const [key, { kept }] of remembered.kept) {
     const serving = remembered.serving.get(key);
@@ -36,7 +36,7 @@ export function meteredRecords(records: HeadRecords, tell: (item: StoredItem) =>
     ...records,
     save: async (order, facts, rejected) => {
       await records.save(order, facts, rejected);
-      tell(templateItem(order, facts.templateBytes));
+      tell(templateItem(order, facts?.templateBytes ?? 0));
     },
     forget: async (owner, release) => {
       await records.forget(owner, release);
