@@ -28,7 +28,7 @@ for await (const line of createInterface({ input: tap.stdout })) {
     // The details of a failed file follow its line; those of a test stand before it.
     if (isFailing && !line.startsWith('#') && line.startsWith('  ')) console.log(line);
     else detail.push(line);
-    if (/^\s+\.\.\.$/.test(line) && /^ {2}\.\.\.$/.test(line)) isFailing = false;
+    if (line === '  ...') isFailing = false;
   } else if (/^# \{ total: \d+/.test(line)) {
     summary = line;
     console.log(line);
