@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { parse as parseToml } from 'smol-toml';
 import type { z } from 'zod';
 import { Failure, messageOf } from '../kit/errors.ts';
+import { nearestWord } from '../kit/nearest-word.ts';
 
 /** What one daemon can be told. Each field of the schema carries its sentence by `.describe('...')`. */
 export interface Settings<S extends z.ZodObject> {
@@ -128,7 +129,7 @@ function badSetting(issue: z.core.$ZodIssue | undefined, sources: ReadonlyMap<st
 }
 
 function unknownSetting(name: string, before: string, fields: readonly string[], write: (field: string) => string): Failure {
-  const likely = likeliestWord(name, fields.map(write));
+  const likely = nearestWord(name, fields.map(write));
   return new Failure('bad-setting', `${before}${name} is not a setting${likely === null ? '' : `; did you mean ${likely}?`}`, {
     remedy: '--help lists every setting.',
   });
@@ -166,35 +167,6 @@ function fromText(schema: z.ZodObject, field: string, text: string): unknown {
     const list = text.split(',').map((part) => part.trim());
     return type.safeParse(list).success ? list : text;
   }
-}
-
-/** The known word nearest to a mistyped one: at most a third of its letters changed, missing, added or swapped. */
-export function likeliestWord(word: string, known: readonly string[]): string | null {
-  const plain = (text: string): string => text.toLowerCase().replaceAll(/[-_]/g, '');
-  let best: string | null = null;
-  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
-  for (const candidate of known) {
-    const distance = editDistance(plain(word).slice(0, 64), plain(candidate));
-    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
-  }
-  return best;
-}
-
-/** Damerau's distance with adjacent swaps (optimal string alignment). */
-function editDistance(from: string, to: string): number {
-  const rows: number[][] = [Array.from({ length: to.length + 1 }, (_, column) => column)];
-  for (let row = 1; row <= from.length; row += 1) {
-    const line = [row];
-    for (let column = 1; column <= to.length; column += 1) {
-      const same = from[row - 1] === to[column - 1];
-      let distance = Math.min((rows[row - 1]?.[column] ?? 0) + 1, (line[column - 1] ?? 0) + 1, (rows[row - 1]?.[column - 1] ?? 0) + (same ? 0 : 1));
-      const swapped = row > 1 && column > 1 && from[row - 1] === to[column - 2] && from[row - 2] === to[column - 1];
-      if (swapped) distance = Math.min(distance, (rows[row - 2]?.[column - 2] ?? 0) + 1);
-      line.push(distance);
-    }
-    rows.push(line);
-  }
-  return rows[from.length]?.[to.length] ?? 0;
 }
 
 function splitOnce(text: string, mark: string): [string, string | undefined] {

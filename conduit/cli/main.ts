@@ -2,9 +2,9 @@
 import { createInterface } from 'node:readline/promises';
 import { Command, CommanderError, Option } from 'commander';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
+import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
 import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, logLineSchema, loginAnswerSchema } from '../api/answers.ts';
-import { nearestWord } from '../nearest-word.ts';
 import { openClient } from './client.ts';
 import type { Client } from './client.ts';
 import { credentialsSchema, readCredentials, writeCredentials } from './credentials.ts';

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import { Failure } from '../../kit/errors.ts';
-import { nearestWord } from '../nearest-word.ts';
+import { nearestWord } from '../../kit/nearest-word.ts';
 import { locateKeys } from './locate.ts';
 import type { KeyPath, Locations } from './locate.ts';
 import { unknownKeys } from './known-keys.ts';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { locateKeys } from '../../conduit/manifest/locate.ts';
 import { readManifest } from '../../conduit/manifest/read.ts';
-import { nearestWord, wordDistance } from '../../conduit/nearest-word.ts';
+import { nearestWord, wordDistance } from '../../kit/nearest-word.ts';
 
 const right = 'app = "hello"\ncommand = ["node"]\nport = 80\n';
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { z } from 'zod';
-import { decideSettings, describeSettings, likeliestWord } from '../../host/config.ts';
+import { decideSettings, describeSettings } from '../../host/config.ts';
+import { nearestWord } from '../../kit/nearest-word.ts';
 
 const settings = {
   name: 'tester',
@@ -83,8 +84,8 @@ t.test('--help says everything', async (t) => {
 });
 
 t.test('the likeliest word', async (t) => {
-  t.equal(likeliestWord('natsUlr', ['natsUrl', 'name']), 'natsUrl');
-  t.equal(likeliestWord('nats_url', ['natsUrl']), 'natsUrl');
-  t.equal(likeliestWord('zzz', ['natsUrl']), null);
-  t.equal(likeliestWord('', []), null);
+  t.equal(nearestWord('natsUlr', ['natsUrl', 'name']), 'natsUrl');
+  t.equal(nearestWord('nats_url', ['natsUrl']), 'natsUrl');
+  t.equal(nearestWord('zzz', ['natsUrl']), null);
+  t.equal(nearestWord('', []), null);
 });

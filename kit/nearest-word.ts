@@ -1,9 +1,9 @@
-/** The known word most like a mistyped one, or null when none is near enough to be worth a suggestion. */
+/** The known word most like a mistyped one, whatever its case and hyphens; null when none is near enough to be worth a suggestion. */
 export function nearestWord(typed: string, known: readonly string[]): string | null {
   let best: string | null = null;
   let bestDistance = Math.max(1, Math.floor(typed.length / 3)) + 1;
   for (const word of known) {
-    const distance = wordDistance(typed.toLowerCase(), word.toLowerCase());
+    const distance = wordDistance(plain(typed), plain(word));
     if (distance < bestDistance) {
       best = word;
       bestDistance = distance;
@@ -11,6 +11,8 @@ export function nearestWord(typed: string, known: readonly string[]): string | n
   }
   return best;
 }
+
+const plain = (word: string): string => word.toLowerCase().replaceAll(/[-_]/g, '');
 
 /** Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours count one each. */
 export function wordDistance(a: string, b: string): number {
