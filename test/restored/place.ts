@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { mountsBelow } from '../../edgepoint/box/mount-table.ts';
@@ -15,6 +15,11 @@ export interface Place {
   spawn(command: readonly string[], stdio: StdioOptions): ChildProcess;
   /** A path as the place sees it. */
   path(path: string): string;
+  /** The state letter of a process, empty when it is gone (proc(5)). */
+  stat(pid: number): string;
+  /** True when no snapshot is under way in any journal. */
+  settled(runFolder: string): boolean;
+  copy(from: string, to: string): void;
   /** What lies about that neither a live instance (name -> slot) nor a ready slot explains. */
   remains(runFolder: string, live: ReadonlyMap<string, string>): string[];
 }
@@ -39,6 +44,15 @@ export async function openPlace(t: Test, world: string, folder: string): Promise
     spawn: (command, stdio) =>
       spawn('nsenter', ['--target', `${pid}`, '--net', '--mount', '--wd=/', '--', 'sh', '-c', 'echo $$ >"$0" && exec "$@"', daemonsCgroup, ...command], { stdio }),
     path: (path) => `/proc/${pid}/root${path}`,
+    stat: (process_) => /\) (\w)/.exec(readOrNothing(() => readFileSync(`/proc/${process_}/stat`, 'utf8')))?.[1] ?? '',
+    settled: (runFolder) => {
+      const journal = join(runFolder, 'snapshots-under-way');
+      return !existsSync(journal) || readdirSync(journal).length === 0;
+    },
+    copy: (from, to) => {
+      mkdirSync(dirname(to), { recursive: true });
+      cpSync(from, to, { recursive: true, verbatimSymlinks: true });
+    },
     remains: (runFolder, live) => remainsOf(pid, world, runFolder, live),
   };
 }
