@@ -7,7 +7,7 @@ import { chooseRanges } from './addresses.ts';
 import { cleanDeadWorlds, withWorldsLock } from './clean.ts';
 import { currentBootId, journalledWorlds, openJournal, processIdentity, readJournal, supervisorIsAlive } from './journal.ts';
 import type { JournalWriter, WorldEntry } from './journal.ts';
-import { takenRanges } from './network.ts';
+import { prepareNetnsFolder, takenRanges } from './network.ts';
 import { defaultDataFolder, planWorld, worldIdFrom, worldIdPattern } from './plan.ts';
 import type { WorldPlan } from './plan.ts';
 
@@ -35,6 +35,7 @@ export async function beginWorld(options: WorldOptions): Promise<{ plan: WorldPl
   if (dataFolder !== null) requireReachable(dataFolder);
   return withWorldsLock(options.say, async () => {
     await cleanDeadWorlds(options.say);
+    await prepareNetnsFolder();
     const alive = journalledWorlds().flatMap((id) => readJournal(id).world ?? []);
     const id = chooseId(options.id, alive);
     if (dataFolder !== null) requireUnused(dataFolder, alive);

@@ -1,3 +1,4 @@
+import { mkdirSync, readFileSync } from 'node:fs';
 import { Failure } from '../kit/errors.ts';
 import { must } from './command.ts';
 import type { JournalWriter } from './journal.ts';
@@ -8,6 +9,15 @@ import type { ClientPlace, NamespacePlan, WorldPlan } from './plan.ts';
 export async function takenRanges(): Promise<string[]> {
   const tables = await Promise.all(['-4', '-6'].map((family) => must(['ip', '-json', family, 'route', 'show', 'table', 'all'])));
   return tables.flatMap((text) => (JSON.parse(text || '[]') as { dst?: string }[]).flatMap((route) => route.dst ?? []));
+}
+
+/** What the first `ip netns add` of a machine does by itself; two firsts at once would meet (ip-netns(8)). Call it with the lock held. */
+export async function prepareNetnsFolder(): Promise<void> {
+  const folder = '/run/netns';
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  if (readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${folder} `)) return;
+  await must(['mount', '--bind', folder, folder]);
+  await must(['mount', '--make-shared', folder]);
 }
 
 /** IPv6 duplicate address detection would keep a fresh address unusable for seconds; forwarding stays off. */

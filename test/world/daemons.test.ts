@@ -1,3 +1,6 @@
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import { join } from 'node:path';
 import t from 'tap';
 import type { WorldDescription } from '../../world/start.ts';
 import { holdWorld } from './held-world.ts';
@@ -12,7 +15,29 @@ async function until<T>(look: () => Promise<T | null>, what: string, deadlineMs 
   }
 }
 
-t.test('each daemon that is killed is started again at once', async (t) => {
+/** The status of its health page, or null while nothing answers there. */
+function health(runFolder: string, name: string): Promise<number | null> {
+  return new Promise((resolve) => {
+    request({ socketPath: join(runFolder, 'daemons', name, 'health.sock'), path: '/healthz', timeout: 2_000 }, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode ?? null);
+    })
+      .once('error', () => resolve(null))
+      .end();
+  });
+}
+
+function accepts(host: string, port: number): Promise<true | null> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port }).once('error', () => resolve(null));
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
+}
+
+t.test('each daemon that is killed is started again at once, and is healthy again', async (t) => {
   const world = await holdWorld();
   t.teardown(() => world.stop());
   for (const [name, pid] of Object.entries(world.description.daemons)) {
@@ -24,6 +49,9 @@ t.test('each daemon that is killed is started again at once', async (t) => {
     }, `${name} runs again`);
     t.not(newPid, pid);
     t.ok(Date.now() - killedMs < 1000, `${name} was away for ${Date.now() - killedMs} ms`);
+    const { runFolder, natsUrl } = world.description;
+    if (name === 'nats-server') await until(() => accepts(new URL(natsUrl).hostname, 4222), 'nats-server takes connections again');
+    else await until(async () => ((await health(runFolder, name)) === 200 ? true : null), `${name} is healthy again`, 15_000);
   }
   t.match(world.said(), /is started again in 10 ms/);
   t.equal(await world.stop(), 0);
