@@ -1,12 +1,10 @@
 import { allIn, isToken, valueCharacter } from './characters.ts';
+import { limits } from './limits.ts';
 
-/** One field line of a head, with where its line stands in the head's text, so that it can be left out when forwarding. */
+/** One field line of a head, by where it stands in the head's text, so that it can be left out when forwarding. */
 export interface Field {
-  /** As written. */
-  readonly name: string;
   /** Lower case. */
   readonly key: string;
-  readonly value: string;
   /** The line from `start` to `end`, closing CRLF included. */
   readonly start: number;
   readonly end: number;
@@ -34,16 +32,29 @@ export function findHeadEnd(bytes: Buffer, start: number): HeadEnd {
   return { kind: 'partial' };
 }
 
-const trimStart = (text: string, start: number, end: number): number => {
-  let at = start;
-  while (at < end && (text.charCodeAt(at) === 32 || text.charCodeAt(at) === 9)) at += 1;
-  return at;
-};
-const trimEnd = (text: string, start: number, end: number): number => {
-  let at = end;
-  while (at > start && (text.charCodeAt(at - 1) === 32 || text.charCodeAt(at - 1) === 9)) at -= 1;
-  return at;
-};
+const isBlank = (code: number): boolean => code === 32 || code === 9;
+
+/** The value of a field, without the white space around it. Most values are never asked for, so none is cut out beforehand. */
+export function fieldValue(text: string, field: Field): string {
+  let start = field.start + field.key.length + 1;
+  let end = field.end - 2;
+  while (start < end && isBlank(text.charCodeAt(start))) start += 1;
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end -= 1;
+  return text.slice(start, end);
+}
+
+/** Keys of names seen before, as written: clients and applications use few, again and again. */
+const keys = new Map<string, string>();
+
+/** The lower case of a field name, or '' when it is no name. */
+function keyOf(name: string): string {
+  const known = keys.get(name);
+  if (known !== undefined) return known;
+  if (!isToken(name)) return '';
+  const key = name.toLowerCase();
+  if (keys.size < limits.knownFieldNames && name.length <= limits.knownFieldNameBytes) keys.set(name, key);
+  return key;
+}
 
 /** The field lines of a head's text from `start` up to its closing empty line, or a reason why it is refused (RFC 9112, section 5). */
 export function readFields(text: string, start: number, fieldsMax: number): readonly Field[] | 'too-many' | { readonly reason: string } {
@@ -53,16 +64,13 @@ export function readFields(text: string, start: number, fieldsMax: number): read
   while (at < last) {
     const lineEnd = text.indexOf('\r\n', at);
     if (fields.length === fieldsMax) return 'too-many';
-    const first = text.charCodeAt(at);
-    if (first === 32 || first === 9) return { reason: 'a field line is folded' };
+    if (isBlank(text.charCodeAt(at))) return { reason: 'a field line is folded' };
     const colon = text.indexOf(':', at);
     if (colon < 0 || colon >= lineEnd) return { reason: 'a field line has no colon' };
-    const name = text.slice(at, colon);
-    if (!isToken(name)) return { reason: 'a field name has a character that is not allowed there' };
-    if (!allIn(valueCharacter, text, colon + 1, lineEnd)) return { reason: `the value of ${name} has a control character` };
-    const valueStart = trimStart(text, colon + 1, lineEnd);
-    const value = text.slice(valueStart, trimEnd(text, valueStart, lineEnd));
-    fields.push({ name, key: name.toLowerCase(), value, start: at, end: lineEnd + 2 });
+    const key = keyOf(text.slice(at, colon));
+    if (key === '') return { reason: 'a field name has a character that is not allowed there' };
+    if (!allIn(valueCharacter, text, colon + 1, lineEnd)) return { reason: `the value of ${key} has a control character` };
+    fields.push({ key, start: at, end: lineEnd + 2 });
     at = lineEnd + 2;
   }
   return fields;

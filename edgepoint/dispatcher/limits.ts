@@ -12,6 +12,11 @@ export const limits = {
   /** Interim (1xx) answers an application may send before the final one. */
   interimResponses: 16,
   methodBytes: 32,
+  /** Field names whose lower case is remembered. */
+  knownFieldNames: 512,
+  knownFieldNameBytes: 64,
+  /** Host values whose reading is remembered. */
+  knownHosts: 4096,
   /** Digits of a content-length: below 2^53, so that a number holds it exactly. */
   contentLengthDigits: 15,
   /** Hexadecimal digits of a chunk size: below 2^52. */

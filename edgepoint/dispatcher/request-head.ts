@@ -1,5 +1,5 @@
 import { allIn, hostCharacter, isToken, targetCharacter } from './characters.ts';
-import { findHeadEnd, listMembers, readFields, readLength } from './head-lines.ts';
+import { fieldValue, findHeadEnd, listMembers, readFields, readLength } from './head-lines.ts';
 import type { Field } from './head-lines.ts';
 import { limits } from './limits.ts';
 
@@ -82,14 +82,29 @@ function readWholeHead(text: string, end: number): RequestHeadResult {
   const fields = readFields(text, lineEnd + 2, limits.requestFields);
   if (fields === 'too-many') return refused(431, `a request has more than ${limits.requestFields} fields`);
   if ('reason' in fields) return refused(400, fields.reason);
-  const meaning = readMeaning(fields, line.minorVersion);
+  const meaning = readMeaning(text, fields, line.minorVersion);
   if ('status' in meaning) return { kind: 'refused', refusal: meaning };
   const where = readWhere(line.method, line.target, meaning.host);
   if ('status' in where) return { kind: 'refused', refusal: where };
   const { framing } = meaning;
   // A request with a body never becomes a tunnel: where its body ends and the tunnel begins is read differently by different servers.
   const upgrade = framing.kind === 'none' && line.minorVersion === 1 ? meaning.upgrade : '';
-  const head: RequestHead = { ...line, ...meaning, ...where, upgrade, text, fieldsStart: lineEnd + 2, fields };
+  const { host, keepAlive, expectContinue, connectionOptions } = meaning;
+  const head: RequestHead = {
+    method: line.method,
+    target: where.target,
+    minorVersion: line.minorVersion,
+    host,
+    hostName: where.hostName,
+    framing,
+    keepAlive,
+    upgrade,
+    expectContinue,
+    text,
+    fieldsStart: lineEnd + 2,
+    fields,
+    connectionOptions,
+  };
   return { kind: 'complete', head, end };
 }
 
@@ -108,6 +123,8 @@ function readRequestLine(line: string): { method: string; target: string; minorV
   return { status: 400, reason: 'a request line does not end in a version' };
 }
 
+const noMembers: readonly string[] = [];
+
 interface Meaning {
   readonly host: string;
   readonly framing: Framing;
@@ -118,40 +135,40 @@ interface Meaning {
 }
 
 /** What the fields that matter to framing and routing say together. */
-function readMeaning(fields: readonly Field[], minorVersion: 0 | 1): Meaning | Refusal {
+function readMeaning(text: string, fields: readonly Field[], minorVersion: 0 | 1): Meaning | Refusal {
   let host: string | null = null;
   let length: string | null = null;
   let coding: string | null = null;
   let expect = '';
   let upgrade = '';
-  let connection: string[] = [];
-  for (const { key, value } of fields) {
-    switch (key) {
+  let connection: readonly string[] = noMembers;
+  for (const field of fields) {
+    switch (field.key) {
       case 'host':
         if (host !== null) return { status: 400, reason: 'Host stands twice' };
-        host = value;
+        host = fieldValue(text, field);
         break;
       case 'content-length':
         if (length !== null) return { status: 400, reason: 'Content-Length stands twice' };
-        length = value;
+        length = fieldValue(text, field);
         break;
       case 'transfer-encoding':
         if (coding !== null) return { status: 400, reason: 'Transfer-Encoding stands twice' };
-        coding = value.toLowerCase();
+        coding = fieldValue(text, field).toLowerCase();
         break;
       case 'connection':
-        connection = [...connection, ...listMembers(value)];
+        connection = [...connection, ...listMembers(fieldValue(text, field))];
         break;
       case 'upgrade':
-        upgrade = upgrade === '' ? value : `${upgrade}, ${value}`;
+        upgrade = upgrade === '' ? fieldValue(text, field) : `${upgrade}, ${fieldValue(text, field)}`;
         break;
       case 'expect':
-        expect = value.toLowerCase();
+        expect = fieldValue(text, field).toLowerCase();
         break;
       case 'content_length':
       case 'transfer_encoding':
         // Gateways that turn `-` into `_` would take these for the real ones.
-        return { status: 400, reason: `${key} imitates a framing field` };
+        return { status: 400, reason: `${field.key} imitates a framing field` };
     }
   }
   if (host === null) return { status: 400, reason: 'Host is missing' };
@@ -201,6 +218,19 @@ function readWhere(method: string, target: string, host: string): { target: stri
 
 /** Lower case, without port and closing dot; null when it is no host. An IPv6 address keeps its brackets. */
 export function readHostName(host: string): string | null {
+  const known = hostNames.get(host);
+  if (known !== undefined) return known;
+  const name = parseHostName(host);
+  if (name === null || host.length > limits.knownFieldNameBytes) return name;
+  // Few hosts are asked for again and again; when strangers fill the memory it begins anew.
+  if (hostNames.size >= limits.knownHosts) hostNames.clear();
+  hostNames.set(host, name);
+  return name;
+}
+
+const hostNames = new Map<string, string>();
+
+function parseHostName(host: string): string | null {
   if (host.length === 0 || host.length > 260 || !allIn(hostCharacter, host)) return null;
   const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::(\d{0,5}))?$/.exec(host);
   if (match === null) return null;

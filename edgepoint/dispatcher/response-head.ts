@@ -1,4 +1,4 @@
-import { findHeadEnd, listMembers, readFields, readLength } from './head-lines.ts';
+import { fieldValue, findHeadEnd, listMembers, readFields, readLength } from './head-lines.ts';
 import type { Field } from './head-lines.ts';
 import { limits } from './limits.ts';
 import type { Framing } from './request-head.ts';
@@ -46,9 +46,13 @@ export function readResponseHead(bytes: Buffer, method: string): ResponseHeadRes
   const fields = readFields(text, lineEnd + 2, limits.responseFields);
   if (fields === 'too-many') return refused('the answer has too many fields');
   if ('reason' in fields) return refused(fields.reason);
-  const meaning = readMeaning(fields, line, method);
+  const meaning = readMeaning(text, fields, line, method);
   if (typeof meaning === 'string') return refused(meaning);
-  return { kind: 'complete', head: { ...line, ...meaning, text, fieldsStart: lineEnd + 2, fields }, end: found.end };
+  const { status, reasonPhrase, minorVersion } = line;
+  const { framing, keepAlive, keepAliveMs, eventStream, connectionOptions } = meaning;
+  const fieldsStart = lineEnd + 2;
+  const head = { status, reasonPhrase, minorVersion, framing, keepAlive, keepAliveMs, eventStream, text, fieldsStart, fields, connectionOptions };
+  return { kind: 'complete', head, end: found.end };
 }
 
 interface StatusLine {
@@ -57,44 +61,51 @@ interface StatusLine {
   readonly minorVersion: 0 | 1;
 }
 
+const firstDigits = '123456789';
+const digits = '0123456789';
+
+/** `HTTP/1.1 200 OK`, with or without the words at its end (RFC 9112, section 4). */
 function readStatusLine(line: string): StatusLine | null {
-  const match = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/.exec(line);
-  if (match === null) return null;
-  const reasonPhrase = match[3] ?? '';
+  if (!line.startsWith('HTTP/1.1 ') && !line.startsWith('HTTP/1.0 ')) return null;
+  if (!firstDigits.includes(line[9] ?? ' ') || !digits.includes(line[10] ?? ' ') || !digits.includes(line[11] ?? ' ')) return null;
+  if (line.length > 12 && line[12] !== ' ') return null;
+  const reasonPhrase = line.slice(13);
   if (!allIn(valueCharacter, reasonPhrase)) return null;
-  return { status: Number(match[2]), reasonPhrase, minorVersion: match[1] === '1' ? 1 : 0 };
+  return { status: Number(line.slice(9, 12)), reasonPhrase, minorVersion: line[7] === '1' ? 1 : 0 };
 }
+
+const noMembers: readonly string[] = [];
 
 type Meaning = Pick<ResponseHead, 'framing' | 'keepAlive' | 'keepAliveMs' | 'eventStream' | 'connectionOptions'>;
 
-function readMeaning(fields: readonly Field[], line: StatusLine, method: string): Meaning | string {
+function readMeaning(text: string, fields: readonly Field[], line: StatusLine, method: string): Meaning | string {
   let length: string | null = null;
   let coding: string | null = null;
   let keepAliveMs = 0;
   let eventStream = false;
-  let connection: string[] = [];
-  for (const { key, value } of fields) {
-    switch (key) {
+  let connection: readonly string[] = noMembers;
+  for (const field of fields) {
+    switch (field.key) {
       case 'content-length':
         if (length !== null) return 'Content-Length stands twice in the answer';
-        length = value;
+        length = fieldValue(text, field);
         break;
       case 'transfer-encoding':
         if (coding !== null) return 'Transfer-Encoding stands twice in the answer';
-        coding = value.toLowerCase();
+        coding = fieldValue(text, field).toLowerCase();
         break;
       case 'connection':
-        connection = [...connection, ...listMembers(value)];
+        connection = [...connection, ...listMembers(fieldValue(text, field))];
         break;
       case 'keep-alive':
-        keepAliveMs = Number(/(?:^|[,\s])timeout=(\d{1,5})/i.exec(value)?.[1] ?? 0) * 1000;
+        keepAliveMs = Number(/(?:^|[,\s])timeout=(\d{1,5})/i.exec(fieldValue(text, field))?.[1] ?? 0) * 1000;
         break;
       case 'content-type':
-        eventStream = value.toLowerCase().startsWith('text/event-stream');
+        eventStream = fieldValue(text, field).toLowerCase().startsWith('text/event-stream');
         break;
     }
   }
-  const framing = readFraming({ ...line, method, length, coding });
+  const framing = readFraming({ status: line.status, minorVersion: line.minorVersion, method, length, coding });
   if (typeof framing === 'string') return framing;
   const keepAlive = framing.kind !== 'until-close' && (line.minorVersion === 1 ? !connection.includes('close') : connection.includes('keep-alive'));
   return { framing, keepAlive, keepAliveMs, eventStream, connectionOptions: connection };

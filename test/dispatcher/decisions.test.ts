@@ -106,7 +106,7 @@ t.test('how answers of applications are framed', async (t) => {
     ['HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked', 'refused: the answer has Transfer-Encoding in HTTP/1.0'],
     ['HTTP/1.1 200 OK\r\nA : b', 'refused: a field name'],
     ['HTTP/1.1 200 OK\r\nA: b\r\n c', 'refused: a field line is folded'],
-    ['HTTP/1.1 200 OK\r\nA: b\0', 'refused: the value of A'],
+    ['HTTP/1.1 200 OK\r\nA: b\0', 'refused: the value of a'],
     ['HTTP/2 200 OK', 'refused: the answer does not begin'],
     ['HTTP/1.1 20 OK', 'refused: the answer does not begin'],
     ['ICY 200 OK', 'refused: the answer does not begin'],
