@@ -4,7 +4,7 @@ import type { Metrics } from '../host/metrics.ts';
 import type { Clock } from '../kit/clock.ts';
 import { Failure, messageOf } from '../kit/errors.ts';
 import { nsPerMs, nsPerSecond } from '../kit/units.ts';
-import { parseAddress, unmapped } from './address.ts';
+import { makeAnswering } from './answering.ts';
 import { readDump, writeDump } from './cache.ts';
 import type { Liveness } from './choose.ts';
 import { openFeed } from './feed.ts';
@@ -12,16 +12,15 @@ import type { Feed } from './feed.ts';
 import { openLocationFile } from './geo.ts';
 import { defaultRules } from './health.ts';
 import { identityOf, userLocationsOf } from './knowledge.ts';
-import { respond } from './respond.ts';
-import type { Knowledge, Reply } from './respond.ts';
+import type { Knowledge } from './respond.ts';
 import type { DispatcherSettings } from './settings.ts';
 import { inheritedPlace, parsePlace } from './sockets/listen.ts';
 import type { Place } from './sockets/listen.ts';
 import { openTcp } from './sockets/tcp.ts';
 import { openUdp } from './sockets/udp.ts';
 import { DispatcherState } from './state.ts';
-import { rcodeLabel, typeLabel } from './wire/codes.ts';
 import { NameTable } from './zone.ts';
+import type { ZoneIdentity } from './zone.ts';
 
 export interface Dispatcher {
   readonly addresses: readonly string[];
@@ -39,18 +38,63 @@ export interface DispatcherPorts {
 /** How long a start with nothing known waits for the bus before it answers; short of the second in which it must answer again. */
 const firstToldMs = 300;
 const cacheWriteMs = 1000;
-const latencyBuckets = [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1];
 
 /** Composes the parts of one dispatcher, and serves until stopped. */
 export async function openDispatcher(settings: DispatcherSettings, ports: DispatcherPorts): Promise<Dispatcher> {
   const { clock, log, metrics } = ports;
-  if (settings.listen.length + settings.listenFds.length === 0) throw new Failure('bad-setting', 'neither listen nor listenFds is given', { remedy: 'Say where to answer: listen ["192.0.2.1:53"].' });
-  const places: Place[] = [...settings.listenFds.map(inheritedPlace), ...settings.listen.map(parsePlace)];
+  const places = placesOf(settings);
   const identity = identityOf(settings, [...new Set(places.map((place) => place.host))]);
   const rules = { ...defaultRules, intervalNs: settings.heartbeatMs * nsPerMs };
   const state = new DispatcherState(new NameTable(identity), Math.floor(clock.wallMs() / 1000), rules);
   if (settings.cacheFile !== '') loadCache(settings.cacheFile, state, clock, log);
-  const knowledge: Knowledge = {
+  const knowledge = knowledgeOf(settings, state, identity);
+  const feed = followBus(ports, state);
+  // With a cache file there is something to answer at once; the bus corrects it a moment later.
+  if (!state.complete) await Promise.race([feed.told, new Promise((resolve) => setTimeout(resolve, firstToldMs))]);
+
+  const { answer, onError } = makeAnswering(knowledge, metrics, log);
+  const sockets = await openSockets(settings, places, answer, onError);
+  const keeping = settings.cacheFile === '' ? null : setInterval(keepCache(settings.cacheFile, state, clock, log), cacheWriteMs);
+  const watch = livenessWatch(state, metrics, log);
+  const connections = metrics.gauge('edgepoint_dispatcher_tcp_connections', 'Open TCP connections.');
+  const ticking = setInterval(() => {
+    state.tick(clock.bootNs(), feed.busUpSinceNs());
+    watch();
+    connections.set({}, sockets.connections());
+  }, settings.heartbeatMs / 4);
+
+  return {
+    addresses: sockets.addresses,
+    check: () => {
+      const upSinceNs = feed.busUpSinceNs();
+      return {
+        ok: state.complete,
+        detail: {
+          names: state.names.entries.size,
+          edgepoints: Object.fromEntries(state.sites.map((site) => [site, state.livenessOf(site)])),
+          busUpForSeconds: upSinceNs === null ? null : Math.round((clock.bootNs() - upSinceNs) / nsPerSecond),
+          listening: sockets.addresses,
+        },
+      };
+    },
+    stop: async () => {
+      if (keeping !== null) clearInterval(keeping);
+      clearInterval(ticking);
+      sockets.stop();
+      feed.stop();
+      await (await ports.bus).close();
+    },
+  };
+}
+
+function placesOf(settings: DispatcherSettings): Place[] {
+  const places = [...settings.listenFds.map(inheritedPlace), ...settings.listen.map(parsePlace)];
+  if (places.length === 0) throw new Failure('bad-setting', 'neither listen nor listenFds is given', { remedy: 'Say where to answer: listen ["192.0.2.1:53"].' });
+  return places;
+}
+
+function knowledgeOf(settings: DispatcherSettings, state: DispatcherState, identity: ZoneIdentity): Knowledge {
+  return {
     identity,
     names: state.names,
     get serial() {
@@ -64,90 +108,63 @@ export async function openDispatcher(settings: DispatcherSettings, ports: Dispat
     file: openLocationFile(settings.locationFile),
     answersMax: settings.answersMax,
   };
+}
 
+/** Follows the bus as soon as there is one; `told` resolves when all was told, or never will be. */
+function followBus(ports: DispatcherPorts, state: DispatcherState): { told: Promise<void>; busUpSinceNs(): number | null; stop(): void } {
+  const { bus, clock, log } = ports;
   let feed: Feed | null = null;
-  const told = ports.bus.then((bus) => openFeed(bus, state, clock, log)).then((opened) => {
-    feed = opened;
-    return opened.ready;
-  });
-  told.then(() => log.info('all names and edgepoints are known', { names: state.names.entries.size, edgepoints: state.sites.length }), (thrown: unknown) => log.error('the bus cannot be followed', { error: thrown }));
-  // With a cache file there is something to answer at once; the bus corrects it a moment later.
-  if (!state.complete) await Promise.race([told.catch(() => undefined), new Promise((resolve) => setTimeout(resolve, firstToldMs))]);
+  const told = bus
+    .then((opened) => openFeed(opened, state, clock, log))
+    .then((opened) => {
+      feed = opened;
+      return opened.ready;
+    })
+    .then(
+      () => log.info('all names and edgepoints are known', { names: state.names.entries.size, edgepoints: state.sites.length }),
+      (thrown: unknown) => log.error('the bus cannot be followed', { error: thrown }),
+    );
+  return { told, busUpSinceNs: () => feed?.busUpSinceNs ?? null, stop: () => feed?.stop() };
+}
 
-  const count = counters(metrics);
-  let defects = 0;
-  const answer = (transport: 'udp' | 'tcp') => (message: Uint8Array, from: string): Uint8Array | null => {
-    const beganMs = performance.now();
-    const address = parseAddress(from);
-    if (address === null) return null;
-    try {
-      const reply = respond(message, { address: unmapped(address), transport }, knowledge);
-      count.reply(reply, transport, (performance.now() - beganMs) / 1000);
-      return reply.bytes;
-    } catch (thrown) {
-      // A defect of ours must cost one query, not the service; nor the disk, so of many only the 1st, 2nd, 4th, 8th ... is told whole.
-      count.defect();
-      defects += 1;
-      if ((defects & (defects - 1)) === 0) log.error('a query could not be answered', { defects, error: thrown, message: Buffer.from(message.subarray(0, 512)).toString('hex') });
-      return null;
-    }
-  };
-  const onError = (thrown: unknown): void => {
-    count.socketError();
-    log.debug('a socket error', { error: messageOf(thrown) });
-  };
+type AnswerOver = (transport: 'udp' | 'tcp') => (message: Uint8Array, from: string) => Uint8Array | null;
+
+async function openSockets(
+  settings: DispatcherSettings,
+  places: readonly Place[],
+  answer: AnswerOver,
+  onError: (thrown: unknown) => void,
+): Promise<{ addresses: readonly string[]; connections(): number; stop(): void }> {
   const limits = {
     connectionsMax: settings.tcpConnectionsMax,
     connectionsPerClientMax: settings.tcpConnectionsPerClientMax,
     idleMs: settings.tcpIdleMs,
     unsentBytesMax: 128 * 1024,
   };
-  const udp = await Promise.all(places.filter((place) => place.kind === 'address' || place.protocol === 'udp').map((place) => openUdp(place, answer('udp'), onError)));
-  const tcp = await Promise.all(places.filter((place) => place.kind === 'address' || place.protocol === 'tcp').map((place) => openTcp(place, limits, answer('tcp'), onError)));
-
-  let written = state.revision;
-  const writing = setInterval(() => {
-    if (settings.cacheFile === '' || !state.complete || written === state.revision) return;
-    try {
-      writeDump(settings.cacheFile, state.dump(clock.wallMs()));
-      written = state.revision;
-    } catch (thrown) {
-      log.warn('the cache file could not be written', { path: settings.cacheFile, error: messageOf(thrown) });
-    }
-  }, cacheWriteMs);
-  const aliveGauge = metrics.gauge('edgepoint_dispatcher_alive', 'Whether an edgepoint\'s heartbeats arrive (1) or are missing (0).', ['site']);
-  const connectionsGauge = metrics.gauge('edgepoint_dispatcher_tcp_connections', 'Open TCP connections.');
-  let livenessSaid = new Map<string, Liveness>();
-  const ticking = setInterval(() => {
-    state.tick(clock.bootNs(), feed?.busUpSinceNs ?? null);
-    const now = new Map(state.sites.map((site) => [site, state.livenessOf(site)]));
-    for (const [site, liveness] of now) {
-      aliveGauge.set({ site }, liveness === 'alive' ? 1 : 0);
-      const before = livenessSaid.get(site) ?? 'alive';
-      if (before !== liveness) log.warn(liveness === 'silent' ? 'an edgepoint misses its heartbeats and gets no more users' : 'an edgepoint is heard again and gets users', { site });
-    }
-    livenessSaid = now;
-    connectionsGauge.set({}, tcp.reduce((sum, each) => sum + each.connections, 0));
-  }, settings.heartbeatMs / 4);
-
+  const serves = (place: Place, protocol: 'udp' | 'tcp'): boolean => place.kind === 'address' || place.protocol === protocol;
+  const udp = await Promise.all(places.filter((place) => serves(place, 'udp')).map((place) => openUdp(place, answer('udp'), onError)));
+  const tcp = await Promise.all(places.filter((place) => serves(place, 'tcp')).map((place) => openTcp(place, limits, answer('tcp'), onError)));
   return {
     addresses: [...udp.map((each) => `udp ${each.address}`), ...tcp.map((each) => `tcp ${each.address}`)],
-    check: () => ({
-      ok: state.complete,
-      detail: {
-        names: state.names.entries.size,
-        edgepoints: Object.fromEntries(state.sites.map((site) => [site, state.livenessOf(site)])),
-        busUpForSeconds: feed === null || feed.busUpSinceNs === null ? null : Math.round((clock.bootNs() - feed.busUpSinceNs) / nsPerSecond),
-        listening: [...udp, ...tcp].map((each) => each.address),
-      },
-    }),
-    stop: async () => {
-      clearInterval(writing);
-      clearInterval(ticking);
+    connections: () => tcp.reduce((sum, each) => sum + each.connections, 0),
+    stop: () => {
       for (const socket of [...udp, ...tcp]) socket.stop();
-      feed?.stop();
-      await (await ports.bus).close();
     },
+  };
+}
+
+/** Says each change of an edgepoint's liveness once, and keeps its gauge. */
+function livenessWatch(state: DispatcherState, metrics: Metrics, log: Log): () => void {
+  const gauge = metrics.gauge('edgepoint_dispatcher_alive', 'Whether an edgepoint\'s heartbeats arrive (1) or are missing (0).', ['site']);
+  let said = new Map<string, Liveness>();
+  return () => {
+    const now = new Map(state.sites.map((site) => [site, state.livenessOf(site)]));
+    for (const [site, liveness] of now) {
+      gauge.set({ site }, liveness === 'alive' ? 1 : 0);
+      if ((said.get(site) ?? 'alive') === liveness) continue;
+      log.warn(liveness === 'silent' ? 'an edgepoint misses its heartbeats and gets no more users' : 'an edgepoint is heard again and gets users', { site });
+    }
+    said = now;
   };
 }
 
@@ -161,21 +178,16 @@ function loadCache(path: string, state: DispatcherState, clock: Clock, log: Log)
   } else if (!read.absent) log.warn('the cache file is not used', { path, reason: read.reason });
 }
 
-function counters(metrics: Metrics): { reply(reply: Reply, transport: string, seconds: number): void; defect(): void; socketError(): void } {
-  const queries = metrics.counter('edgepoint_dispatcher_queries_total', 'Answered queries by type, rcode and transport.', ['type', 'rcode', 'transport']);
-  const ignored = metrics.counter('edgepoint_dispatcher_ignored_total', 'Messages that are no query and got no answer.', ['transport']);
-  const chosen = metrics.counter('edgepoint_dispatcher_chosen_total', 'Answers by the edgepoint first in them.', ['site']);
-  const latency = metrics.histogram('edgepoint_dispatcher_answer_seconds', 'From a query read to its answer made.', ['transport'], latencyBuckets);
-  const defects = metrics.counter('edgepoint_dispatcher_defects_total', 'Queries that a defect kept from an answer; should be 0.');
-  const socketErrors = metrics.counter('edgepoint_dispatcher_socket_errors_total', 'Errors of single datagrams and connections.');
-  return {
-    reply: (reply, transport, seconds) => {
-      if (reply.bytes === null) return ignored.inc({ transport });
-      queries.inc({ type: typeLabel(reply.type), rcode: rcodeLabel(reply.rcode), transport });
-      if (reply.site !== '') chosen.inc({ site: reply.site });
-      latency.observe({ transport }, seconds);
-    },
-    defect: () => defects.inc(),
-    socketError: () => socketErrors.inc(),
+/** Writes the state when it changed since the last time. */
+function keepCache(path: string, state: DispatcherState, clock: Clock, log: Log): () => void {
+  let written = state.revision;
+  return () => {
+    if (!state.complete || written === state.revision) return;
+    try {
+      writeDump(path, state.dump(clock.wallMs()));
+      written = state.revision;
+    } catch (thrown) {
+      log.warn('the cache file could not be written', { path, error: messageOf(thrown) });
+    }
   };
 }

@@ -18,7 +18,7 @@ export interface Knowledge {
   readonly identity: ZoneIdentity;
   readonly names: NameTable;
   readonly serial: number;
-  /** False until all names were told once: then an absent name may exist, and SERVFAIL sends the resolver elsewhere. */
+  /** False until all was told once: till then what is not known may exist, and SERVFAIL sends the resolver elsewhere. */
   readonly complete: boolean;
   readonly hostingOf: (entry: NameEntry) => readonly Hosting[];
   readonly rows: UserLocations;
@@ -82,7 +82,7 @@ function answerQuestion(question: Question, asker: Uint8Array, subnet: ClientSub
     const { choice, scopePrefixBits } = chooseFor(found.entry, question.type === types.A ? 4 : 6, asker, subnet, knowledge);
     const chosen = choice.ordered.slice(0, knowledge.answersMax);
     const records = chosen.flatMap(({ address }) => addressRecord(owner, parseAddress(address), question.type, identity.ttlSeconds));
-    if (records.length === 0) return negative(rcodes.NOERROR);
+    if (records.length === 0) return knowledge.complete ? negative(rcodes.NOERROR) : bare(rcodes.SERVFAIL);
     return { ...positive(records), scopePrefixBits, site: chosen[0]?.site ?? '' };
   }
   return negative(rcodes.NOERROR);

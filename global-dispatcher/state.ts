@@ -44,9 +44,9 @@ export class DispatcherState {
     this.#rules = rules;
   }
 
-  /** Whether an absent name is known to be absent: all names were told once, now or in the cache file. */
+  /** Whether what is not known is known to be absent: all names and edgepoints were told once, now or by the cache file. */
   get complete(): boolean {
-    return this.#complete.names;
+    return this.#complete.names && this.#complete.edgepoints;
   }
 
   /** Takes an entry of the bucket `names`; the reason when it cannot be used, else empty. An unusable entry leaves the last good one. */

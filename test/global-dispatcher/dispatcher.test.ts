@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import dgram from 'node:dgram';
 import { existsSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { Packet, TCPClient, UDPClient } from 'dns2';
@@ -9,7 +8,7 @@ import { encodeMessage } from '../../kit/wire/version.ts';
 import { startNats, until } from '../host/nats.ts';
 import { berlin, edgepoint, nameText, newYork, stateText } from './fixtures.ts';
 import { makeQuery, readResponse } from './messages.ts';
-import { TcpClient, bun, entry, startDispatcher, untilAnswering } from './start.ts';
+import { bun, entry, startDispatcher, untilAnswering } from './start.ts';
 import type { DispatcherProcess } from './start.ts';
 
 const run = promisify(execFile);
@@ -105,58 +104,4 @@ t.test('the life of a dispatcher: users are sent to the near edgepoint, away fro
   t.match(metrics, /edgepoint_dispatcher_answer_seconds_bucket\{le="0\.001"/);
   t.notMatch(metrics, /edgepoint_dispatcher_defects_total[^\n]* [1-9]/);
   t.equal(await dispatcher.kill('SIGTERM'), 0, 'and ends cleanly');
-});
-
-t.test('a client that goes away before its answer does not stop the service', async (t) => {
-  const dispatcher = startDispatcher(t, { userLocations });
-  const query = makeQuery({ name: 'edge.test', type: 6 });
-  await until('the port answers', async () => (await dispatcher.askUdp(query, 100)) !== null);
-  let lost = 0;
-  for (let round = 0; round < 60; round += 1) {
-    await Promise.all(Array.from({ length: 5 }, () => new Promise<void>((resolve) => {
-      const gone = dgram.createSocket('udp4');
-      gone.send(query, 53, dispatcher.host, () => gone.close(resolve));
-    })));
-    if ((await dispatcher.askUdp(query, 200)) === null) lost += 1;
-  }
-  t.equal(lost, 0, 'nobody else\'s answer is lost by it');
-  for (let round = 0; round < 20; round += 1) {
-    const client = new TcpClient(dispatcher.host);
-    client.socket.once('connect', () => {
-      client.send(query);
-      client.socket.resetAndDestroy();
-    });
-    await until('the connection is reset', () => client.closed);
-  }
-  t.not(await dispatcher.askUdp(query), null);
-  const unknown = readResponse((await dispatcher.askUdp(makeQuery({ name: 'shop.edge.test', type: 1 }))) ?? Buffer.alloc(12));
-  t.equal(unknown.rcode, 2, 'without bus and cache it does not deny what may exist');
-  t.equal(Packet.parse((await dispatcher.askUdp(query)) ?? Buffer.alloc(12)).answers.length, 1);
-});
-
-t.test('bad settings are named, with what to do', async (t) => {
-  const dispatcher = startDispatcher(t, {});
-  await dispatcher.kill('SIGKILL');
-  const cases: [string[], RegExp][] = [
-    [['--listen', '["nonsense"]'], /"nonsense" is no place to listen on[^]*Write an address and a port/],
-    [['--listen', '["192.0.2.77:53"]'], /cannot listen on 192\.0\.2\.77 port 53[^]*address is one of this machine/],
-    [['--listen', '[]', '--listenFds', '[77]'], /descriptor 77 is not open/],
-    [['--user-locations', '{"10.0.0.1/8":{"latitude":1,"longitude":1}}'], /"10\.0\.0\.1\/8" is no network/],
-    [['--zone-name', 'no..name'], /zoneName: "no\.\.name" is no domain name/],
-    [['--location-file', '/nowhere'], /the location file \/nowhere cannot be used/],
-    [['--ttl-seconds', 'soon'], /--ttl-seconds/],
-    [['--nats-seed-file', '/nowhere'], /natsSeedFile: .*\/nowhere[^]*NKEY seed/],
-  ];
-  for (const [words, message] of cases) {
-    const failed = await run(bun, [entry, '--config', dispatcher.configPath, ...words]).then(() => null, (thrown: { code: number; stderr: string }) => thrown);
-    t.equal(failed?.code, 2, words.join(' '));
-    t.match(failed?.stderr, message, words.join(' '));
-  }
-  const explain = (...words: string[]): Promise<string> => run(bun, [entry, 'explain', ...words]).then(({ stdout }) => stdout, (thrown: { code: number; stderr: string }) => `${thrown.code} ${thrown.stderr}`);
-  t.match(await explain('shop.edge.test', '--from', '1.2.3', '--state', '/nowhere'), /^2 .*--from "1\.2\.3" is no address[^]*Usage/);
-  t.match(await explain('shop.edge.test', '--from', '1.2.3.4'), /^2 .*needs --state FILE/);
-  t.match(await explain('shop.edge.test', '--from', '1.2.3.4', '--state', '/nowhere'), /^2 .*\/nowhere is no dumped state[^]*cacheFile/);
-  t.match(await explain('--help'), /Usage: .*explain NAME --from ADDRESS --state FILE/);
-  const help = await run(bun, [entry, '--help']);
-  t.match(help.stdout, /userLocations/);
 });

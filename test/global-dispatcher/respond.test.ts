@@ -163,6 +163,9 @@ t.test('before all names are known, an absent one may exist', async (t) => {
   const rcode = (name: string): number => readResponse(ask(makeQuery({ name, type: 1 }), {}, unsure) ?? new Uint8Array(0)).rcode;
   t.equal(rcode('nope.edge.test'), codes.SERVFAIL);
   t.equal(rcode('shop.edge.test'), codes.NOERROR);
+  const namesOnly = { ...unsure, hostingOf: () => [{ site: 'eu.ber', state: null, liveness: 'silent' as const }] };
+  t.equal(readResponse(ask(makeQuery({ name: 'shop.edge.test', type: 1 }), {}, namesOnly) ?? new Uint8Array(0)).rcode, codes.SERVFAIL, 'nor is an app without addresses because its edgepoints are not told yet');
+  t.equal(readResponse(ask(makeQuery({ name: 'shop.edge.test', type: 1 }), {}, { ...namesOnly, complete: true }) ?? new Uint8Array(0)).rcode, codes.NOERROR);
 });
 
 t.test('what does not fit in UDP is cut with TC, and comes whole over TCP', async (t) => {

@@ -45,6 +45,11 @@ t.test('what only the cache file knew goes when the bus has told all', async (t)
   t.strictSame([kindOf(state, 'shop.edge.test'), kindOf(state, 'other.edge.test')], ['app', 'app']);
   state.allTold('names');
   state.allTold('edgepoints');
+  const untold = fresh();
+  untold.allTold('names');
+  t.notOk(untold.complete, 'names without their edgepoints are half');
+  untold.allTold('edgepoints');
+  t.ok(untold.complete);
   t.strictSame([kindOf(state, 'shop.edge.test'), kindOf(state, 'other.edge.test'), state.sites], ['absent', 'app', []]);
 });
 
