@@ -43,7 +43,8 @@ export async function inspectArchive(source: Readable, limits?: ArchiveLimits): 
 
   const parser = new Parser({ strict: true, maxMetaEntrySize: 64 * 1024 });
   const onEntry = (entry: ReadEntry): void => {
-    const verdict = refusal ? null : judgeEntry(judgement, describe(entry), counted.packed);
+    // A header announces bytes that have not been read yet, so it cannot tell a bomb from a big file: the bytes read do, below.
+    const verdict = refusal ? null : judgeEntry(judgement, describe(entry), Number.POSITIVE_INFINITY);
     if (verdict && !verdict.ok) refuse(failureOf(verdict));
     if (verdict?.ok && verdict.path === manifestFile && entryKinds[entry.type] === 'file') {
       if (entry.size > manifestBytesMax) refuse(new Failure('manifest-too-big', `${manifestFile} is larger than ${manifestBytesMax} bytes`));

@@ -73,7 +73,7 @@ export function openJudgement(limits: ArchiveLimits = archiveLimits): Judgement 
 
 /**
  * Judges the next entry. After a refusal the judgement must not be used again.
- * `packedBytes` is how much of the compressed archive has been read so far.
+ * `packedBytes` is the size of the compressed archive; infinite when it is not known yet, then `judgeSize` is asked as bytes come.
  */
 export function judgeEntry(judgement: Judgement, entry: ArchiveEntry, packedBytes: number): Verdict {
   const { limits } = judgement;

@@ -135,7 +135,7 @@ const entry: fc.Arbitrary<ArchiveEntry> = fc
   .map(([kind, path, to]) => ({ path, kind, kindName: kind, bytes: kind === 'file' ? 6 : 0, target: kind === 'symlink' || kind === 'hardlink' ? to : '' }));
 
 t.test('what the judge lets through does no harm even to a careless unpacker, in any order', async (t) => {
-  const runs = process.env['LONG'] ? 20_000 : 800;
+  const runs = process.env['LONG'] ? 20_000 : 500;
   const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
   let harmless = 0;
   let refusedHarm = 0;
