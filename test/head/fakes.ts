@@ -218,6 +218,7 @@ export class FakeDispatcher {
   constructor(folder: string) {
     const handlers: Handlers = {
       routes: (routes: readonly Route[]) => {
+        this.greeted = true;
         this.routes.clear();
         for (const route of routes) this.take(route);
         for (const route of routes) this.tell(route.owner);
@@ -233,8 +234,11 @@ export class FakeDispatcher {
         for (const key of this.waiting.keys()) this.wakeAll(key);
       },
     } as Handlers;
-    this.link = connectToPeer(join(folder, 'head.sock'), handlers, { log: quietLog });
+    this.link = connectToPeer(join(folder, 'head.sock'), handlers, { log: quietLog, onDown: () => (this.greeted = false) });
   }
+
+  /** The head has told it its routes since it last connected. */
+  greeted = false;
 
   stop(): void {
     this.link.stop();
@@ -252,6 +256,8 @@ export class FakeDispatcher {
   async ask(app: string, holdMs = 10_000): Promise<FakeAnswer> {
     const untilMs = performance.now() + holdMs;
     for (;;) {
+      // A test that asks in a loop must not keep everybody else from working.
+      await new Promise((resolve) => setImmediate(resolve));
       const route = this.route(app);
       if (route === undefined) return { status: 404, instance: '', body: '' };
       if (route.status === 'failed') return { status: 503, instance: '', body: route.reason };

@@ -48,7 +48,7 @@ t.test('a release on a volume of its own waits for the old one to leave it; requ
   await rig.deploy('store', manifest, 2);
   await until('the old one has left', () => !rig.machine.instances.has(old));
   const held = await rig.dispatcher.ask('store');
-  t.equal(held.status, 200);
+  t.equal(held.status, 200, held.body);
   t.equal(rig.machine.instances.get(held.instance)?.running.release, 2);
   t.strictSame(together, [], 'never two on one volume');
 });

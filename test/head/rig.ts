@@ -64,6 +64,7 @@ export async function startRig(t: Test, options: { capacityBytes?: number } = {}
       health: `unix:${runFolder}/health.sock`,
     }),
   );
+  const dispatcher = new FakeDispatcher(runFolder);
   let child: ChildProcess | null = null;
   let output = '';
   const startHead = async (): Promise<void> => {
@@ -77,7 +78,7 @@ export async function startRig(t: Test, options: { capacityBytes?: number } = {}
     });
     await until(`the head is up\n${output}`, () => {
       if (started.exitCode !== null) throw new Error(`the head ended:\n${output}`);
-      return up;
+      return up && dispatcher.greeted;
     });
   };
   const killHead = async (signal: NodeJS.Signals): Promise<void> => {
@@ -87,7 +88,6 @@ export async function startRig(t: Test, options: { capacityBytes?: number } = {}
     dying.kill(signal);
     await gone;
   };
-  const dispatcher = new FakeDispatcher(runFolder);
   t.teardown(async () => {
     await killHead('SIGKILL');
     dispatcher.stop();
