@@ -46,7 +46,7 @@ export async function openEngine(): Promise<Engine> {
   const dataFolder = mkdtempSync('/var/tmp/edgepoint-bench-');
   mkdirSync(runFolder, { recursive: true });
   becomeChildSubreaper();
-  const place: SlotPlace = { world, edgepoint, boxProgram: tools.box, cgroupVersion: version };
+  const place: SlotPlace = { world, edgepoint, boxProgram: tools.box, criu: tools.criu, cgroupVersion: version };
   const parents = cgroupOf(version, world, edgepoint, 'any');
   prepareCgroupParents(parents);
   prepareDev(boxPlaces(runFolder).dev);
@@ -58,8 +58,6 @@ export async function openEngine(): Promise<Engine> {
     place,
     runFolder,
     subnet,
-    boxProgram: tools.box,
-    criu: [tools.criu],
     baseRoot: tools.baseRoot,
     clock,
     slots,
@@ -74,7 +72,7 @@ export async function openEngine(): Promise<Engine> {
   await instances.recover(watch);
   return {
     instances,
-    snapshots: openSnapshots({ runFolder, criu: [tools.criu], clock }),
+    snapshots: openSnapshots({ runFolder, criu: tools.criu, clock }),
     dataFolder,
     async close(): Promise<void> {
       for (const running of await instances.list()) await instances.stop({ instance: running.instance, graceMs: 0 });

@@ -30,7 +30,7 @@ const settingsSchema = z.object({
   poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('slots (network namespace, cgroups, a waiting edgepoint-box) made beforehand'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
-  criu: z.string().default(tools.criu).describe('the command that runs CRIU'),
+  criu: z.string().default(tools.criu).describe('the CRIU program'),
   baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of instances'),
 });
 
@@ -54,7 +54,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   prepareDev(boxPlaces(runFolder).dev);
   const subnet = parseSubnet(settings.subnet);
   await prepareBridge(subnet, settings.subnet);
-  const place = { world: settings.world, edgepoint: settings.edgepoint, boxProgram: settings.boxProgram, cgroupVersion: version };
+  const place = { world: settings.world, edgepoint: settings.edgepoint, boxProgram: settings.boxProgram, criu: settings.criu, cgroupVersion: version };
   const inUse = new Set(allRecords(runFolder).map((record) => record.slot));
   const slots = await openSlotPool(place, { size: settings.poolSize, inUse });
 
@@ -63,8 +63,6 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     place,
     runFolder,
     subnet,
-    boxProgram: settings.boxProgram,
-    criu: settings.criu.split(' '),
     baseRoot: settings.baseRoot,
     clock,
     slots,

@@ -17,7 +17,7 @@ const settingsSchema = z.object({
   runFolder: z.string().describe('sockets and records; lost at a reboot'),
   dataFolder: z.string().describe('snapshots, volumes'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
-  criu: z.string().default(tools.criu).describe('the command that runs CRIU'),
+  criu: z.string().default(tools.criu).describe('the CRIU program'),
 });
 
 /** The process `edgepoint snapd`: snapshots instances for the head. Needs root. */
@@ -31,7 +31,7 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
   const metrics = openMetrics('snapd');
   const tookMs = metrics.histogram('edgepoint_snapshot_ms', 'Time to snapshot an instance', [], [10, 20, 50, 100, 200, 500, 1000, 5000, 20_000]);
   const failures = metrics.counter('edgepoint_snapshot_failures_total', 'Snapshots that failed', ['code']);
-  const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu.split(' '), clock: openClock() });
+  const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu, clock: openClock() });
   void snapshots.recover(settings.dataFolder).catch((error: unknown) => log.error('a snapshot left under way could not be settled', { reason: messageOf(error) }));
 
   const server = listenForPeers(

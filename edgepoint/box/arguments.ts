@@ -1,4 +1,5 @@
 import type { BootOrder, BoxOrder, CgroupPaths, RestoreOrder } from '../model/calls.ts';
+import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
 
 /** What the edgepoint adds to an order before a box can be made of it. */
@@ -43,35 +44,27 @@ export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
 }
 
-/** `criu` is the command that runs CRIU; its pid file and log go to `workFolder`; `boxProgram` sets up a network of its own (network.c). */
-export function restoreArguments(order: RestoreOrder, facts: BoxFacts, criu: readonly string[], workFolder: string, boxProgram: string): string[] {
+/** CRIU's log goes to `workFolder`. */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string): string[] {
   const snapshot = snapshotParts(order.snapshotPath);
+  const request = restoreRequest({
+    root: `${facts.folder}/root`,
+    external: [`mnt[dev]:${facts.dev}`, ...order.volumes.map((_, index) => `mnt[v${index}]:${facts.folder}/v${index}`)],
+    connections: order.continues ? 'keep' : 'close',
+    ownNetwork: order.ownNetwork,
+    logFile: 'restore.log',
+  });
   return [
     'restore',
     ...boxArguments(order, facts),
     order.continues ? '--disk-copy' : '--disk-layer',
     snapshot.disk,
-    '--',
-    ...criu,
-    'restore',
-    '--restore-detached',
-    '--images-dir',
+    '--images',
     snapshot.images,
-    '--work-dir',
+    '--work',
     workFolder,
-    '--log-file',
-    'restore.log',
-    '-v2',
-    '--pidfile',
-    `${workFolder}/restored.pid`,
-    '--root',
-    `${facts.folder}/root`,
-    '--manage-cgroups=ignore',
-    '--external',
-    `mnt[dev]:${facts.dev}`,
-    ...order.volumes.flatMap((_, index) => ['--external', `mnt[v${index}]:${facts.folder}/v${index}`]),
-    order.continues ? '--tcp-established' : '--tcp-close',
-    ...(order.ownNetwork ? ['--empty-ns', 'net', '--action-script', boxProgram] : []),
+    '--',
+    Buffer.from(request).toString('hex'),
   ];
 }
 

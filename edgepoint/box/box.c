@@ -1,20 +1,18 @@
 /*
  * edgepoint-box: makes the box of an instance and boots or restores into it.
  *
- *   edgepoint-box slot --netns FILE --cgroup FOLDER...
+ *   edgepoint-box slot --netns FILE --criu PROGRAM --cgroup FOLDER...
  *
- * enters the cgroups and the network namespace of a slot and waits; both are slow (moving a process between cgroups waits for
- * an RCU grace period) and need not know what will run. Its order comes on stdin, each word ended by a NUL, up to the end:
+ * enters the cgroups and the network namespace of a slot, starts CRIU there and waits; all of it is slow (moving a process between
+ * cgroups waits for an RCU grace period) and need not know what will run. Its order comes on stdin, each word ended by a NUL, up to the end:
  *
  *   boot    OPTIONS -- COMMAND ARGUMENTS   prints "pid N" when the program has been executed
- *   restore OPTIONS -- CRIU ARGUMENTS      becomes criu
+ *   restore OPTIONS -- REQUEST             prints "pid N" when CRIU has restored it (criu.c)
  *
  * Both make the disk, the root, the volumes and the network by the same functions; only what runs in them differs.
  * A slot whose stdin ends without an order ends too.
  *
  *   edgepoint-box watch   tells which processes have ended (watch.c)
- *
- * CRIU runs it as an action script of a restore, too (network.c).
  */
 #define _GNU_SOURCE
 #include "box.h"
@@ -78,6 +76,8 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--reader-gid")) box->reader_gid = (gid_t)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--disk-bytes")) box->disk_bytes = strtoull(next(&argument), NULL, 10);
     else if (!strcmp(name, "--env") && box->environment_count < MOST_ENVIRONMENT) box->environment[box->environment_count++] = next(&argument);
+    else if (!strcmp(name, "--images")) box->images = next(&argument);
+    else if (!strcmp(name, "--work")) box->work = next(&argument);
     else if (!strcmp(name, "--own-network")) box->own_network = 1;
     else if (!strcmp(name, "--volume") && box->volume_count < MOST_VOLUMES) {
       struct volume *volume = &box->volumes[box->volume_count++];
@@ -210,14 +210,17 @@ static char **read_order(void) {
 
 static int serve_slot(char **options) {
   struct box box = {.prefix_length = 24};
+  const char *criu = NULL;
   for (char **option = options; *option; option++) {
     if (!strcmp(*option, "--netns")) box.netns = next(&option);
     else if (!strcmp(*option, "--cgroup") && box.cgroup_count < MOST_CGROUPS) box.cgroups[box.cgroup_count++] = next(&option);
+    else if (!strcmp(*option, "--criu")) criu = next(&option);
     else fail("unknown option %s", *option);
   }
-  if (!box.netns) fail("--netns is missing");
+  if (!box.netns || !criu) fail("--netns or --criu is missing");
   enter_cgroups(&box);
   enter_network(&box);
+  int worker = start_criu(criu);
   char **order = read_order();
   if (!order) return 0;
   char **command = read_options(order + 1, &box);
@@ -227,21 +230,14 @@ static int serve_slot(char **options) {
   make_disk_and_root(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
-  if (box.own_network) {
-    char prefix_length[16];
-    snprintf(prefix_length, sizeof prefix_length, "%d", box.prefix_length);
-    if (setenv("EDGEPOINT_ADDRESS", box.address, 1) || setenv("EDGEPOINT_GATEWAY", box.gateway, 1) || setenv("EDGEPOINT_PREFIX_LENGTH", prefix_length, 1)) fail("setenv");
-  } else configure_network(&box);
+  if (!box.own_network) configure_network(&box);
   dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
-  if (!strcmp(order[0], "boot")) return boot(&box, command);
-  /* CRIU leaves the cgroup namespace as it finds it: what it restores inherits this one, rooted at the instance's cgroups. */
-  if (unshare(CLONE_NEWCGROUP)) fail("cgroup namespace");
-  execv(command[0], command);
-  fail("cannot run %s", command[0]);
+  if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, command[0]);
+  close(worker); /* CRIU is not needed and ends */
+  return boot(&box, command);
 }
 
 int main(int count, char **arguments) {
-  if (getenv("CRTOOLS_SCRIPT_ACTION")) return set_up_restored_network(getenv("CRTOOLS_SCRIPT_ACTION"));
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
   errno = EINVAL;

@@ -9,6 +9,9 @@
 #define MOST_CGROUPS 8
 #define MOST_VOLUMES 8
 #define MOST_ENVIRONMENT 512
+/* Descriptors that requests to CRIU name: criu-request.ts */
+#define IMAGES_DESCRIPTOR 50
+#define WORK_DESCRIPTOR 51
 #define MOST_ORDER_BYTES (4u << 20)
 #define IDS_PER_INSTANCE 65536
 
@@ -39,6 +42,8 @@ struct box {
   uid_t first_uid;       /* what uid 0 inside is outside */
   gid_t reader_gid;      /* the group that may read the log */
   uint64_t disk_bytes;
+  const char *images;    /* of a restore: CRIU's images, and where its log goes */
+  const char *work;
   const char *environment[MOST_ENVIRONMENT + 1];
   int environment_count;
 };
@@ -58,7 +63,11 @@ void write_text(const char *path, const char *text);
 /* network.c */
 void configure_network(const struct box *box); /* in the instance's network namespace */
 void give_network(const struct box *box, pid_t pid);
-int set_up_restored_network(const char *action);
+void follow_restore(const struct box *box, const char *step, pid_t pid); /* CRIU's notifications, for a network of its own */
+
+/* criu.c */
+int start_criu(const char *program);
+int restore_by_criu(struct box *box, int worker, const char *request);
 
 /* filter.c */
 void drop_rights(void); /* capabilities, no_new_privs, seccomp */

@@ -114,28 +114,19 @@ void configure_network(const struct box *box) {
   open_network(box);
 }
 
-static int open_network_of(pid_t pid) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
-  int target = open(path, O_RDONLY | O_CLOEXEC);
-  if (target < 0) fail("open %s", path);
-  return target;
-}
-
-static void enter(int namespace) {
-  if (setns(namespace, CLONE_NEWNET)) fail("enter the instance's network");
-  close(namespace);
-}
-
 /* Moves eth0 from the slot's namespace, where this process is, to that of the process `pid`, and follows it. */
 static void move_link(pid_t pid) {
-  int target = open_network_of(pid), fd = open_netlink();
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
+  int target = open(path, O_RDONLY | O_CLOEXEC), fd = open_netlink();
+  if (target < 0) fail("open %s", path);
   struct request move = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = RTM_NEWLINK}};
   move.body.link = (struct ifinfomsg){.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex("eth0")};
   add_attribute(&move, IFLA_NET_NS_FD, &target, sizeof target);
   send_request(fd, &move, "move eth0");
   close(fd);
-  enter(target);
+  if (setns(target, CLONE_NEWNET)) fail("enter %s", path);
+  close(target);
 }
 
 void give_network(const struct box *box, pid_t pid) {
@@ -144,23 +135,15 @@ void give_network(const struct box *box, pid_t pid) {
 }
 
 /*
- * CRIU's action script of a restore whose network namespace belongs to the instance (criu(8), --empty-ns net): CRIU has made an
- * empty one, and this gives it its link and address, which come in the environment. The link opens only when the sockets are back:
- * the kernel would answer a packet of a connection it does not know with a reset. Other steps are none of its business.
+ * Follows a restore whose network namespace belongs to the instance (criu(8), --empty-ns net): CRIU has made an empty one, and this
+ * gives it its link and address. The link opens only when the sockets are back: the kernel would answer a packet of a connection it
+ * does not know with a reset.
  */
-int set_up_restored_network(const char *action) {
-  int setup = !strcmp(action, "setup-namespaces"), unlock = !strcmp(action, "network-unlock");
-  if (!setup && !unlock) return 0;
-  struct box box = {.address = getenv("EDGEPOINT_ADDRESS"), .gateway = getenv("EDGEPOINT_GATEWAY")};
-  const char *prefix_length = getenv("EDGEPOINT_PREFIX_LENGTH"), *pid = getenv("CRTOOLS_INIT_PID");
-  if (!box.address || !box.gateway || !prefix_length || !pid) fail("the environment lacks an address or a process");
-  box.prefix_length = atoi(prefix_length);
-  if (setup) {
-    move_link((pid_t)atoi(pid));
-    prepare_network(&box);
-  } else {
-    enter(open_network_of((pid_t)atoi(pid)));
-    open_network(&box);
+void follow_restore(const struct box *box, const char *step, pid_t pid) {
+  if (!strcmp(step, "setup-namespaces")) {
+    move_link(pid);
+    prepare_network(box);
+  } else if (!strcmp(step, "network-unlock")) {
+    open_network(box);
   }
-  return 0;
 }

@@ -9,7 +9,7 @@ import { makeNetns, netnsNames, netnsPath, removeNetns } from './network.ts';
 
 /**
  * A slot is what an instance needs and what is slow to make, made beforehand: a network namespace, its cgroups, and an
- * edgepoint-box that already stands in both and waits for its order. It serves one instance and is then removed.
+ * edgepoint-box that already stands in both, with CRIU started, and waits for its order. It serves one instance and is then removed.
  */
 export interface Slot {
   readonly name: string;
@@ -28,6 +28,8 @@ export interface SlotPlace {
   readonly world: string;
   readonly edgepoint: string;
   readonly boxProgram: string;
+  /** The CRIU program. */
+  readonly criu: string;
   readonly cgroupVersion: 1 | 2;
 }
 
@@ -111,7 +113,7 @@ const refillDelayMs = 100;
 function openSlot(place: SlotPlace, name: string): Slot {
   const cgroup = slotCgroup(place, name);
   makeCgroup(cgroup);
-  const argv = [place.boxProgram, 'slot', '--netns', netnsPath(name), ...cgroupFolders(cgroup).flatMap((folder) => ['--cgroup', folder])];
+  const argv = [place.boxProgram, 'slot', '--netns', netnsPath(name), '--criu', place.criu, ...cgroupFolders(cgroup).flatMap((folder) => ['--cgroup', folder])];
   const child = Bun.spawn(argv, { stdin: 'pipe', stdout: 'pipe', stderr: 'pipe' });
   return {
     name,

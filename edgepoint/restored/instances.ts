@@ -21,14 +21,16 @@ export interface InstancesOptions {
   readonly place: SlotPlace;
   readonly runFolder: string;
   readonly subnet: Subnet;
-  readonly boxProgram: string;
-  /** The command that runs CRIU. */
-  readonly criu: readonly string[];
   readonly baseRoot: string;
   readonly clock: Clock;
   readonly slots: SlotPool;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
+}
+
+/** Of edgepoint-box's output. */
+function startedPid(out: string): number {
+  return Number(/^pid (\d+)$/m.exec(out)?.[1]);
 }
 
 function fileBytes(path: string): number {
@@ -196,7 +198,7 @@ export function openInstances(options: InstancesOptions): Instances {
         start(order, null, async (slot, facts) => {
           const done = await slot.run(order.offering, bootArguments(order, facts), bootTimeoutMs);
           if (!done.ok) throw new Failure('cannot-start', done.err);
-          return { pid: Number(/^pid (\d+)$/m.exec(done.out)?.[1]), out: done.out };
+          return { pid: startedPid(done.out), out: done.out };
         }),
       ),
 
@@ -206,12 +208,12 @@ export function openInstances(options: InstancesOptions): Instances {
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {
-            const done = await slot.run(order.offering, restoreArguments(order, facts, options.criu, work, options.boxProgram), restoreTimeoutMs);
+            const done = await slot.run(order.offering, restoreArguments(order, facts, work), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
               throw new Failure('cannot-restore', `${done.err}${log ? ` (${explainCriuLog(log).evidence})` : ''}`);
             }
-            return { pid: Number(readFileSync(`${work}/restored.pid`, 'utf8')), out: done.out };
+            return { pid: startedPid(done.out), out: done.out };
           } finally {
             rmSync(work, { recursive: true, force: true });
           }

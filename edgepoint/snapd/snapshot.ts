@@ -16,8 +16,8 @@ import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfi
 
 export interface SnapshotOptions {
   readonly runFolder: string;
-  /** The command that runs CRIU. */
-  readonly criu: readonly string[];
+  /** The CRIU program. */
+  readonly criu: string;
   readonly clock: Clock;
 }
 
@@ -99,7 +99,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     });
     /* A shared network namespace is not dumped because CRIU stands in it itself. */
     const enter = ownNetwork ? [] : ['nsenter', `--net=/proc/${pid}/ns/net`];
-    const child = Bun.spawn([...enter, ...options.criu, ...words], {
+    const child = Bun.spawn([...enter, options.criu, ...words], {
       stdin: 'ignore',
       stdout: 'ignore',
       stderr: 'pipe',

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { bootArguments, type BoxFacts, cgroupFolders, dumpArguments, restoreArguments } from '../../edgepoint/box/arguments.ts';
+import { restoreRequest } from '../../edgepoint/box/criu-request.ts';
 import type { BoxOrder } from '../../edgepoint/model/calls.ts';
 
 const order: BoxOrder = {
@@ -61,29 +62,47 @@ t.test('a boot', async (t) => {
 t.test('a boot and a restore make the same box', async (t) => {
   const booted = box(bootArguments({ ...order, command: ['x'], env: {} }, facts));
   for (const continues of [false, true]) {
-    const restored = box(restoreArguments({ ...order, snapshotPath: '/s', continues }, facts, ['criu'], '/w', '/box'));
-    restored.splice(restored.indexOf(continues ? '--disk-copy' : '--disk-layer'), 2);
-    t.same(restored, booted, 'but for where its private disk comes from');
+    const restored = box(restoreArguments({ ...order, snapshotPath: '/s', continues }, facts, '/w'));
+    restored.splice(restored.indexOf(continues ? '--disk-copy' : '--disk-layer'), 6);
+    t.same(restored, booted, 'but for where its private disk and its memory come from');
   }
 });
 
 t.test('a restore: what differs between a clone and the instance itself', async (t) => {
   const words = (change: Partial<BoxOrder>, continues: boolean): string[] =>
-    restoreArguments({ ...order, ...change, snapshotPath: '/s', continues }, facts, ['/bin/criu', '--x'], '/w', '/box');
+    restoreArguments({ ...order, ...change, snapshotPath: '/s', continues }, facts, '/w');
   const clone = words({}, false);
   t.same(valuesOf(clone, '--disk-layer'), [['/s/disk']]);
-  t.notOk(clone.includes('--disk-copy') || clone.includes('--tcp-established') || clone.includes('--empty-ns'));
-  t.ok(clone.includes('--tcp-close'));
-  t.same(criu(clone).slice(0, 3), ['/bin/criu', '--x', 'restore']);
-  t.same(valuesOf(clone, '--external'), [['mnt[dev]:/run/e/dev'], ['mnt[v0]:/run/e/instances/i1/v0'], ['mnt[v1]:/run/e/instances/i1/v1']]);
-  t.same(valuesOf(clone, '--pidfile'), [['/w/restored.pid']]);
-  t.same(valuesOf(clone, '--root'), [['/run/e/instances/i1/root']]);
+  t.notOk(clone.includes('--disk-copy'));
+  t.same(valuesOf(clone, '--images'), [['/s/images']]);
+  t.same(valuesOf(clone, '--work'), [['/w']]);
+  const external = ['mnt[dev]:/run/e/dev', 'mnt[v0]:/run/e/instances/i1/v0', 'mnt[v1]:/run/e/instances/i1/v1'];
+  const wish = { root: '/run/e/instances/i1/root', external, logFile: 'restore.log' };
+  const hex = (request: Uint8Array): string => Buffer.from(request).toString('hex');
+  t.same(clone.slice(-2), ['--', hex(restoreRequest({ ...wish, connections: 'close', ownNetwork: false }))]);
   const same = words({ ownNetwork: true }, true);
   t.same(valuesOf(same, '--disk-copy'), [['/s/disk']]);
-  t.notOk(same.includes('--disk-layer') || same.includes('--tcp-close'));
-  t.ok(same.includes('--tcp-established'));
-  t.same(valuesOf(same, '--empty-ns'), [['net']]);
-  t.same(valuesOf(same, '--action-script'), [['/box']]);
+  t.notOk(same.includes('--disk-layer'));
+  t.equal(same.at(-1), hex(restoreRequest({ ...wish, connections: 'keep', ownNetwork: true })));
+});
+
+t.test('a request to CRIU, byte by byte', async (t) => {
+  const request = restoreRequest({ root: '/r', external: ['mnt[dev]:/d'], connections: 'close', ownNetwork: true, logFile: 'l' });
+  const rows: [string, string][] = [
+    ['criu_req.type = RESTORE', '08 02'],
+    ['criu_req.opts, 43 bytes', '12 2b'],
+    ['images_dir_fd = 50', '08 32'],
+    ['work_dir_fd = 51', '88 01 33'],
+    ['log_level = 2', '48 02'],
+    ['log_file = l', '52 01 6c'],
+    ['root = /r', '6a 02 2f 72'],
+    ['manage_cgroups_mode = IGNORE', '90 02 00'],
+    ['external = mnt[dev]:/d', 'aa 02 0b 6d 6e 74 5b 64 65 76 5d 3a 2f 64'],
+    ['tcp_close = true', 'a0 03 01'],
+    ['empty_ns = CLONE_NEWNET', 'b0 02 80 80 80 80 04'],
+    ['notify_scripts = true', '60 01'],
+  ];
+  t.equal(Buffer.from(request).toString('hex'), rows.map(([, bytes]) => bytes.replaceAll(' ', '')).join(''), rows.map(([what]) => what).join(', '));
 });
 
 t.test('a dump', async (t) => {

@@ -111,7 +111,7 @@ function remainsOf(pid: number, world: string, runFolder: string, live: Readonly
       if (slots.has(name)) continue;
       for (const process_ of readOrNothing(() => readFileSync(join(tree, name, 'cgroup.procs'), 'utf8')).split('\n').filter(Boolean)) {
         const command = readOrNothing(() => readFileSync(`/proc/${process_}/cmdline`, 'utf8')).split('\0');
-        if (command[1] !== 'slot') remains.push(`process ${process_} in ${name}: ${command.join(' ')}`);
+        if (command[1] !== 'slot' && command.at(-3) !== 'swrk') remains.push(`process ${process_} in ${name}: ${command.join(' ')}`);
       }
     }
   }
