@@ -59,10 +59,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
     switchboard,
     nowMs,
     answered: (app, status) => gauges.answered(app === null ? '' : ownerKey(app.owner), status),
-    broken: (error) => {
-      log.error('a broken invariant ends the dispatcher', { error });
-      process.exit(70);
-    },
+    broken: (error) => log.error('a broken invariant: the connection it was found on is cut', { error }),
   });
   const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard), {
     log,

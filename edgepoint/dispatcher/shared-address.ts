@@ -1,4 +1,5 @@
 import type { Socket, SocketHandler, TCPSocketListener } from 'bun';
+import { Failure, messageOf } from '../../kit/errors.ts';
 import { ClientConnection } from './client-connection.ts';
 import type { ExchangePorts } from './exchange.ts';
 import type { InstanceState } from './fleet.ts';
@@ -15,7 +16,7 @@ export interface SharedAddressOptions {
   readonly nowMs: () => number;
   /** A final answer's status; `app` null when the request did not say whose it was. */
   answered: ExchangePorts['answered'];
-  /** An invariant of ours broke inside a socket's handler. */
+  /** An invariant of ours broke while bytes of one connection were handled; that connection is cut, the others go on. */
   broken(error: Error): void;
 }
 
@@ -39,9 +40,16 @@ export class SharedAddress {
       answered: options.answered,
     };
     const common = { allowHalfOpen: true, socket: this.handlers() };
+    const open = (name: string, where: object): TCPSocketListener<ClientConnection> => {
+      try {
+        return Bun.listen<ClientConnection>({ ...where, ...common } as Bun.TCPSocketListenOptions<ClientConnection>);
+      } catch (cause) {
+        throw new Failure('cannot-listen', `the dispatcher cannot listen on ${name}: ${messageOf(cause)}`, { cause, remedy: 'Give it a free address, or a descriptor of a bound socket.' });
+      }
+    };
     this.listeners = [
-      ...options.listenFds.map((fd) => Bun.listen<ClientConnection>({ fd, ...common } as unknown as Bun.TCPSocketListenOptions<ClientConnection>)),
-      ...options.listen.map((address) => Bun.listen<ClientConnection>({ ...address, ...common })),
+      ...options.listenFds.map((fd) => open(`descriptor ${fd}`, { fd })),
+      ...options.listen.map((address) => open(`${address.hostname}:${address.port}`, address)),
     ];
   }
 
@@ -80,7 +88,10 @@ export class SharedAddress {
       drain: (socket) => socket.data?.outlet.flush(),
       end: (socket) => socket.data.end(),
       close: (socket) => socket.data?.gone(),
-      error: (_, error) => this.options.broken(error),
+      error: (socket, error) => {
+        this.options.broken(error);
+        socket.data?.cut();
+      },
     };
   }
 

@@ -128,7 +128,11 @@ const handlersOf = (broken: (error: Error) => void): SocketHandler<UpstreamConne
   end: (socket) => socket.data.ended(),
   close: (socket, error) => socket.data.gone(error === undefined || error === null ? '' : codeOf(error)),
   // Called when a handler of ours threw: a broken invariant, not a failure of the peer.
-  error: (_, error) => broken(error),
+  error: (socket, error) => {
+    broken(error);
+    socket.data.gone('EPROTO');
+    socket.terminate();
+  },
   connectError: (socket, error) => socket.data.gone(codeOf(error)),
 });
 

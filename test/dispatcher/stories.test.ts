@@ -62,6 +62,70 @@ t.test('hosts are matched without case, port or closing dot; an unknown one is n
   t.match(answer.body, 'other.test');
 });
 
+t.test('each request of one connection goes where its Host says, and each app is told and counted by itself', async (t) => {
+  const rig = await openRig(t);
+  const shop = await openInstance(t, 'shop-1', (_, response) => response.end('<shop>'));
+  const blog = await openInstance(t, 'blog-1', (_, response) => response.end('<blog>'));
+  const blogOwner = { ...owner, app: 'blog' };
+  await rig.head.order('routes', [routeOf([shop]), routeOf([blog], { owner: blogOwner, hosts: ['blog.test'] })]);
+  const client = openRawClient(t, rig.port);
+  const hosts = ['shop', 'blog', 'blog', 'shop', 'blog'];
+  client.send(hosts.map((host) => `GET / HTTP/1.1\r\nHost: ${host}.test\r\n\r\n`).join(''));
+  await client.until('five answers', (text) => (text.match(/<\w+>/g) ?? []).length === 5);
+  t.same(client.text().match(/<\w+>/g), hosts.map((host) => `<${host}>`));
+  const told = (app: string) => rig.head.demands.findLast((demand) => demand.owner.app === app)?.traffic[0];
+  await until('both are counted', () => told('shop')?.requests === 2 && told('blog')?.requests === 3);
+  await rig.head.order('removeRoute', blogOwner);
+  t.equal((await ask(rig.port, '/', { host: 'blog.test' })).status, 404);
+  t.equal((await ask(rig.port, '/')).status, 200, 'the other stays');
+});
+
+t.test('idleness is exact: the last byte of a long answer is told, also of an instance that left the table', async (t) => {
+  const rig = await openRig(t);
+  let finish = (): void => {};
+  const shop = await openInstance(t, 'shop-1', (_, response) => {
+    response.write('begun ');
+    finish = () => response.end('ended');
+  });
+  await rig.route([shop]);
+  const client = openRawClient(t, rig.port);
+  client.send('GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n');
+  await client.until('it has begun', (text) => text.includes('begun'));
+  await until('it is under way', () => rig.head.lastDemand?.instances[0]?.outstanding === 1);
+  const begunNs = rig.head.lastDemand?.instances[0]?.lastActiveBootNs ?? 0;
+  await rig.route([]);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.equal(rig.head.lastDemand?.instances[0]?.instance, 'shop-1', 'it is told while its exchange is under way');
+  finish();
+  await client.until('it has ended', (text) => text.includes('ended'));
+  await until('it has nothing under way any more', () => rig.head.lastDemand?.instances.length === 0);
+  const told = rig.head.demands.findLast(({ instances }) => instances.length > 0)?.instances[0];
+  t.ok((told?.lastActiveBootNs ?? 0) > begunNs || told?.outstanding === 1, 'activity was told until the end');
+  t.match(rig.head.lastDemand?.traffic[0], { instance: 'shop-1', requests: 1 }, 'and what it did is still told, for the bill');
+});
+
+t.test('health and metrics say what is going on', async (t) => {
+  const rig = await openRig(t);
+  const shop = await openInstance(t, 'shop-1', (_, response) => response.end('ok'));
+  await rig.route([shop]);
+  await ask(rig.port, '/');
+  await ask(rig.port, '/', { host: 'nobody.test' });
+  const read = (path: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const sent = request({ socketPath: `${rig.folder}/health.sock`, path, agent: false }, (response) => {
+        let text = '';
+        response.on('data', (bytes: Buffer) => (text += bytes.toString()));
+        response.on('end', () => resolve(text));
+      });
+      sent.on('error', reject);
+      sent.end();
+    });
+  t.match(JSON.parse(await read('/healthz')), { ok: true });
+  const metrics = await read('/metrics');
+  t.match(metrics, /edgepoint_dispatcher_requests_total\{app="ann\.main\.shop",class="2xx",daemon="dispatcher"\} 1/);
+  t.match(metrics, /edgepoint_dispatcher_requests_total\{app="",class="4xx",daemon="dispatcher"\} 1/);
+});
+
 t.test('what is not answered in time, has failed, or is gone is refused with the reason', async (t) => {
   const rig = await openRig(t);
   await rig.route([], { holdMs: 100 });
