@@ -61,6 +61,11 @@ export function startPublisher(ports: PublisherPorts): Publisher {
           await apps.markPublished(app);
           ports.onPublished(app);
         } catch (thrown) {
+          // Overtaken: the artefact of a release that is no longer the current one may be gone already.
+          if ((await apps.generation(app.id)) !== app.generation) {
+            wanted = true;
+            continue;
+          }
           failed = true;
           log.warn('an app could not be told to the bus yet', { app: app.owner.app, code: codeOf(thrown), reason: messageOf(thrown) });
           if (codeOf(thrown) === 'bus-away') break;

@@ -53,6 +53,8 @@ export interface AppStore {
   markDeleted(app: StoredApp, wallMs: number): Promise<void>;
   /** The outbox: the longest waiting first. */
   unpublished(most: number): Promise<readonly StoredApp[]>;
+  /** The newest generation asked for. */
+  generation(appId: number): Promise<number>;
   live(): Promise<readonly StoredApp[]>;
   /** Asks for everything to be compared with the bus again. */
   markAllUnpublished(): Promise<void>;
@@ -149,6 +151,9 @@ export function openAppStore(database: Client): AppStore {
     },
     async unpublished(most) {
       return (await rows('SELECT * FROM apps WHERE generation <> publishedGeneration ORDER BY id LIMIT ?', [most])).map(appOf);
+    },
+    async generation(appId) {
+      return Number((await first('SELECT generation FROM apps WHERE id = ?', [appId]))?.['generation'] ?? 0);
     },
     async live() {
       return (await rows('SELECT * FROM apps WHERE deletedWallMs IS NULL ORDER BY id')).map(appOf);
