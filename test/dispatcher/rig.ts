@@ -92,6 +92,8 @@ export interface Rig {
   /** Starts the dispatcher (again) on the listening socket that the test holds. */
   startDispatcher(): Promise<ChildProcess>;
   dispatcher(): ChildProcess;
+  /** What it logged, from warnings on. */
+  said(): string;
   route(instances: readonly TestInstance[], change?: Partial<Route>): Promise<void>;
 }
 
@@ -101,6 +103,8 @@ export async function openRig(t: Test): Promise<Rig> {
   const { handle, port } = holdSocket();
   const head = new FakeHead(join(folder, 'head.sock'));
   let process_: ChildProcess | null = null;
+  /** What dispatchers wrote on stderr. */
+  let said = '';
   /** The first order after a start is the whole table. */
   let tableSent = false;
   const startDispatcher = async (): Promise<ChildProcess> => {
@@ -108,12 +112,14 @@ export async function openRig(t: Test): Promise<Rig> {
     tableSent = false;
     const args = [entry, '--run-folder', folder, '--listen-fds', '[3]', '--health', `unix:${folder}/health.sock`];
     const child = spawn(bun, args, { stdio: ['ignore', 'ignore', 'pipe', handle.fd], env: { ...process.env, EDGEPOINT_LOG_LEVEL: 'warn' } });
-    child.stderr?.on('data', (text: Buffer) => t.comment(text.toString().trim()));
+    child.stderr?.on('data', (text: Buffer) => (said += text.toString()));
     process_ = child;
     if (head.peers.length === before) await until('the dispatcher connects', () => head.peers.length > before);
     return child;
   };
   t.teardown(async () => {
+    if (said.includes('broken invariant')) t.fail(said);
+    if (!t.passing()) t.comment(said);
     if (process_ !== null && process_.exitCode === null && process_.signalCode === null) {
       process_.kill('SIGKILL');
       await new Promise((resolve) => process_?.once('exit', resolve));
@@ -128,6 +134,7 @@ export async function openRig(t: Test): Promise<Rig> {
     port,
     folder,
     startDispatcher,
+    said: () => said,
     dispatcher: () => {
       if (process_ === null) throw new Error('no dispatcher');
       return process_;
