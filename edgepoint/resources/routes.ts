@@ -36,3 +36,9 @@ function whyUnable(app: AppEntry, served: boolean, nowBootNs: number): string | 
   if (app.backoff !== null && app.backoff.failures > 1 && nowBootNs < app.backoff.untilBootNs) return app.backoff.reason;
   return null;
 }
+
+/** When its requests are held again although nothing else happens; null when they are held, or for ever refused. */
+export function routeChangesAt(app: AppEntry, nowBootNs: number): number | null {
+  const later = [app.refusal?.untilBootNs ?? 0, app.backoff?.untilBootNs ?? 0].filter((bootNs) => bootNs > nowBootNs);
+  return later.length === 0 ? null : Math.min(...later);
+}

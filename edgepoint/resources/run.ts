@@ -5,11 +5,12 @@ import type { Demand, KernelCounters } from '../model/calls.ts';
 import { sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
 import { planApp } from './plan/plan.ts';
+import { earliest } from './plan/view.ts';
 import type { IdleView, Plan, Step } from './plan/view.ts';
 import { nextBackoff, steadyMs } from './backoff.ts';
 import type { Manages } from './manages.ts';
 import type { ResourcePorts } from './ports.ts';
-import { routeOf } from './routes.ts';
+import { routeChangesAt, routeOf } from './routes.ts';
 import { addInstance, appEntry, findInstance, moveInstance } from './state.ts';
 import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
 import { noteSurplus, viewApp, viewRoom } from './views.ts';
@@ -24,6 +25,8 @@ export interface PlanNote {
 
 const plansKept = 20;
 const planLinesMax = 50;
+/** Wakes in a row that a kept state may spoil. */
+const keptFailuresMax = 3;
 /** A loop of plans that each change something would be a planner that contradicts itself. */
 const looksMax = 100_000;
 
@@ -87,7 +90,8 @@ export class ResourceManager implements Manages {
     const nowBootNs = this.ports.clock.bootNs();
     const servedMs = (nowBootNs - entry.facts.sinceBootNs) / 1_000_000;
     moveInstance(entry, 'failed', nowBootNs, reason);
-    if (servedMs < steadyMs) app.backoff = nextBackoff(app.backoff, { nowBootNs, reason: `its instances end by themselves: ${reason}`, free: true });
+    app.backoff = servedMs < steadyMs ? nextBackoff(app.backoff, { nowBootNs, reason: `its instances end by themselves: ${reason}`, free: true }) : null;
+    if (app.kept?.instance === entry.facts.id && app.backoff !== null && app.backoff.failures >= keptFailuresMax) this.dropKept(app, app.kept, reason);
     this.ports.tell({
       owner: app.owner,
       release: entry.facts.release,
@@ -103,6 +107,10 @@ export class ResourceManager implements Manages {
   want(order: ReleaseOrder): AppEntry {
     const app = appEntry(this.state, order.owner);
     app.desired = order;
+    if (app.serving === null) {
+      app.status = 'preparing';
+      app.reason = '';
+    }
     this.touch(app);
     return app;
   }
@@ -235,8 +243,9 @@ export class ResourceManager implements Manages {
     if (this.able) {
       const plan = planApp(viewApp(app), nowBootNs, () => viewRoom(this.state, nowBootNs));
       this.notePlan(app, plan, nowBootNs);
-      if (plan.lookAgainBootNs === null) this.lookAgain.delete(app);
-      else this.lookAgain.set(app, plan.lookAgainBootNs);
+      const lookAgainBootNs = earliest(plan.lookAgainBootNs, routeChangesAt(app, nowBootNs));
+      if (lookAgainBootNs === null) this.lookAgain.delete(app);
+      else this.lookAgain.set(app, lookAgainBootNs);
       for (const step of plan.steps) this.beginStep(step, nowBootNs);
     }
     this.tellRoute(app, nowBootNs);
@@ -318,6 +327,19 @@ export class ResourceManager implements Manages {
     const entry = addInstance(this.state, app, { ...about, mode: 'cold', purpose: 'serve', nowBootNs });
     moveInstance(entry, about.mode, nowBootNs, about.reason);
     return entry;
+  }
+
+  /** A state that only ends whoever wakes with it helps nobody: the template is the first state again. */
+  private dropKept(app: AppEntry, kept: KeptInstance, reason: string): void {
+    app.kept = null;
+    this.ports.tell({
+      owner: app.owner,
+      release: kept.release,
+      kind: 'fault',
+      code: 'state-lost',
+      text: `What ${kept.instance} slept with ended it ${keptFailuresMax} times in a row (${reason}); it begins again from its template.`,
+    });
+    void this.forgetKept(app, kept);
   }
 
   private async forgetKept(app: AppEntry, kept: KeptInstance): Promise<void> {

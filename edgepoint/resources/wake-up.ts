@@ -49,7 +49,8 @@ async function wake(manager: Manages, app: AppEntry, entry: InstanceEntry, order
     const nowBootNs = ports.clock.bootNs();
     moveInstance(entry, 'warm', nowBootNs, order.reason);
     entry.lastActiveBootNs = nowBootNs;
-    app.backoff = app.backoff !== null && order.start.kind === 'restore' ? { ...app.backoff, untilBootNs: 0 } : app.backoff;
+    // It is forgotten only when this one has served for a while: an app that ends again and again starts ever more slowly.
+    if (app.backoff !== null) app.backoff = { ...app.backoff, untilBootNs: 0 };
     if (order.start.kind === 'restore') app.restoreFailures = 0;
     if (keeper.goneSignal(entry.facts.id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
     manager.touch(app);
