@@ -1,9 +1,10 @@
 /*
  * Run inside an instance by the tests.
  *
- *   probe attempts GATEWAY NEIGHBOUR   tries what an instance must not do; prints "name errno-name" for each, "allowed" for what worked
- *   probe hold WHAT                    holds something while it lives; prints "holding" or why not
- *   probe stat                         prints what it sees of itself (rights after exec of this very file)
+ *   probe attempts GATEWAY GATEWAY6 NEIGHBOUR PID FOLDER   tries what an instance must not do; prints "name errno-name" for each,
+ *                                                          "allowed" for what worked
+ *   probe hold WHAT   holds something while it lives; prints "holding" or why not
+ *   probe fork        forks until it may not; prints how often, and why not
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -62,11 +64,9 @@ static long read_from(const char *path) {
 }
 
 /* A connection that is answered, refused, or dropped: ETIMEDOUT when nothing comes back within 300 ms. */
-static long reach(const char *address, int port) {
-  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-  inet_pton(AF_INET, address, &to.sin_addr);
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0) return 0;
+static long reach_socket(int family, const struct sockaddr *to, socklen_t size) {
+  int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  if (connect(fd, to, size) == 0) return 0;
   if (errno != EINPROGRESS) return -1;
   struct pollfd wait = {.fd = fd, .events = POLLOUT};
   if (poll(&wait, 1, 300) == 0) {
@@ -80,6 +80,12 @@ static long reach(const char *address, int port) {
   close(fd);
   errno = error;
   return error ? -1 : 0;
+}
+
+static long reach(const char *address, int port) {
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  inet_pton(AF_INET, address, &to.sin_addr);
+  return reach_socket(AF_INET, (struct sockaddr *)&to, sizeof to);
 }
 
 static long node(const char *path, int kind, unsigned device_major, unsigned device_minor) {
@@ -108,13 +114,12 @@ static long set_namespace(const char *path, int kind) {
   return fd < 0 ? -1 : setns(fd, kind);
 }
 
-/* Walks out of a folder by keeping a descriptor of the root, the classic escape. */
-static long escape_chroot(void) {
+static long change_root(void) {
   mkdir("/tmp/cell", 0700);
   return chroot("/tmp/cell");
 }
 
-/* Does executing a set-uid file as an ordinary user give it root? Prints the effective uid that came of it. */
+/* Does executing a set-uid file as an ordinary user give it root? */
 static long run_set_uid(const char *self) {
   char path[] = "/var/set-uid";
   int in = open(self, O_RDONLY), out = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
@@ -132,7 +137,7 @@ static long run_set_uid(const char *self) {
   int status;
   waitpid(pid, &status, 0);
   unlink(path);
-  errno = EPERM;
+  errno = WEXITSTATUS(status) == 1 ? EPERM : EINVAL; /* EINVAL: it was not tried at all */
   return WEXITSTATUS(status) == 0 ? 0 : -1;
 }
 
@@ -148,10 +153,36 @@ static long push_to_terminal(void) {
   return ioctl(fd, TIOCSTI, "x");
 }
 
-static void attempts(const char *gateway, const char *neighbour, const char *self) {
+static long open_below(const char *above, const char *path) {
+  char whole[4096];
+  snprintf(whole, sizeof whole, "%s%s", above, path);
+  return open(whole, O_RDONLY);
+}
+
+/* int $0x80: the kernel kills a process that calls through an interface the filter does not know. */
+static long call_by_interrupt(void) {
+  pid_t pid = fork();
+  if (pid == 0) {
+    long number = 20; /* getpid there */
+    __asm__ volatile("int $0x80" : "+a"(number) : : "memory", "r8", "r9", "r10", "r11");
+    _exit(0);
+  }
+  int status;
+  waitpid(pid, &status, 0);
+  errno = EPERM;
+  return WIFEXITED(status) ? 0 : -1;
+}
+
+static long reach6(const char *address, int port) {
+  struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_scope_id = if_nametoindex("eth0")};
+  inet_pton(AF_INET6, address, &to.sin6_addr);
+  return reach_socket(AF_INET6, (struct sockaddr *)&to, sizeof to);
+}
+
+static void attempts(char **arguments) {
+  const char *gateway = arguments[2], *gateway6 = arguments[3], *neighbour = arguments[4], *machine_folder = arguments[6], *self = arguments[0];
+  pid_t machine_pid = (pid_t)atoi(arguments[5]);
   unsigned char attribute[128] = {0};
-  struct sock_fprog_like { unsigned short count; void *filter; } nothing = {0, NULL};
-  (void)nothing;
   tell("mount a tmpfs", mount("none", "/tmp", "tmpfs", 0, ""));
   tell("mount proc", mount("proc", "/proc", "proc", 0, ""));
   tell("bind mount", mount("/", "/tmp", NULL, MS_BIND, NULL));
@@ -204,7 +235,7 @@ static void attempts(const char *gateway, const char *neighbour, const char *sel
   tell("set the host name", sethostname("other", 5));
   tell("read the kernel log", syscall(SYS_syslog, 3, attribute, 10));
   tell("iopl", syscall(SYS_iopl, 3));
-  tell("chroot", escape_chroot());
+  tell("chroot", change_root());
   tell("raise the scheduling priority", setpriority(PRIO_PROCESS, 0, -5));
   tell("real-time scheduling", sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1}));
   tell("raise the limit on open files", setrlimit(RLIMIT_NOFILE, &(struct rlimit){1u << 30, 1u << 30}));
@@ -230,21 +261,25 @@ static void attempts(const char *gateway, const char *neighbour, const char *sel
   tell("write drop_caches", write_to("/proc/sys/vm/drop_caches", "1"));
   tell("lower its oom score", write_to("/proc/self/oom_score_adj", "-1000"));
   tell("write its uid_map", write_to("/proc/self/uid_map", "0 0 1"));
-  tell("make a folder in /sys", mkdir("/sys/fs", 0700));
   tell("read /sys/kernel", open("/sys/kernel", O_RDONLY));
   tell("make a cgroup", mkdir("/sys/fs/cgroup/x", 0700));
-  tell("reach the gateway's port", reach(gateway, 7001));
-  tell("reach the gateway by UDP-less DNS", reach(gateway, 53));
-  tell("reach the machine's other address", reach("10.200.0.1", 7001));
+  tell("reach the edgepoint at the gateway", reach(gateway, 7001));
+  tell("reach the edgepoint at the gateway by IPv6", reach6(gateway6, 7001));
+  tell("reach the edgepoint at its other address", reach("10.200.0.1", 7001));
   tell("reach its neighbour", reach(neighbour, 8080));
+  tell("reach an address of its subnet that nobody has", reach("10.77.0.250", 8080));
   tell("reach the metadata service", reach("169.254.169.254", 80));
   tell("reach a private network", reach("192.168.1.1", 80));
   tell("gain rights by a set-uid file", run_set_uid(self));
-  tell("kill a process of the machine", kill(99999, 0));
-  tell("signal all it sees but itself and its parent", getpid() > 1 ? 0 : -1);
-  tell("write in the base", open("/usr/bin/node", O_WRONLY));
-  tell("open the machine's root by /proc/1/root", open("/proc/1/root/work", O_RDONLY));
-  tell("memfd_secret", syscall(447, 0));
+  tell("signal a process of the machine", kill(machine_pid, 0));
+  tell("open a folder of the machine", open(machine_folder, O_RDONLY));
+  tell("open it through its first process's root", open_below("/proc/1/root", machine_folder));
+  tell("open it through its own way up", open_below("/../../../..", machine_folder));
+  tell("secret memory", syscall(447, 0));
+  tell("Landlock", syscall(444, attribute, 8, 0));
+  tell("Multipath TCP", socket(AF_INET, SOCK_STREAM, 262));
+  tell("a call of the x32 interface", syscall(0x40000000 | SYS_getpid));
+  tell("a call of the 32-bit interface", call_by_interrupt());
 }
 
 static int hold(const char *what, const char *self) {
@@ -324,6 +359,6 @@ int main(int count, char **arguments) {
   if (count == 2 && !strcmp(arguments[1], "effective-uid")) return geteuid() == 0 ? 0 : 1;
   if (count == 2 && !strcmp(arguments[1], "fork")) fork_without_end();
   if (count == 3 && !strcmp(arguments[1], "hold")) return hold(arguments[2], arguments[0]);
-  if (count == 4 && !strcmp(arguments[1], "attempts")) attempts(arguments[2], arguments[3], arguments[0]);
+  if (count == 7 && !strcmp(arguments[1], "attempts")) attempts(arguments);
   return 0;
 }
