@@ -1,4 +1,5 @@
 import net from 'node:net';
+import { concatenate } from '../wire/response.ts';
 import { Frames, framed } from './frames.ts';
 import { cannotListen } from './listen.ts';
 import type { Place } from './listen.ts';
@@ -7,7 +8,7 @@ import type { Place } from './listen.ts';
 export interface TcpLimits {
   readonly connectionsMax: number;
   readonly connectionsPerClientMax: number;
-  /** A connection on which no whole query came for so long is closed; bytes of an unfinished one do not count. */
+  /** A connection on which no whole query came for so long is closed, at most an eighth later; bytes of an unfinished one do not count. */
   readonly idleMs: number;
   /** Unread answers of one client; above it we stop reading its queries until it takes them. */
   readonly unsentBytesMax: number;
@@ -30,7 +31,7 @@ interface Connection {
   readonly socket: net.Socket;
   readonly client: string;
   readonly frames: Frames;
-  idle: ReturnType<typeof setTimeout> | null;
+  lastQueryMs: number;
 }
 
 /** Answers queries on connections at one place, in the order they came. When the table is full, the connection idle for longest gives way. */
@@ -46,15 +47,12 @@ export async function openTcp(
   let trimming: ReturnType<typeof setTimeout> | null = null;
 
   const touch = (connection: Connection): void => {
-    if (connection.socket.destroyed) return;
+    connection.lastQueryMs = performance.now();
     connections.delete(connection);
     connections.add(connection);
-    if (connection.idle !== null) clearTimeout(connection.idle);
-    connection.idle = setTimeout(() => connection.socket.destroy(), limits.idleMs);
   };
   const forget = (connection: Connection): void => {
     if (!connections.delete(connection)) return;
-    if (connection.idle !== null) clearTimeout(connection.idle);
     const left = (perClient.get(connection.client) ?? 1) - 1;
     if (left === 0) perClient.delete(connection.client);
     else perClient.set(connection.client, left);
@@ -68,16 +66,26 @@ export async function openTcp(
       longestIdle.socket.destroy();
     }
   };
+  const sweeping = setInterval(() => {
+    const idleSinceMs = performance.now() - limits.idleMs;
+    for (const longestIdle of connections) {
+      if (longestIdle.lastQueryMs > idleSinceMs) return;
+      forget(longestIdle);
+      longestIdle.socket.destroy();
+    }
+  }, limits.idleMs / 8);
   const receive = (connection: Connection, chunk: Uint8Array): void => {
     const { socket, frames } = connection;
+    const responses: Uint8Array[] = [];
     for (const message of frames.push(chunk)) {
-      if (socket.destroyed) return;
       const response = respond(message, connection.client);
       // What is no query comes from no resolver; it must not keep a connection alive.
       if (response === null) return void socket.destroy();
-      touch(connection);
-      socket.write(framed(response));
+      responses.push(framed(response));
     }
+    if (responses.length === 0 || !connections.has(connection)) return;
+    touch(connection);
+    socket.write(concatenate(responses));
     if (socket.writableLength > limits.unsentBytesMax) {
       socket.pause();
       socket.once('drain', () => socket.resume());
@@ -93,7 +101,7 @@ export async function openTcp(
       return;
     }
     perClient.set(client, clients + 1);
-    const connection: Connection = { socket, client, frames: new Frames(), idle: null };
+    const connection: Connection = { socket, client, frames: new Frames(), lastQueryMs: 0 };
     touch(connection);
     if (connections.size >= limits.connectionsMax + burstMax) trim(limits.connectionsMax);
     else if (connections.size > limits.connectionsMax) trimming ??= setTimeout(trim, burstMs, limits.connectionsMax);
@@ -116,6 +124,7 @@ export async function openTcp(
     },
     stop: () => {
       server.close();
+      clearInterval(sweeping);
       if (trimming !== null) clearTimeout(trimming);
       for (const connection of connections) connection.socket.destroy();
     },

@@ -116,7 +116,7 @@ t.test('slow and greedy clients', async (t) => {
     };
     client.socket.on('drain', push);
     push();
-    await until('it is closed', () => client.closed, 10_000);
+    await until('it is closed', () => client.closed, 15_000);
     t.ok(sentBytes > many.length && sentBytes < 64 * 2 ** 20, `only ${Math.round(sentBytes / 1024)} KiB were taken`);
     t.ok(await alive());
     const grownBytes = (await memoryBytes(dispatcher)) - before;
