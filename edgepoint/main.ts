@@ -27,7 +27,9 @@ if (command === undefined) {
   process.exitCode = asked ? 0 : 2;
 } else {
   try {
-    await command.run(rest);
+    const asksHow = rest.includes('--help') && (name === 'status' || name === 'explain');
+    if (asksHow) writeSync(1, `edgepoint ${name}: ${command.about}\n`);
+    else await command.run(rest);
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure;
     writeSync(2, `${messageOf(failure)}${failure.remedy === '' ? '' : `\n${failure.remedy}`}\n`);

@@ -4,6 +4,7 @@ import { messageOf } from '../kit/errors.ts';
 import { listenForPeers, type Peer } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
+import { requireRoot } from './box/root.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
@@ -41,6 +42,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     argv,
     process.env,
   );
+  requireRoot('edgepoint restored');
   const log = openLog('restored').with({ zone: settings.zone, edgepoint: settings.edgepoint });
   const { runFolder } = settings;
   const clock = openClock();

@@ -4,6 +4,7 @@ import { messageOf } from '../kit/errors.ts';
 import { listenForPeers } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
+import { requireRoot } from './box/root.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
@@ -27,6 +28,7 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
     argv,
     process.env,
   );
+  requireRoot('edgepoint snapd');
   const log = openLog('snapd').with({ zone: settings.zone, edgepoint: settings.edgepoint });
   const metrics = openMetrics('snapd');
   const tookMs = metrics.histogram('edgepoint_snapshot_ms', 'Time to snapshot an instance', [], [10, 20, 50, 100, 200, 500, 1000, 5000, 20_000]);

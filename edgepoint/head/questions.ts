@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync, writeSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { connectToPeer } from '../../host/calls.ts';
 import { openLog } from '../../host/log.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
@@ -29,7 +29,7 @@ async function ask<T>(runFolder: string | undefined, method: string): Promise<T>
 
 /** `edgepoint status`: one line for each app. */
 export async function runStatus(argv: readonly string[]): Promise<void> {
-  const { values } = parseArgs({ args: [...argv], options: { 'run-folder': { type: 'string' }, json: { type: 'boolean' } } });
+  const values = readOptions(argv, { 'run-folder': { type: 'string' }, json: { type: 'boolean' } });
   const status = await ask<Status>(values['run-folder'], 'status');
   if (values.json === true) return say(JSON.stringify(status));
   say(`load ${(status.load * 100).toFixed(0)} %, ${status.apps.length} apps`);
@@ -43,9 +43,12 @@ export async function runStatus(argv: readonly string[]): Promise<void> {
 
 /** `edgepoint explain`: what was planned and why, of a running edgepoint or again from a dump. The same dump gives the same plan. */
 export async function runExplain(argv: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { 'run-folder': { type: 'string' }, app: { type: 'string' }, state: { type: 'string' }, dump: { type: 'string' }, json: { type: 'boolean' } },
+  const values = readOptions(argv, {
+    'run-folder': { type: 'string' },
+    app: { type: 'string' },
+    state: { type: 'string' },
+    dump: { type: 'string' },
+    json: { type: 'boolean' },
   });
   const dump = values.state === undefined ? await ask<Dump>(values['run-folder'], 'dump') : readDump(values.state);
   if (values.dump !== undefined) writeFileSync(values.dump, `${JSON.stringify(dump, null, 1)}\n`, { mode: 0o600 });
@@ -67,6 +70,15 @@ export async function runExplain(argv: readonly string[]): Promise<void> {
   for (const step of steps) say(`  ${lineOf(step)}`);
   for (const note of plan.notes) say(`  note: ${note}`);
   if (plan.lookAgainBootNs !== null) say(`looks again in ${formatMs(Math.max(0, (plan.lookAgainBootNs - dump.view.nowBootNs) / 1_000_000))}`);
+}
+
+/** The options, or a Failure that names the wrong one. */
+function readOptions<const Options extends NonNullable<ParseArgsConfig['options']>>(argv: readonly string[], options: Options) {
+  try {
+    return parseArgs({ args: [...argv], options }).values;
+  } catch (thrown) {
+    throw new Failure('command-line', messageOf(thrown), { remedy: '`edgepoint --help` lists the options.', cause: thrown });
+  }
 }
 
 function readDump(path: string): Dump {

@@ -53,6 +53,9 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     const earlier = readDescription(order.snapshotPath);
     /* Repeated after the answer was lost: an instance that sleeps cannot have changed since. */
     if (earlier && !order.keepRunning && earlier.instance === order.instance) return earlier.taken;
+    if (!existsSync(options.criu)) {
+      throw new Failure('no-criu', `there is no CRIU at ${options.criu}, so nothing can be snapshotted here`, { remedy: 'run the set-up: sh images/host/bootstrap.sh images/host/main.ts' });
+    }
     if (existsSync(order.snapshotPath)) throw new Failure('exists', `there is already a snapshot at ${order.snapshotPath}`);
     const record = readRecord(runFolder, order.instance);
     if (!record?.running || processStartTicks(record.running.pid) !== record.startTicks) {
