@@ -1,0 +1,87 @@
+import t from 'tap';
+import { planDeploy } from '../../edgepoint/deploy/plan.ts';
+import type { DeployFacts } from '../../edgepoint/deploy/plan.ts';
+import { judgePreparation, tryAgain } from '../../edgepoint/deploy/verdict.ts';
+import type { Measured } from '../../edgepoint/deploy/verdict.ts';
+import type { ReleaseFacts, ReleaseOrder } from '../../edgepoint/model/app.ts';
+import { bootOrder, instanceEnv, restoreOrder, runsAlone } from '../../edgepoint/model/orders.ts';
+import { dataPaths } from '../../edgepoint/model/paths.ts';
+import { manifestSchema } from '../../kit/wire/manifest.ts';
+
+const order: ReleaseOrder = {
+  owner: { provider: 'p', scope: 'main', app: 'shop' },
+  release: 3,
+  artefactDigest: `sha256:${'a'.repeat(64)}`,
+  manifest: manifestSchema.parse({ app: 'shop', command: ['node', 'x.js'], port: 8080, env: { PORT: '1', COLOUR: 'red' } }),
+  hosts: ['shop.edge.test'],
+  uidSlot: 4,
+  deployId: 'd-1',
+};
+const known: ReleaseFacts = { wakeBy: 'template', wakeReason: '', staysAwake: '', snapshotPath: '/s', templateBytes: 1, coldBootMs: 90, restoreMs: 30 };
+const facts: DeployFacts = { servingRelease: null, known: null, rejected: '', unpacked: false, mustPause: false };
+
+const rows: readonly [string, DeployFacts, string][] = [
+  ['a first release', facts, 'fetch-and-unpack prepare promote retire-older'],
+  ['its artefact is here already', { ...facts, unpacked: true }, 'prepare promote retire-older'],
+  ['the head was restarted after the preparation', { ...facts, unpacked: true, known }, 'promote retire-older'],
+  ['it serves', { ...facts, unpacked: true, known, servingRelease: 3 }, ''],
+  ['an older one serves', { ...facts, servingRelease: 2 }, 'fetch-and-unpack prepare promote retire-older'],
+  ['an older one serves on the same volume', { ...facts, unpacked: true, servingRelease: 2, mustPause: true }, 'pause prepare promote retire-older'],
+  ['it was found unable', { ...facts, rejected: 'it ended at once' }, 'reject'],
+  ['it serves, and its artefact was lost', { ...facts, known, servingRelease: 3 }, 'fetch-and-unpack'],
+];
+for (const [story, of, expected] of rows) {
+  t.test(`deploy: ${story}`, async (t) => {
+    const steps = planDeploy(order, of);
+    t.equal(steps.map((step) => step.kind).join(' '), expected);
+    for (const step of steps) t.not(step.reason, '');
+  });
+}
+
+const snapshot = { path: '/s', bytes: 7 };
+const measured: Measured = { state: 'template', coldBootMs: 100, snapshot, trial: { restoreMs: 25 } };
+const verdicts: readonly [string, Measured, string][] = [
+  ['it restores faster', measured, 'template'],
+  ['it boots faster', { ...measured, coldBootMs: 25 }, 'cold: it boots faster (25.0 ms) than it restores (25.0 ms)'],
+  ['it boots faster, but keeps state', { ...measured, state: 'keep', coldBootMs: 20 }, 'keep'],
+  ['no snapshot', { ...measured, snapshot: { failure: 'io_uring' }, trial: null }, 'cold: it cannot be snapshotted: io_uring'],
+  ['no restore', { ...measured, trial: { failure: 'torn' } }, 'cold: its snapshot does not restore: torn'],
+  [
+    'no snapshot of what keeps state',
+    { ...measured, state: 'keep', snapshot: { failure: 'io_uring' }, trial: null },
+    'cold: it cannot be snapshotted: io_uring; stays awake: its state cannot be kept: it cannot be snapshotted: io_uring',
+  ],
+];
+for (const [story, of, expected] of verdicts) {
+  t.test(`verdict: ${story}`, async (t) => {
+    const verdict = judgePreparation(of);
+    const words = [verdict.wakeBy, verdict.wakeReason].filter((word) => word !== '').join(': ');
+    t.equal(verdict.staysAwake === '' ? words : `${words}; stays awake: ${verdict.staysAwake}`, expected);
+    t.equal(verdict.snapshotPath, verdict.wakeBy === 'cold' ? '' : '/s');
+  });
+}
+
+t.test('a slow trial is tried again, a fast one not, and never for ever', async (t) => {
+  const about = { state: 'template' as const, coldBootMs: 30, restoreMs: 40, trials: 1 };
+  t.ok(tryAgain(about));
+  t.notOk(tryAgain({ ...about, restoreMs: 20 }));
+  t.notOk(tryAgain({ ...about, trials: 3 }));
+  t.notOk(tryAgain({ ...about, state: 'keep' }));
+});
+
+t.test('orders say what the manifest says, and PORT is always true', async (t) => {
+  const paths = dataPaths('/data');
+  const boot = bootOrder(order, 'i-1', null, paths);
+  t.strictSame(instanceEnv(order, 'i-1'), { COLOUR: 'red', PORT: '8080', EDGEPOINT_APP: 'shop', EDGEPOINT_RELEASE: '3', EDGEPOINT_INSTANCE: 'i-1' });
+  t.equal(boot.artefactPath, `/data/artefacts/${'a'.repeat(64)}`);
+  t.equal(boot.hostname, 'shop');
+  t.equal(boot.ownNetwork, false);
+  const kept = { ...order, manifest: { ...order.manifest, state: 'keep' as const } };
+  t.match(restoreOrder(kept, 'i-1', { snapshotPath: '/s', address: '10.0.0.9', continues: true }, paths), { snapshotPath: '/s', address: '10.0.0.9', continues: true, ownNetwork: true });
+  const volume = { name: 'data', path: '/data', sizeMegabytes: 8, shareable: false };
+  const stored = { ...order, manifest: { ...order.manifest, volume: [volume] } };
+  t.match(bootOrder(stored, 'i-1', null, paths).volumes, [{ imagePath: '/data/volumes/p.main.shop/data.ext4', sizeBytes: 8 * 1024 * 1024, mountPath: '/data' }]);
+  t.ok(runsAlone(stored));
+  t.notOk(runsAlone({ ...order, manifest: { ...order.manifest, volume: [{ ...volume, shareable: true }] } }));
+  t.throws(() => bootOrder({ ...order, manifest: { ...order.manifest, offering: 'huge' } }, 'i-1', null, paths), { code: 'unknown-offering' });
+});
