@@ -1,7 +1,7 @@
 import type { Socket } from 'bun';
 import { writeOwnAnswer } from './answers.ts';
 import { Exchange } from './exchange.ts';
-import type { ExchangeClient, ExchangePorts } from './exchange.ts';
+import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
 import { limits } from './limits.ts';
 import { Outlet } from './outlet.ts';
 import { readRequestHead } from './request-head.ts';

@@ -5,42 +5,15 @@ import type { OwnAnswer } from './answers.ts';
 import type { AppState, InstanceState } from './fleet.ts';
 import { forwardRequest, forwardResponse } from './forward.ts';
 import { limits } from './limits.ts';
-import type { Outlet } from './outlet.ts';
 import { RequestBody } from './request-body.ts';
 import type { RequestHead } from './request-head.ts';
 import { isIdempotent, mayResend } from './resend.ts';
+import { timeOut } from './time-outs.ts';
 import type { ResponseHead } from './response-head.ts';
-import type { Hold, Switchboard, Waiter } from './switchboard.ts';
+import type { Hold, Waiter } from './switchboard.ts';
+import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
 import { Tunnel } from './tunnel.ts';
-import type { TunnelClient } from './tunnel.ts';
 import type { UpstreamConnection, UpstreamUser } from './upstream-connection.ts';
-
-/** The client connection as one of its exchanges sees it. */
-export interface ExchangeClient extends TunnelClient {
-  readonly address: string;
-  readonly outlet: Outlet;
-  /** The client has ended its side. */
-  readonly ended: boolean;
-  /** Bytes that came after the head and belong to nobody yet. */
-  takeInput(): Buffer | null;
-  putBack(rest: Buffer): void;
-  setReading(on: boolean): void;
-  /** The exchange is over; without `keepAlive` the connection closes after what is queued. */
-  exchangeOver(keepAlive: boolean): void;
-  tunnelOpened(tunnel: Tunnel): void;
-  /** Cuts the connection: the client must see that its answer is not whole. */
-  cut(): void;
-}
-
-/** What an exchange needs of its surroundings. */
-export interface ExchangePorts {
-  readonly switchboard: Switchboard;
-  readonly nowMs: () => number;
-  connect(instance: InstanceState, user: UpstreamUser): UpstreamConnection;
-  /** False while the dispatcher is about to stop. */
-  keepsConnections(): boolean;
-  answered(app: AppState | null, status: number): void;
-}
 
 /** One try at one instance. */
 interface Attempt {
@@ -137,7 +110,7 @@ export class Exchange implements Waiter, UpstreamUser {
     // What is taken now is held too, so what was sent before is copied first.
     const parts = [head, ...(this.body.sentBefore ?? [])];
     const more = this.nextBody();
-    if (more !== null) this.writeUpstream(attempt, joined([...parts, ...more]));
+    if (more !== null) this.writeUpstream(attempt, [...parts, ...more]);
   }
 
   /** The client has sent something while this exchange is its current one. */
@@ -164,10 +137,7 @@ export class Exchange implements Waiter, UpstreamUser {
   }
 
   private writeUpstream(attempt: Attempt, parts: readonly Buffer[]): void {
-    for (const bytes of parts) {
-      attempt.instance.bytesIn += bytes.length;
-      attempt.upstream.outlet.write(bytes);
-    }
+    attempt.instance.bytesIn += attempt.upstream.outlet.writeAll(parts);
     this.touch(attempt);
     this.client.setReading(!attempt.upstream.outlet.blocked);
     if (this.body.done && this.answer.done) this.finish();
@@ -219,7 +189,7 @@ export class Exchange implements Waiter, UpstreamUser {
   }
 
   private passBody(attempt: Attempt, head: Buffer | null, { pieces, done, extra }: AnswerPart & { kind: 'body' }): void {
-    for (const bytes of joined(head === null ? pieces : [head, ...pieces])) this.client.outlet.write(bytes);
+    this.client.outlet.writeAll(head === null ? pieces : [head, ...pieces]);
     if (this.client.outlet.blocked) attempt.upstream.pause();
     if (!done) return;
     // Bytes after the end of the answer belong to no exchange: such a connection carries no other.
@@ -313,13 +283,15 @@ export class Exchange implements Waiter, UpstreamUser {
     this.askWhetherThere(nowMs);
     const { attempt } = this;
     if (attempt === null || this.mode === 'connecting') return;
-    const quietMs = nowMs - this.activeMs;
-    const wantsBody = !this.body.done && !attempt.upstream.outlet.blocked && !(this.head.expectContinue && !this.continued);
-    if (wantsBody) {
-      if (quietMs >= limits.bodyMs) this.giveUp({ status: 408, reason: 'The body of the request did not come.' });
-    } else if (quietMs >= limits.responseMs && this.answer.head?.eventStream !== true && !this.client.outlet.blocked) {
-      this.giveUp({ status: 504, reason: 'The application did not answer.' });
-    }
+    const answer = timeOut({
+      quietMs: nowMs - this.activeMs,
+      bodyDone: this.body.done,
+      instanceTakes: !attempt.upstream.outlet.blocked,
+      clientTakes: !this.client.outlet.blocked,
+      awaitsContinue: this.head.expectContinue && !this.continued,
+      eventStream: this.answer.head?.eventStream === true,
+    });
+    if (answer !== null) this.giveUp(answer);
   }
 
   /** Ends the attempt and, as far as the client can still be told, says why. */
@@ -376,12 +348,4 @@ export class Exchange implements Waiter, UpstreamUser {
     this.activeMs = this.ports.nowMs();
     this.ports.switchboard.touched(app, instance);
   }
-}
-
-/** One buffer when all fits in a write, else the parts as they are. */
-function joined(parts: readonly Buffer[]): readonly Buffer[] {
-  if (parts.length < 2) return parts;
-  let bytes = 0;
-  for (const part of parts) bytes += part.length;
-  return bytes <= limits.joinedWriteBytes ? [Buffer.concat(parts, bytes)] : parts;
 }

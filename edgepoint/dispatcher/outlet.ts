@@ -1,4 +1,5 @@
 import type { Socket } from 'bun';
+import { limits } from './limits.ts';
 
 /** The part of a Bun socket that is written to. `write` gives how many bytes the kernel took, -1 when the socket is closed. */
 export type WritableSocket = Pick<Socket<unknown>, 'write' | 'shutdown'>;
@@ -46,6 +47,15 @@ export class Outlet {
     if (taken === bytes.length) return true;
     this.push(taken === 0 ? bytes : bytes.subarray(taken));
     return false;
+  }
+
+  /** Writes parts as one when they are small, so that they leave in one packet; gives their bytes. */
+  writeAll(parts: readonly Buffer[]): number {
+    let bytes = 0;
+    for (const part of parts) bytes += part.length;
+    if (parts.length > 1 && bytes <= limits.joinedWriteBytes) this.write(Buffer.concat(parts, bytes));
+    else for (const part of parts) this.write(part);
+    return bytes;
   }
 
   /** Writes what is queued; called when the socket drains. */

@@ -1,7 +1,7 @@
 import type { Socket, SocketHandler, TCPSocketListener } from 'bun';
 import { Failure, messageOf } from '../../kit/errors.ts';
 import { ClientConnection } from './client-connection.ts';
-import type { ExchangePorts } from './exchange.ts';
+import type { ExchangePorts } from './exchange-ports.ts';
 import type { InstanceState } from './fleet.ts';
 import { limits } from './limits.ts';
 import type { Switchboard } from './switchboard.ts';

@@ -4,6 +4,7 @@ import type { DispatcherCalls, Route } from '../model/calls.ts';
 import { appFailed, notInTime, roomFull, unknownHost } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
 import { chooseInstance } from './choose-instance.ts';
+import { Drains } from './drains.ts';
 import { AppState } from './fleet.ts';
 import type { InstanceState } from './fleet.ts';
 import { limits } from './limits.ts';
@@ -44,18 +45,13 @@ export interface SwitchboardClock {
 /** Requests that came before the first table wait here. */
 const beforeRoutes = '';
 
-interface DrainOrder {
-  readonly park: boolean;
-  readonly done: (drained: boolean) => void;
-}
-
 /** The table of routes, who waits for what, and who is given which instance. One door for all changes of an instance's way. */
 export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   private readonly apps = new Map<string, AppState>();
   private readonly byHost = new Map<string, AppState>();
   private readonly byInstance = new Map<string, AppState>();
   private readonly room = new WaitingRoom<Waiter>({ perApp: limits.waitingPerApp, inAll: limits.waitingInAll });
-  private readonly drains = new Map<InstanceState, DrainOrder>();
+  private readonly drains = new Drains();
   private readonly news: SwitchboardNews;
   private readonly clock: SwitchboardClock;
   private routesCame = false;
@@ -108,7 +104,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   release(app: AppState, instance: InstanceState): void {
     instance.outstanding -= 1;
     if (instance.outstanding < 0) throw new Error('broken invariant: a place is freed once');
-    this.checkDrain(instance);
+    this.drains.check(instance);
     this.serve(app);
     this.news.demandChanged(app, false);
   }
@@ -132,7 +128,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   }
 
   tunnelClosed(app: AppState, instance: InstanceState): void {
-    this.checkDrain(instance);
+    this.drains.check(instance);
     this.news.demandChanged(app, false);
   }
 
@@ -180,29 +176,13 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     // An instance that is not in the table is given nothing.
     if (found === undefined) return Promise.resolve({ drained: true });
     const { app, state } = found;
-    this.drains.get(state)?.done(false);
-    state.way = 'draining';
-    state.parked = order.park;
-    state.closeIdle();
-    if (order.park) for (const tunnel of state.tunnels) tunnel.park();
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => this.drains.get(state)?.done(false), order.timeoutMs);
-      const done = (drained: boolean): void => {
-        clearTimeout(timer);
-        this.drains.delete(state);
-        if (drained) state.way = 'drained';
-        else this.reopen(app, state);
-        resolve({ drained });
-      };
-      this.drains.set(state, { park: order.park, done });
-      this.checkDrain(state);
-    });
+    return this.drains.begin(state, { ...order, reopen: () => this.reopen(app, state) });
   }
 
   unpark(order: { instance: string }): Promise<void> {
     const found = this.findInstance(order.instance);
     if (found !== undefined) {
-      this.drains.get(found.state)?.done(false);
+      this.drains.end(found.state, false);
       this.reopen(found.app, found.state);
     }
     return Promise.resolve();
@@ -278,7 +258,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     for (const host of route.hosts) this.byHost.set(host.toLowerCase(), app);
     for (const forgotten of app.setInstances(route.instances, this.clock.nowBootNs())) this.byInstance.delete(forgotten);
     for (const { instance } of route.instances) this.byInstance.set(instance, app);
-    for (const state of app.departed.values()) this.checkDrain(state);
+    for (const state of app.departed.values()) this.drains.check(state);
     if (route.status === 'failed') this.refuseAll(app, () => appFailed(route.reason));
     this.serve(app);
     this.news.demandChanged(app, false);
@@ -290,7 +270,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     app.route = null;
     for (const state of app.departed.values()) {
       state.cutTunnels();
-      this.drains.get(state)?.done(true);
+      this.drains.end(state, true);
       this.byInstance.delete(state.instance);
     }
     this.apps.delete(app.key);
@@ -306,11 +286,6 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     const app = this.byInstance.get(instance);
     const state = app?.find(instance);
     return app === undefined || state === undefined ? undefined : { app, state };
-  }
-
-  private checkDrain(state: InstanceState): void {
-    const drain = this.drains.get(state);
-    if (drain !== undefined && state.outstanding === 0 && (drain.park || state.tunnels.size === 0)) drain.done(true);
   }
 
   private reopen(app: AppState, state: InstanceState): void {

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import t from 'tap';
 import { ClientConnection } from '../../edgepoint/dispatcher/client-connection.ts';
-import type { ExchangePorts } from '../../edgepoint/dispatcher/exchange.ts';
+import type { ExchangePorts } from '../../edgepoint/dispatcher/exchange-ports.ts';
 import { limits } from '../../edgepoint/dispatcher/limits.ts';
 import { Switchboard } from '../../edgepoint/dispatcher/switchboard.ts';
 import { UpstreamConnection } from '../../edgepoint/dispatcher/upstream-connection.ts';
