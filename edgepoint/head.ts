@@ -10,33 +10,32 @@ import { openDatabase } from '../host/database.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
-import { openMetrics } from '../host/metrics.ts';
 import type { Clock } from '../kit/clock.ts';
 import { newId, ownerKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { nsPerMs } from '../kit/units.ts';
 import { desiredAppMessage } from '../kit/wire/desired.ts';
 import { edgepointStateMessage, heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
-import { eventMessage, logMessage } from '../kit/wire/event.ts';
-import { artefactBucket, buckets, eventSubject, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
+import { logMessage } from '../kit/wire/event.ts';
+import { artefactBucket, buckets, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
-import type { MessageOutbox } from './head/event-outbox.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { DispatcherLink, restoredOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
-import type { Remembered } from './head/records.ts';
+import { settleAllKept, recall } from './head/recall.ts';
 import { headSettings } from './head/settings.ts';
 import type { HeadSettings } from './head/settings.ts';
+import { countedTell, openHeadMetrics } from './head/metrics.ts';
+import { tellerOf } from './head/teller.ts';
 import { openStatePublisher } from './head/state-publisher.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
 import { idPrefixes } from './model/app.ts';
 import type { Demand, KernelCounters } from './model/calls.ts';
-import type { Happening, Tell } from './model/happening.ts';
 import { dataPaths } from './model/paths.ts';
 import { readCounters } from './perf/counters.ts';
 import { startMeter } from './perf/meter.ts';
@@ -45,7 +44,7 @@ import { openOutbox } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
 import { describeEdgepoint } from './resources/describe.ts';
 import { pauseApp, startPreparation } from './resources/preparations.ts';
-import { reconcile, settleKept } from './resources/recover.ts';
+import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
 import { openState } from './resources/state.ts';
 import { checkSuspect } from './resources/suspect.ts';
@@ -90,7 +89,8 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     bootNs: clock.bootNs,
     onDropped: (failure) => warn('an event was refused', { failure }),
   });
-  const tell = tellerOf({ site, clock, messages, newIdOf, log });
+  const metrics = openHeadMetrics(() => ({ apps: manager.state.apps.size, instances: [...manager.state.active].flatMap((app) => [...app.instances.values()].map((entry) => entry.facts.mode)), eventsDropped: messages.dropped }));
+  const tell = countedTell(tellerOf({ site, clock, messages, newIdOf, log }), metrics);
 
   // ---- usage and logs ----
   let meter: Meter | null = null;
@@ -238,7 +238,6 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const heartbeat = setInterval(() => sayAlive(bus, site, clock), heartbeatMs);
   sayAlive(bus, site, clock);
 
-  const metrics = openMetrics('head');
   const health = serveHealth({
     listen: settings.health,
     metrics,
@@ -283,27 +282,6 @@ function waking(outbox: ReturnType<typeof openOutbox>, wake: () => void): Return
   };
 }
 
-function tellerOf(about: { site: Site; clock: Clock; messages: MessageOutbox; newIdOf: (prefix: string) => string; log: Log }): Tell {
-  const { site, clock, messages, newIdOf, log } = about;
-  return (happening: Happening) => {
-    const { owner, tookMs, figures, stage, code, deployId, ...rest } = happening;
-    const event = {
-      ...site,
-      ...owner,
-      ...rest,
-      deployId: deployId ?? '',
-      stage: stage ?? '',
-      code: code ?? '',
-      tookMs: tookMs ?? null,
-      figures: { ...figures },
-      wallMs: clock.wallMs(),
-    };
-    messages.add({ subject: eventSubject(site, owner), text: encodeMessage(eventMessage, event), id: newIdOf('event') });
-    const level = rest.kind === 'fault' || stage === 'failed' ? 'warn' : 'info';
-    log[level](rest.text, { app: ownerKey(owner), release: rest.release, kind: rest.kind, stage, code, tookMs });
-  };
-}
-
 function wakeAt(clock: Clock, bootNs: number, callback: () => void): () => void {
   const delayMsMax = 2 ** 31 - 1;
   const delayMs = Math.min(delayMsMax, Math.max(0, Math.ceil((bootNs - clock.bootNs()) / nsPerMs)));
@@ -313,38 +291,4 @@ function wakeAt(clock: Clock, bootNs: number, callback: () => void): () => void 
 
 function sayAlive(bus: Bus, site: Site, clock: Clock): void {
   if (bus.up) bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: clock.bootId, bootNs: clock.bootNs() }));
-}
-
-/** Apps serve again what they served, before anything is asked of the bus. */
-function recall(manager: ResourceManager, remembered: Remembered, log: Log): void {
-  for (const { message } of remembered.desired) {
-    const parsed = parseMessage(desiredAppMessage, message);
-    if (parsed.ok) manager.want(orderOf(parsed.value));
-  }
-  for (const [key, serving] of remembered.serving) {
-    if (manager.state.apps.has(key)) manager.promote(serving);
-    else log.warn('an app that nobody wants was left behind and is removed', { app: key });
-  }
-}
-
-async function settleAllKept(
-  manager: ResourceManager,
-  remembered: Remembered,
-  warn: (text: string, fields: Record<string, unknown>) => void,
-): Promise<void> {
-  const { records, snapd } = manager.ports;
-  for (const [key, { kept, intended }] of remembered.kept) {
-    const app = manager.state.apps.get(key);
-    if (app === undefined) continue;
-    app.kept = kept;
-    try {
-      const settled = await settleKept({ kept, intended }, snapd);
-      app.kept = settled.kept;
-      if (settled.kept !== null && settled.kept !== kept) await records.saveKept(app.owner, settled.kept);
-      else if (intended !== null) await records.dropIntent(app.owner);
-      if (settled.drop !== '') await snapd.discard({ snapshotPath: settled.drop });
-    } catch (failure) {
-      warn('what a kept instance slept with could not be settled', { app: key, failure });
-    }
-  }
 }

@@ -1,6 +1,7 @@
 import type { Handlers } from '../../host/calls.ts';
 import type { Clock } from '../../kit/clock.ts';
-import type { PlanNote, ResourceManager } from '../resources/run.ts';
+import type { PlanNote } from '../resources/plan-notes.ts';
+import type { ResourceManager } from '../resources/run.ts';
 import type { EdgepointView } from '../resources/plan/view.ts';
 import { viewEdgepoint } from '../resources/views.ts';
 import { describeEdgepoint } from '../resources/describe.ts';

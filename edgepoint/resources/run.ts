@@ -6,7 +6,9 @@ import { sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
 import { planApp } from './plan/plan.ts';
 import { earliest } from './plan/view.ts';
-import type { IdleView, Plan, Step } from './plan/view.ts';
+import type { IdleView, Step } from './plan/view.ts';
+import { PlanNotes } from './plan-notes.ts';
+import type { PlanNote } from './plan-notes.ts';
 import { nextBackoff, steadyMs } from './backoff.ts';
 import type { Manages } from './manages.ts';
 import type { ResourcePorts } from './ports.ts';
@@ -16,15 +18,6 @@ import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
 import { noteSurplus, viewApp, viewRoom } from './views.ts';
 import { wakeInstance } from './wake-up.ts';
 
-/** What was last planned for an app, for `explain`. */
-export interface PlanNote {
-  readonly bootNs: number;
-  readonly steps: readonly Step[];
-  readonly notes: readonly string[];
-}
-
-const plansKept = 20;
-const planLinesMax = 50;
 /** Wakes in a row that a kept state may spoil. */
 const keptFailuresMax = 3;
 /** A loop of plans that each change something would be a planner that contradicts itself. */
@@ -46,7 +39,7 @@ export class ResourceManager implements Manages {
   private readonly lookAgain = new Map<AppEntry, number>();
   private timer: { readonly bootNs: number; readonly cancel: () => void } | null = null;
   private readonly routesTold = new Map<string, string>();
-  private readonly plans = new Map<string, PlanNote[]>();
+  private readonly plans = new PlanNotes();
 
   constructor(state: EdgepointEntry, ports: ResourcePorts) {
     this.state = state;
@@ -156,7 +149,7 @@ export class ResourceManager implements Manages {
     this.lookAgain.delete(app);
     this.dirty.delete(app);
     this.routesTold.delete(app.key);
-    this.plans.delete(app.key);
+    this.plans.forget(app.key);
     app.desired = null;
     app.serving = null;
     this.ports.dispatcher.removeRoute(owner);
@@ -211,7 +204,7 @@ export class ResourceManager implements Manages {
   }
 
   lastPlans(): Record<string, readonly PlanNote[]> {
-    return Object.fromEntries(this.plans);
+    return this.plans.all();
   }
 
   stop(): void {
@@ -242,7 +235,7 @@ export class ResourceManager implements Manages {
     noteSurplus(app, nowBootNs);
     if (this.able) {
       const plan = planApp(viewApp(app), nowBootNs, () => viewRoom(this.state, nowBootNs));
-      this.notePlan(app, plan, nowBootNs);
+      this.plans.add(app.key, plan, nowBootNs);
       const lookAgainBootNs = earliest(plan.lookAgainBootNs, routeChangesAt(app, nowBootNs));
       if (lookAgainBootNs === null) this.lookAgain.delete(app);
       else this.lookAgain.set(app, lookAgainBootNs);
@@ -274,18 +267,6 @@ export class ResourceManager implements Manages {
     if (this.routesTold.get(app.key) === text) return;
     this.routesTold.set(app.key, text);
     this.ports.dispatcher.route(route);
-  }
-
-  private notePlan(app: AppEntry, plan: Plan, bootNs: number): void {
-    if (plan.steps.length === 0 && plan.notes.length === 0) return;
-    const kept = this.plans.get(app.key) ?? [];
-    const last = kept.at(-1);
-    const note = { bootNs, steps: plan.steps.slice(0, planLinesMax), notes: plan.notes.slice(0, planLinesMax) };
-    const same = last !== undefined && plan.steps.length === 0 && JSON.stringify(last.notes) === JSON.stringify(note.notes) && last.steps.length === 0;
-    if (same) return;
-    kept.push(note);
-    if (kept.length > plansKept) kept.shift();
-    this.plans.set(app.key, kept);
   }
 
   private setTimer(): void {
