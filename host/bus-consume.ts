@@ -66,7 +66,10 @@ export async function consumeStream(
         messages = opened.messages;
         seen ??= opened.before;
         sayBegun();
-        if (stopped) break;
+        if (stopped) {
+          opened.forget();
+          break;
+        }
         let deliveries = 0;
         const underWay = new Set<Promise<void>>();
         for await (const message of messages) {
@@ -78,6 +81,7 @@ export async function consumeStream(
           underWay.add(taking);
           if (underWay.size >= (options.underWayMax ?? 1)) await Promise.race(underWay);
         }
+        opened.forget();
       } catch (thrown) {
         if (codeOf(thrown) !== 'bus-away') link.log.debug('a stream cannot be consumed yet', { stream, error: messageOf(thrown) });
       }
@@ -94,7 +98,14 @@ export async function consumeStream(
   };
   link.onClose(stop);
   // The server may have forgotten a follower while the connection was away, so each new connection makes another.
-  if (options.durable === undefined) forgetUp = link.onUp(() => void messages?.close());
+  // The callback also comes at once when the connection is up: that one is no new connection.
+  let isNew = !link.up;
+  if (options.durable === undefined) {
+    forgetUp = link.onUp(() => {
+      if (isNew) void messages?.close();
+      isNew = true;
+    });
+  }
   return { stop };
 }
 
@@ -102,6 +113,8 @@ interface Opened {
   readonly messages: ConsumerMessages;
   /** The stream's sequence before the first message to come. */
   readonly before: number;
+  /** Removes what only this opening needed; the server would do so by itself after a minute. */
+  forget(): void;
 }
 
 async function openFollower(link: BusLink, stream: string, options: ConsumeOptions, seen: number | null): Promise<Opened> {
@@ -118,7 +131,11 @@ async function openFollower(link: BusLink, stream: string, options: ConsumeOptio
   });
   const consumer = await jetstream(link.connection, { timeout: askTimeoutMs }).consumers.get(stream, made.name);
   const all = options.from === 'all' || options.from === 'last-per-subject';
-  return { messages: await consumer.consume({ max_messages: aheadMax }), before: seen ?? (all ? 0 : made.delivered.stream_seq) };
+  const forget = (): void => {
+    if (!link.up) return;
+    manager.consumers.delete(stream, made.name).catch((error: unknown) => link.log.debug('a follower is left to the server to remove', { stream, error: messageOf(error) }));
+  };
+  return { messages: await consumer.consume({ max_messages: aheadMax }), before: seen ?? (all ? 0 : made.delivered.stream_seq), forget };
 }
 
 async function openDurable(link: BusLink, stream: string, durable: string, options: ConsumeOptions): Promise<Opened> {
@@ -132,5 +149,5 @@ async function openDurable(link: BusLink, stream: string, durable: string, optio
     ...(options.filter === undefined ? {} : { filter_subject: options.filter }),
   });
   const consumer = await jetstream(link.connection, { timeout: askTimeoutMs }).consumers.get(stream, durable);
-  return { messages: await consumer.consume({ max_messages: aheadMax }), before: made.delivered.stream_seq };
+  return { messages: await consumer.consume({ max_messages: aheadMax }), before: made.delivered.stream_seq, forget: () => {} };
 }

@@ -62,8 +62,12 @@ t.test('following logs goes on until it is ended', async (t) => {
   await until('what was there comes first', () => seen.includes('before'));
   await edgepoint.log(owner, 'after\n');
   await until('then what comes', () => seen.includes('after'));
+  const operator = await world.nats.bus('operator');
+  const consumers = async (): Promise<number> => (JSON.parse(await operator.request('$JS.API.CONSUMER.LIST.LOGS', '{}', 3000)) as { total: number }).total;
+  t.equal(await consumers(), 1);
   await reader?.cancel();
   await reading;
+  await until('a reader that is gone leaves nothing behind on the message server', async () => (await consumers()) === 0);
 });
 
 t.test('usage is what metering says, and only one’s own', async (t) => {

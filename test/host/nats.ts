@@ -73,7 +73,8 @@ export async function startNats(t: Test, sites: readonly Site[] = [siteA, siteB]
     const portsFile = join(folder, `nats-server_${child.pid}.ports`);
     await until(`nats-server is ready\n${output}`, () => {
       if (child.exitCode !== null) throw new Error(`nats-server ended:\n${output}`);
-      return output.includes('Server is ready') && existsSync(portsFile);
+      // The file is there before it is whole.
+      return output.includes('Server is ready') && existsSync(portsFile) && readFileSync(portsFile, 'utf8').trimEnd().endsWith('}');
     });
     if (port === -1) port = Number(new URL((JSON.parse(readFileSync(portsFile, 'utf8')) as { nats: string[] }).nats[0] ?? '').port);
     for (const file of readdirSync(folder)) if (file.endsWith('.ports') && !portsFile.endsWith(file)) rmSync(join(folder, file));
