@@ -2,6 +2,9 @@ import { existsSync } from 'node:fs';
 import t from 'tap';
 import { chance, moment, rounds } from './chance.ts';
 import { openEngine, until } from './engine.ts';
+import { loopDevices } from './place.ts';
+
+t.setTimeout(rounds(50_000, 600_000));
 
 t.test('instances live on without restored, and the next one adopts them', async (t) => {
   const engine = await openEngine(t);
@@ -68,6 +71,7 @@ t.test('killed at any moment of a start, it leaves an instance that answers or n
     await engine.stop(name);
   }
   t.same(engine.exits.filter((exit) => exit.instance !== 'template'), [], 'none ended by itself');
+  t.same(loopDevices(engine.folder), [], 'no device is left of a volume');
 });
 
 function byName(a: { instance: string }, b: { instance: string }): number {

@@ -3,6 +3,8 @@ import t from 'tap';
 import { chance, moment, rounds } from '../restored/chance.ts';
 import { openEngine, unfinished, until } from '../restored/engine.ts';
 
+t.setTimeout(rounds(50_000, 600_000));
+
 t.test('snapd killed at any moment of a snapshot: the instance answers, or sleeps whole', { timeout: 600_000 }, async (t) => {
   const random = chance(t);
   const engine = await openEngine(t);
