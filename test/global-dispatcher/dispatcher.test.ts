@@ -14,6 +14,12 @@ import type { DispatcherProcess } from './start.ts';
 const run = promisify(execFile);
 const userLocations = { '10.1.0.0/16': berlin, '10.2.0.0/16': newYork };
 
+async function timeMs(act: () => Promise<unknown>): Promise<number> {
+  const fromMs = performance.now();
+  await act();
+  return Math.round(performance.now() - fromMs);
+}
+
 /** What Knot's kdig is answered, one record a line. */
 async function kdig(dispatcher: DispatcherProcess, ...words: string[]): Promise<string> {
   const { stdout } = await run('kdig', [`@${dispatcher.host}`, '-p', '53', '+short', '+time=2', '+retry=0', ...words]);
@@ -57,7 +63,8 @@ t.test('the life of a dispatcher: users are sent to the near edgepoint, away fro
   const silentAt = performance.now();
   await until('users in Berlin are sent away', async () => (await berliner()) === '198.51.100.2');
   const tookMs = performance.now() - silentAt;
-  t.ok(tookMs > 2 * heartbeatMs && tookMs < 5 * heartbeatMs, `three beats of ${heartbeatMs} ms were missed, after ${Math.round(tookMs)} ms`);
+  // The upper bound leaves a busy machine five beats for asking; the exact rule is tried in health.test.ts.
+  t.ok(tookMs > 2 * heartbeatMs && tookMs < 8 * heartbeatMs, `three beats of ${heartbeatMs} ms were missed, after ${Math.round(tookMs)} ms`);
   beating.add('north.one');
   await until('and back', async () => (await berliner()) === '198.51.100.1');
 
@@ -88,8 +95,9 @@ t.test('the life of a dispatcher: users are sent to the near edgepoint, away fro
     await until('it answers again', async () => (await dispatcher.askUdp(makeQuery({ name: 'shop.edge.test', type: 1, subnet: '10.1.5.0/24' }), 50)) !== null);
     tookMsEach.push(Math.round(performance.now() - killedAt));
   }
-  // The quickest of three, as other tests may have the machine busy.
-  t.ok(Math.min(...tookMsEach) < 1000, `after kill -9, without the bus: ${tookMsEach.join(', ')} ms`);
+  // The quickest of three, and on a machine that others keep busy, beside what an empty program of this runtime takes on it now.
+  const emptyMs = await timeMs(() => run(bun, ['-e', '0']));
+  t.ok(Math.min(...tookMsEach) < Math.max(1000, 10 * emptyMs), `after kill -9, without the bus: ${tookMsEach.join(', ')} ms; an empty program ${emptyMs} ms`);
   t.equal(await berliner(), '198.51.100.1', 'from the cache file');
 
   await nats.start();

@@ -10,12 +10,12 @@ t.test('a client that goes away before its answer does not stop the service', as
   const query = makeQuery({ name: 'edge.test', type: 6 });
   await until('the port answers', async () => (await dispatcher.askUdp(query, 100)) !== null);
   let lost = 0;
-  for (let round = 0; round < 60; round += 1) {
+  for (let round = 0; round < 60 && lost === 0; round += 1) {
     await Promise.all(Array.from({ length: 5 }, () => new Promise<void>((resolve) => {
       const gone = dgram.createSocket('udp4');
       gone.send(query, 53, dispatcher.host, () => gone.close(resolve));
     })));
-    if ((await dispatcher.askUdp(query, 200)) === null) lost += 1;
+    if ((await dispatcher.askUdp(query, 5000)) === null) lost += 1;
   }
   t.equal(lost, 0, 'nobody else\'s answer is lost by it');
   for (let round = 0; round < 20; round += 1) {

@@ -41,10 +41,10 @@ t.test('sockets handed down outlive the dispatcher: what is asked while it is de
   }
 
   let lost = 0;
-  for (let round = 0; round < 40; round += 1) {
+  for (let round = 0; round < 40 && lost === 0; round += 1) {
     const gone = dgram.createSocket('udp4');
     await new Promise<void>((resolve) => gone.send(query, 53, host, () => gone.close(resolve)));
-    if ((await askUdp(host, query, 500)) === null) lost += 1;
+    if ((await askUdp(host, query, 5000)) === null) lost += 1;
   }
   t.equal(lost, 0, 'on an inherited socket too, nobody pays for clients that went away');
 });
