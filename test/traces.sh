@@ -19,7 +19,7 @@ done)
   awk '$5 ~ /edgepoint|\/netns\// { print "mount " $5 }' /proc/self/mountinfo
   nft list tables 2>/dev/null | sed 's/^/nft-/'
   # Orphans: their parent, a test, has ended.
-  ps -eo pid=,ppid=,args= | awk -v here="$repository/" '$2 == 1 && (index($0, here) || /nats-server|edgepoint-box/) { $2 = ""; print "process " $0 }'
+  ps -eo pid=,ppid=,stat=,args= | awk -v here="$repository/" '$2 == 1 && $3 !~ /^Z/ && (index($0, here) || /nats-server|edgepoint-box/) { $2 = $3 = ""; print "process " $0 }'
 } | {
   pattern=$(printf '%s\n' "$alive" | sed '/^$/d' | paste -sd '|' -)
   if [ -n "$pattern" ]; then grep -Ev "[-/ ]($pattern)([-/ ]|\$)"; else cat; fi
