@@ -9,6 +9,8 @@ import type { AppEntry, InstanceEntry } from './state.ts';
 /** What is under way may end within this time; then the instance serves on. An old release's may take longer. */
 const drainMs = 2000;
 const endDrainMs = 30_000;
+/** After a drain that failed: with the dispatcher away it fails at once, and so would each next try, for ever. */
+const drainRetryMs = 200;
 /** After a snapshot that failed, the next try waits this long, doubling. */
 const sleepRetryMs = 5000;
 const sleepRetryMsMax = 600_000;
@@ -41,7 +43,9 @@ export async function sleepInstance(
 }
 
 function stayWarm(manager: Manages, app: AppEntry, entry: InstanceEntry, reason: string): void {
-  moveInstance(entry, 'warm', manager.ports.clock.bootNs(), reason);
+  const nowBootNs = manager.ports.clock.bootNs();
+  app.noSleepBeforeBootNs = Math.max(app.noSleepBeforeBootNs, nowBootNs + drainRetryMs * nsPerMs);
+  moveInstance(entry, 'warm', nowBootNs, reason);
   manager.touch(app);
 }
 

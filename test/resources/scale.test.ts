@@ -97,6 +97,11 @@ const rows: readonly [string, AppView, string][] = [
     app({ waiting: 1, paused: 'release 2 prepares on its volume', instances: [instance('i-1', busy)] }),
     'sleep i-1: release 2 prepares on its volume\nnote: p.main.shop: release 2 prepares on its volume',
   ],
+  [
+    'a release prepares, and the one that must sleep for it could not be drained just now',
+    app({ paused: 'release 2 prepares on its volume', noSleepBeforeBootNs: nowBootNs + 2 * second, instances: [instance('i-1')] }),
+    'note: p.main.shop: release 2 prepares on its volume\nlook again in 2 s',
+  ],
   ['instances of a preparation are no concern of it', app({ waiting: 1, instances: [instance('p-1', { purpose: 'prepare' })] }), 'wake template: 1 waiting and none warm'],
 ];
 

@@ -60,6 +60,8 @@ export function planScale(view: AppView, nowBootNs: number): ScalePlan {
   const have = warm.length + coming.length;
 
   if (view.paused !== '') {
+    const notYet = nowBootNs < view.noSleepBeforeBootNs && ours.some((instance) => instance.mode === 'warm');
+    if (notYet) return { ...nothing, notes: [`${view.app}: ${view.paused}`], lookAgainBootNs: view.noSleepBeforeBootNs };
     for (const instance of ours) {
       if (instance.mode === 'warm') steps.push({ kind: 'sleep', app: view.app, instance: instance.id, reason: view.paused });
     }
