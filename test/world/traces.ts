@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -11,7 +11,8 @@ export function tracesOf(id: string): string[] {
     ...namesIn('/run/netns', `ep-${id}-`).map((name) => `netns ${name}`),
     ...namesIn('/sys/class/net', `ep-${id}-`).map((name) => `link ${name}`),
     ...lines(readFileSync('/proc/self/mountinfo', 'utf8')).filter((line) => line.includes(`/${id}/`) || line.includes(`ep-${id}-`)).map((line) => `mount ${line}`),
-    ...lines(execFileSync('find', ['/sys/fs/cgroup', '-maxdepth', '3', '-type', 'd', '-name', `*${id}*`], { encoding: 'utf8' })).map((path) => `cgroup ${path}`),
+    // Other worlds' folders vanish while it looks; then it says so, and its exit code is 1.
+    ...lines(spawnSync('find', ['/sys/fs/cgroup', '-maxdepth', '3', '-type', 'd', '-name', `*${id}*`], { encoding: 'utf8' }).stdout).map((path) => `cgroup ${path}`),
     ...lines(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })).filter((line) => line.includes(id)).map((line) => `nft ${line}`),
     ...lines(execFileSync('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-FILE'], { encoding: 'utf8' })).filter((line) => line.includes(`/${id}/`)).map((line) => `loop ${line}`),
     ...processesOf(id),
