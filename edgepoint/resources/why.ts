@@ -8,7 +8,7 @@ export function notListening(outcome: ProbeOutcome, manifest: Manifest): Failure
   if (outcome.kind === 'answers') return null;
   if (outcome.kind === 'gone') {
     return new Failure('app-exited', `the program ended before it answered on port ${port}`, {
-      remedy: 'Its last words are below; start the command by hand in a Debian 13 container to see more.',
+      remedy: 'Start the same command in a Debian 13 container to see it for yourself.',
     });
   }
   if (outcome.kind === 'bad-status') {
