@@ -34,12 +34,12 @@ export function removeUnfinished(runFolder: string, instance: string): void {
   rmSync(journalPath(runFolder, instance), { force: true });
 }
 
+/** Also removes entries that were being written when their snapd was killed: nothing had been changed by then. */
 export function allUnfinished(runFolder: string): UnfinishedSnapshot[] {
   const folder = journalFolder(runFolder);
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .filter((name) => name.endsWith('.json'))
-    .map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as UnfinishedSnapshot);
+  const paths = (existsSync(folder) ? readdirSync(folder) : []).map((name) => join(folder, name));
+  for (const path of paths) if (!path.endsWith('.json')) rmSync(path, { force: true });
+  return paths.filter((path) => path.endsWith('.json')).map((path) => JSON.parse(readFileSync(path, 'utf8')) as UnfinishedSnapshot);
 }
 
 /** Waits for the end of every process that has `word` among its arguments: the CRIU of a snapd that was killed. */
