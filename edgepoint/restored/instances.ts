@@ -7,6 +7,7 @@ import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
 import { boxPlaces, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { imageDamage } from '../box/image-sizes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
@@ -205,6 +206,8 @@ export function openInstances(options: InstancesOptions): Instances {
     restore: (order: RestoreOrder) =>
       startOnce(order, () =>
         start(order, order.snapshotPath, async (slot, facts) => {
+          const damage = imageDamage(order.snapshotPath);
+          if (damage !== null) throw new Failure('cannot-restore', `its snapshot is damaged: ${damage}`);
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {

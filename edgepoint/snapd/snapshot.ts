@@ -8,6 +8,7 @@ import { dumpArguments } from '../box/arguments.ts';
 import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
+import { writeImageSizes } from '../box/image-sizes.ts';
 import { setLink } from '../box/network.ts';
 import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
@@ -122,6 +123,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
     const bytes = await folderBytes(part);
     const taken = { bytes, frozenMs, tookMs: tookMs() };
+    writeImageSizes(part);
     writeDescription(part, { ...description, taken });
     renameSync(part, order.snapshotPath);
     removeUnfinished(runFolder, order.instance);
