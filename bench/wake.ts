@@ -11,7 +11,7 @@ import { openRuncPeer, type RuncPeer } from './runc.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
 
 const port = 8080;
-const settleMs = 150; // after each run, so that making the next slot is not counted to the next contender
+const settleMs = 300; // after each run, so that making the next slots is not counted to the next contender
 
 /**
  * From asleep to the first byte: the small app (express on Node 20) restored by us, booted cold by us in the same isolation, and

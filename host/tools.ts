@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -6,12 +8,26 @@ import { join } from 'node:path';
  */
 export const toolsFolder = process.env['EDGEPOINT_TOOLS'] ?? '/var/lib/edgepoint/tools';
 
+const boxFolder = join(import.meta.dirname, '../edgepoint/box');
+/** The C files of edgepoint-box, in order. */
+export const boxSources: readonly string[] = readdirSync(boxFolder)
+  .filter((name) => /\.[ch]$/.test(name))
+  .toSorted()
+  .map((name) => join(boxFolder, name));
+
+/** Part of the program's name: two clones at different commits must not run each other's. */
+function boxHash(): string {
+  const hash = createHash('sha256');
+  for (const path of boxSources) hash.update(readFileSync(path));
+  return hash.digest('hex').slice(0, 12);
+}
+
 export const tools = {
   /** An executable that runs a criu which really dumps and restores on this machine (its own, or the private one). */
   criu: join(toolsFolder, 'bin/criu'),
   natsServer: join(toolsFolder, 'bin/nats-server'),
-  /** Makes the box of an instance and boots or restores into it; compiled from edgepoint/box/box.c. */
-  box: join(toolsFolder, 'bin/edgepoint-box'),
+  /** Makes the box of an instance and boots or restores into it; compiled from edgepoint/box/*.c. */
+  box: join(toolsFolder, `bin/edgepoint-box-${boxHash()}`),
   /** The base root filesystem of instances: Debian 13 with Node 20, files owned by uid 0. */
   baseRoot: join(toolsFolder, 'base'),
 } as const;

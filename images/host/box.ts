@@ -1,32 +1,37 @@
-import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
-import { tools, toolsFolder } from '../../host/tools.ts';
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { boxSources, tools, toolsFolder } from '../../host/tools.ts';
 import { requireCommand } from './command.ts';
 import type { Step } from './step.ts';
 
-const sourceFolder = join(import.meta.dirname, '../../edgepoint/box');
 const flags = ['-O2', '-Wall', '-Wextra', '-static'];
+const unusedDays = 7;
 
 /**
  * Makes and enters the box of an instance: every C file of edgepoint/box in one static program. The sources are small and in the
  * repository, so it is compiled on the machine that runs it.
  */
-export function boxProgram(): Step | null {
-  const files = readdirSync(sourceFolder).filter((name) => /\.[ch]$/.test(name)).toSorted();
-  const sources = files.filter((name) => name.endsWith('.c'));
-  if (!sources.includes('box.c')) return null;
-  const texts = files.map((name) => `${name}\n${readFileSync(join(sourceFolder, name), 'utf8')}`);
-  return {
-    name: 'box program',
-    recipe: [flags.join(' '), ...texts].join('\n'),
-    takeOver: false,
-    missing: async () => (existsSync(tools.box) ? null : 'not there'),
-    make: async () => {
-      const aside = join(toolsFolder, 'bin', `edgepoint-box.new-${process.pid}`);
-      const paths = sources.map((name) => join(sourceFolder, name));
-      await requireCommand(['gcc', ...flags, '-o', aside, ...paths], 'box-not-compiled', 'The compiler names the line above; the set-up installs gcc and libc6-dev.');
-      renameSync(aside, tools.box);
-      return `compiled from edgepoint/box (${sources.join(', ')})`;
-    },
-  };
+export const boxProgram: Step = {
+  name: 'box program',
+  recipe: flags.join(' '),
+  takeOver: true,
+  missing: async () => (existsSync(tools.box) ? null : 'not there for these sources'),
+  make: async () => {
+    const aside = `${tools.box}.new-${process.pid}`;
+    const sources = boxSources.filter((path) => path.endsWith('.c'));
+    await requireCommand(['gcc', ...flags, '-o', aside, ...sources], 'box-not-compiled', 'The compiler names the line above; the set-up installs gcc and libc6-dev.');
+    renameSync(aside, tools.box);
+    removeOld();
+    return `compiled from edgepoint/box (${sources.map((path) => basename(path)).join(', ')})`;
+  },
+};
+
+/** Those of other commits, when nobody made one for a while. */
+function removeOld(): void {
+  const folder = join(toolsFolder, 'bin');
+  const oldest = Date.now() - unusedDays * 86_400_000;
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name);
+    if (name.startsWith('edgepoint-box') && path !== tools.box && statSync(path).mtimeMs < oldest) rmSync(path);
+  }
 }

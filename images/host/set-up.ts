@@ -18,8 +18,7 @@ import type { Step } from './step.ts';
 
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
 function stepGroups(): readonly (readonly Step[])[] {
-  const box = boxProgram();
-  return [[debianPackages, readableFiles], [natsServer, criu, baseRoot, ...(box === null ? [] : [box]), exampleApps]];
+  return [[debianPackages, readableFiles], [natsServer, criu, baseRoot, boxProgram, exampleApps]];
 }
 
 export interface SetUpReport {
