@@ -34,6 +34,12 @@ export function gatewayOf(subnet: Subnet): string {
   return toText(subnet.first + 1);
 }
 
+/** The hardware address that goes with an IPv4 one, for the gateway as for instances (network.c): a locally administered one. */
+export function hardwareAddressOf(address: string): string {
+  const bytes = [0x02, 0x45, ...address.split('.').map(Number)];
+  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
 /**
  * The next free address after `last` (so that an address rests before it is used again), or null when all are taken.
  * `taken` holds the addresses of live instances and of sleeping ones that will need theirs again.

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { Failure } from '../../kit/errors.ts';
-import { gatewayOf, type Subnet } from './address.ts';
+import { gatewayOf, hardwareAddressOf, type Subnet } from './address.ts';
 
 /** The edgepoint's side of all instances' links. */
 export const bridge = 'instances0';
@@ -40,12 +40,15 @@ table inet edgepoint-instances {
 }
 `;
 
-/** The bridge with its gateway address, and the rules. Idempotent. */
+/**
+ * The bridge with its gateway address, and the rules. Idempotent. Its hardware address is set, because a bridge without one takes
+ * the lowest of its ports', which come and go: instances would then speak to an address nobody has, until their neighbour entry ages.
+ */
 export async function prepareBridge(subnet: Subnet, subnetText: string): Promise<void> {
   if (!existsSync(`/sys/class/net/${bridge}`) && !(await linkExists(bridge))) {
     await run(
       ['ip', '-batch', '-'],
-      `link add ${bridge} type bridge\naddr add ${gatewayOf(subnet)}/${subnet.prefixLength} dev ${bridge}\nlink set ${bridge} up\n`,
+      `link add ${bridge} address ${hardwareAddressOf(gatewayOf(subnet))} type bridge\naddr add ${gatewayOf(subnet)}/${subnet.prefixLength} dev ${bridge}\nlink set ${bridge} up\n`,
     );
   }
   writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');

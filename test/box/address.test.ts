@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { chooseAddress, gatewayOf, parseSubnet } from '../../edgepoint/box/address.ts';
+import { chooseAddress, gatewayOf, hardwareAddressOf, parseSubnet } from '../../edgepoint/box/address.ts';
 
 /** The slow obvious version: every address of the subnet in order, but network, gateway and broadcast. */
 function usableAddresses(text: string): string[] {
@@ -54,6 +54,7 @@ t.test('subnets', async (t) => {
   t.same(parseSubnet('10.1.18.7/20'), { first: 10 * 2 ** 24 + 2 ** 16 + 16 * 256, size: 4096, prefixLength: 20 }, 'host bits do not matter');
   t.equal(gatewayOf(parseSubnet('10.1.18.7/20')), '10.1.16.1');
   t.equal(gatewayOf(parseSubnet('200.0.0.0/8')), '200.0.0.1', 'addresses above 128 do not turn negative');
+  t.equal(hardwareAddressOf('10.77.0.255'), '02:45:0a:4d:00:ff');
   for (const bad of ['10.1.2.0', '10.1.2.0/7', '10.1.2.0/29', '10.1.2.0/x', '10.1.2/24', '10.1.2.256/24', '10.1.2.-1/24', '10.1.2.1.5/24', '/24']) {
     t.throws(() => parseSubnet(bad), { code: 'bad-subnet' }, bad);
   }

@@ -118,6 +118,9 @@ for (const ownNetwork of [false, true]) {
     const words = ['attempts', '10.77.0.1', gateway6, neighbour.address, `${engine.place.pid}`, engine.folder];
     const attack = `return require('child_process').spawnSync('/app/probe', ${JSON.stringify(words)}).stdout.toString()`;
     const all = [['a booted one', booted] as const, ...others];
+    /* A fresh link's own IPv6 address is tentative (0x40) for a second; before, every IPv6 attempt fails for want of a source. */
+    const settled = `return !/ (40|c0) +eth0/.test(require('fs').readFileSync('/proc/net/if_inet6', 'utf8'))`;
+    for (const [label, instance] of all) await until(`${label} has its IPv6 address`, () => engine.run(instance, settled) as Promise<boolean>);
     const told = await Promise.all(all.map(async ([label, instance]) => [label, String(await engine.run(instance, attack))] as const));
     for (const [label, text] of told) {
       const answers = new Map(text.trim().split('\n').map((line) => [line.slice(0, line.lastIndexOf(' ')), line.slice(line.lastIndexOf(' ') + 1)]));

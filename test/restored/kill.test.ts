@@ -4,7 +4,7 @@ import { chance, moment, rounds } from './chance.ts';
 import { openEngine, until } from './engine.ts';
 import { loopDevices } from './place.ts';
 
-t.setTimeout(rounds(50_000, 600_000));
+t.setTimeout(rounds(110_000, 900_000));
 
 t.test('instances live on without restored, and the next one adopts them', async (t) => {
   const engine = await openEngine(t);

@@ -1,6 +1,7 @@
-import t from 'tap';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { openEngine, unfinished, until } from './engine.ts';
+import t from 'tap';
+import { type Engine, openEngine, unfinished, until } from './engine.ts';
 
 t.test('an instance boots, answers, is snapshotted and wakes again as clones', async (t) => {
   const engine = await openEngine(t);
@@ -18,9 +19,16 @@ t.test('an instance boots, answers, is snapshotted and wakes again as clones', a
   await engine.snapshot('first', engine.snapshotPath('asleep'), false);
   const exit = await until('the exit is told', () => engine.exits.find((news) => news.instance === 'first'));
   t.match(exit, { status: 'snapshotted', counters: { cpuNs: Number } });
+  t.equal(gatewayLink(engine), '02:45:0a:4d:00:01', "the gateway's hardware address stays while links come and go: instances remember it");
   await Promise.all(clones.map((clone) => engine.stop(clone.instance)));
+  t.equal(gatewayLink(engine), '02:45:0a:4d:00:01');
   t.same(await engine.list(), []);
   await engine.nothingRemains(t, 'nothing is left of any');
   t.same(unfinished(engine.folder), []);
   t.ok(existsSync(engine.snapshotPath('asleep')) && readFileSync(`${path}/snapshot.json`, 'utf8'));
 });
+
+function gatewayLink(engine: Engine): string {
+  const shown = spawnSync('nsenter', ['--target', `${engine.place.pid}`, '--net', 'ip', 'link', 'show', 'instances0']).stdout.toString();
+  return /link\/ether (\S+)/.exec(shown)?.[1] ?? '';
+}

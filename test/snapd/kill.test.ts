@@ -3,7 +3,7 @@ import t from 'tap';
 import { chance, moment, rounds } from '../restored/chance.ts';
 import { openEngine, unfinished, until } from '../restored/engine.ts';
 
-t.setTimeout(rounds(50_000, 600_000));
+t.setTimeout(rounds(110_000, 900_000));
 
 t.test('snapd killed at any moment of a snapshot: the instance answers, or sleeps whole', { timeout: 600_000 }, async (t) => {
   const random = chance(t);
