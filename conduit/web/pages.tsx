@@ -1,3 +1,5 @@
+/** @jsxImportSource hono/jsx */
+// Said here too, because Bun finds tsconfig.json only where it may list every folder above, and a daemon may not.
 import type { Child } from 'hono/jsx';
 import { formatBytes, formatMs } from '../../kit/units.ts';
 import type { AppAnswer, AppAtSite } from '../api/answers.ts';

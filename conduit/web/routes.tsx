@@ -1,3 +1,5 @@
+/** @jsxImportSource hono/jsx */
+// Said here too, because Bun finds tsconfig.json only where it may list every folder above, and a daemon may not.
 import { Hono } from 'hono';
 import type { Context } from 'hono';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
