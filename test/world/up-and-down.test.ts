@@ -18,9 +18,10 @@ t.test('a world comes up, its parts run with their rights, and after SIGTERM not
   t.match(id, /^[0-9a-z]{4}$/);
   t.ok(tracesOf(id).length > 5, 'while it is up, its traces are seen');
 
-  await t.test('the conduit answers on the port it was given', async (t) => {
+  await t.test('the conduit answers on the port it was given, with its page', async (t) => {
     const answer = await fetch(conduitUrl);
-    t.ok(answer.status < 500, `status ${answer.status}`);
+    t.equal(answer.status, 200);
+    t.match(await answer.text(), /<form method="post" action="\/sign-in">/, 'made as a page, not as an object');
   });
   await t.test('daemons that need no root have none: no capability, none to be had, and no way to gain one', async (t) => {
     for (const name of ['nats-server', 'conduit', 'metering', 'global-dispatcher']) {
