@@ -59,13 +59,16 @@ export function limitCgroup(cgroup: InstanceCgroup, offering: Offering): void {
   writeFileSync(join(cgroup.pids, 'pids.max'), `${offering.pidsMax}`);
 }
 
-/** Processes in the cgroup; empty when it is not there. */
+/** Processes in any of its folders: one that is just entering them is not in all yet. Empty when it is not there. */
 export function cgroupProcesses(cgroup: InstanceCgroup): number[] {
-  try {
-    return readFileSync(join(cgroup.cpu, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number);
-  } catch {
-    return []; // a cgroup that is gone holds no process
-  }
+  const lines = [...new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer])].flatMap((folder) => {
+    try {
+      return readFileSync(join(folder, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean);
+    } catch {
+      return []; // a cgroup that is gone holds no process
+    }
+  });
+  return [...new Set(lines)].map(Number);
 }
 
 /** What the kernel has counted; zeros when the cgroup is gone. */

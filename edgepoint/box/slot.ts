@@ -52,6 +52,8 @@ export async function removeSlot(place: SlotPlace, name: string, onKill: () => v
   const counters = readCounters(cgroup);
   await removeNetns(name);
   while (!removeCgroup(cgroup)) {
+    for (const pid of cgroupProcesses(cgroup)) killIfThere(pid); // an edgepoint-box may have entered only now
+    onKill();
     if (performance.now() > deadline) throw new Error(`the cgroup of ${name} stays busy`);
     await sleep(1);
   }

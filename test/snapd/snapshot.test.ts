@@ -45,6 +45,7 @@ t.test('a program that ends at once is told of, and its box goes', async (t) => 
   await engine.nothingRemains(t, 'its box is gone');
   await t.rejects(engine.boot(engine.order('folder', { command: ['/app'] })), { code: 'cannot-start', message: /\/app: Permission denied/ });
   await t.rejects(engine.boot(engine.order('void', { artefactPath: '/nowhere' })), { message: /nowhere/ });
+  for (let round = 0; round < 20; round += 1) await t.rejects(engine.boot(engine.order('void', { artefactPath: '/nowhere' })), { message: /nowhere/ }, 'also when its slot was made a moment ago');
   const polite = await engine.boot(engine.order('polite', { command: ['node', '-e', "process.on('SIGTERM', () => { require('fs').writeFileSync('/dev/stdout', 'bye'); process.exit(0); }); setInterval(() => {}, 1000); console.log('up')"] }));
   await until('it listens for signals', () => readFileSync(engine.place.path(polite.logPath), 'utf8').includes('up'));
   const fromMs = Date.now();
@@ -64,7 +65,7 @@ t.test('a full disk fails the snapshot, not the instance', async (t) => {
     const done = spawnSync('nsenter', ['--target', `${engine.place.pid}`, '--mount', '--', ...command]);
     if (done.status !== 0) throw new Error(done.stderr.toString());
   };
-  for (const size of ['64k', '3m', '14m']) {
+  for (const size of ['64k', '3m', '10m']) {
     inPlace('mount', '-t', 'tmpfs', '-o', `size=${size}`, 'small', small);
     for (const keepRunning of [true, false]) {
       await t.rejects(engine.snapshot('first', join(small, 'x', '1'), keepRunning), { code: 'disk-full' }, `${size}, ${keepRunning ? 'to run on' : 'to sleep'}`);
