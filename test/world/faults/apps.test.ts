@@ -2,7 +2,7 @@ import { readdirSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { AppState } from '../../../kit/wire/edgepoint-state.ts';
-import { ask, instanceProcesses, openFaultWorld, until, writeApp } from './fault-world.ts';
+import { ask, asleep, openFaultWorld, until, writeApp } from './fault-world.ts';
 import type { Provider, Ran } from './fault-world.ts';
 
 /** Faults of apps and of providers, through the real command line, in one world. */
@@ -53,7 +53,7 @@ t.test('faults of apps and of providers', async (t) => {
         t.equal(answer.status, 503, 'an end user is told that it cannot serve');
       });
     }
-    await until('nothing of them runs', () => instanceProcesses(world.id).length === 0);
+    await asleep(world);
   });
 
   t.test('an app that cannot be snapshotted is served by cold boots, and status says why', async (t) => {
@@ -71,10 +71,10 @@ createServer((_, response) => response.end('cold but here')).listen(process.env.
     await settled(ada, 'undumpable', (state) => state.status === 'ready' && state.wakeBy === 'cold' && /cannot be snapshotted: /.test(state.wakeReason));
     const text = await ada.conduit(['status', 'undumpable']);
     t.match(text.stdout, /cannot be snapshotted/, 'people read it too');
-    await until('no process of it is left', () => instanceProcesses(world.id).length === 0);
+    await asleep(world);
     const answer = await ask({ host: first.ipv4, name: 'undumpable.edge.test', path: '/' });
     t.match(answer, { status: 200, body: 'cold but here' });
-    await until('it sleeps again', () => instanceProcesses(world.id).length === 0);
+    await asleep(world);
   });
 
   t.test('a snapshot that was damaged on disk: the request is answered by a cold boot, and an event says so', async (t) => {
@@ -85,7 +85,7 @@ createServer((_, response) => response.end('cold but here')).listen(process.env.
     t.equal(answer.status, 200, `${answer.error}${answer.body}`);
     await until('the fault is told', () => world.logOf(`${first.edgepoint}-head`).includes('could not be restored'));
     t.match(world.logOf(`${first.edgepoint}-head`), /"code":"restore-failed"/);
-    await until('it sleeps again', () => instanceProcesses(world.id).length === 0);
+    await asleep(world);
   });
 
   t.test('two providers: what is one’s is nothing to the other', async (t) => {
@@ -110,7 +110,7 @@ createServer((_, response) => response.end('cold but here')).listen(process.env.
 
   t.test('everything can be deleted, and the world leaves nothing', async (t) => {
     for (const { app } of (await ada.json<{ apps: { app: string }[] }>(['list'])).apps) t.equal((await ada.conduit(['delete', app, '--yes'])).exitCode, 0, app);
-    await until('no process is left', () => instanceProcesses(world.id).length === 0);
+    await asleep(world);
     await until('no snapshot is left', () => world.edgepoints.every(({ dataFolder }) => filesBelow(join(dataFolder, 'snapshots')) === 0 && filesBelow(join(dataFolder, 'artefacts')) === 0));
     await world.stop(t);
   });

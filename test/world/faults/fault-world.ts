@@ -231,6 +231,14 @@ export function instanceProcesses(id: string, edgepoint?: string): number[] {
   }).map(Number);
 }
 
+/** Waits until no process of any instance is left, or says which are. */
+export function asleep(world: FaultWorld): Promise<void> {
+  return until(
+    () => `nothing is awake: ${instanceProcesses(world.id).map((pid) => (existsSync(`/proc/${pid}/status`) ? readFileSync(`/proc/${pid}/status`, 'utf8') : '').split('\n').slice(0, 8).join(' ')).join('\n')}`,
+    () => instanceProcesses(world.id).length === 0,
+  );
+}
+
 /** What an edgepoint still has of instances: records, folders, mounts, and slots beyond those kept ready. */
 export async function instanceRemains(world: FaultWorld, poolSize = 8): Promise<string[]> {
   const pids = await world.daemons();

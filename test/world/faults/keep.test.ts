@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { WebSocket } from 'ws';
 import { exampleApp } from '../../../images/host/example-apps.ts';
-import { ask, instanceProcesses, openFaultWorld, until } from './fault-world.ts';
+import { ask, asleep, openFaultWorld, until } from './fault-world.ts';
 import type { FaultWorld } from './fault-world.ts';
 
 /** What sleeping keeps: with state = "keep" memory and connections go on where they were; with a template each wake begins from it. */
@@ -18,13 +18,12 @@ t.test('what sleeping keeps', async (t) => {
   t.equal(sites.length, 1, 'one edgepoint holds what is kept');
   t.match(stateMeaning, /memory/, 'status says what its sleep keeps');
   const address = world.edgepoints.find(({ edgepoint }) => edgepoint === sites[0]?.edgepoint)?.ipv4 ?? '';
-  const asleep = (): Promise<void> => until('it sleeps', () => instanceProcesses(world.id).length === 0);
   const get = async (name: string, path: string, method = 'GET'): Promise<Count> => JSON.parse((await ask({ host: address, name: `${name}.edge.test`, path, method })).body) as Count;
 
   t.test('a count in memory goes on over three sleeps', async (t) => {
     const first = await get('counter', '/count', 'POST');
     for (let sleeps = 1; sleeps <= 3; sleeps += 1) {
-      await asleep();
+      await asleep(world);
       const woken = await get('counter', '/count', 'POST');
       t.same({ count: woken.count, bootedMs: woken.bootedMs }, { count: first.count + sleeps, bootedMs: first.bootedMs }, `after sleep ${sleeps}: it counts on, and was never booted anew`);
     }
@@ -42,7 +41,7 @@ t.test('what sleeping keeps', async (t) => {
       socket.send(word);
       await until('it is answered', () => heard.at(-1)?.echo === word || closed);
       t.notOk(closed, 'the connection is open');
-      if (word !== 'after two') await asleep();
+      if (word !== 'after two') await asleep(world);
     }
     t.same(heard, [{ number: 1, echo: 'before' }, { number: 2, echo: 'after one sleep' }, { number: 3, echo: 'after two' }]);
   });
@@ -51,7 +50,7 @@ t.test('what sleeping keeps', async (t) => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     t.teardown(() => agent.destroy());
     const one = await onAgent(agent, address);
-    await asleep();
+    await asleep(world);
     const other = await onAgent(agent, address);
     t.equal(other.reused, true, 'the second request went over the same connection');
     t.same({ status: other.status, count: other.count }, { status: 200, count: one.count + 1 }, 'and was answered with the next number');
@@ -59,7 +58,7 @@ t.test('what sleeping keeps', async (t) => {
 
   t.test('with a template every wake begins from the template’s count', async (t) => {
     for (let wakes = 0; wakes < 3; wakes += 1) {
-      await asleep();
+      await asleep(world);
       t.equal((await get('forgetful', '/count')).count, 0, 'the count is the template’s');
       t.equal((await get('forgetful', '/count', 'POST')).count, 1, 'it counts while it is awake');
     }

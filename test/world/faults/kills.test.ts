@@ -1,5 +1,5 @@
 import t from 'tap';
-import { ask, instanceProcesses, instanceRemains, openFaultWorld, printTable, until, writeApp } from './fault-world.ts';
+import { ask, asleep, instanceProcesses, instanceRemains, openFaultWorld, printTable, until, writeApp } from './fault-world.ts';
 import type { FaultWorld, Provider } from './fault-world.ts';
 import { readKernelCounters } from './kernel-counters.ts';
 import { connectMs, startProber } from './prober.ts';
@@ -63,7 +63,7 @@ t.test('kill -9 of each daemon while requests run', async (t) => {
     for (const app of ['steady', 'sleepy']) await asBefore(ada, app, app === 'steady' ? { warm: 1 } : {});
     t.equal((await ada.conduit(['delete', 'steady', '--yes'])).exitCode, 0);
     t.equal((await ada.conduit(['delete', 'sleepy', '--yes'])).exitCode, 0);
-    await until('no process is left', () => instanceProcesses(world.id).length === 0);
+    await asleep(world);
     let remains: string[] = [];
     await until(() => `no mount, cgroup or namespace of an instance is left: ${remains.join('\n')}`, async () => {
       remains = await instanceRemains(world);

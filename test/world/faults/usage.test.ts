@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { Test } from 'tap';
-import { ask, instanceProcesses, openFaultWorld, until, writeApp } from './fault-world.ts';
+import { ask, asleep, openFaultWorld, until, writeApp } from './fault-world.ts';
 import type { FaultWorld, Provider } from './fault-world.ts';
 import { readKernelCounters } from './kernel-counters.ts';
 import type { UsageRecord } from '../../../kit/wire/usage.ts';
@@ -22,7 +22,7 @@ t.test('usage and the kernel’s counters', async (t) => {
       for (let round = 0; round < 3; round += 1) {
         const answers = await Promise.all(addresses.flatMap((host) => [1, 2].map(() => ask({ host, name: `${app}.edge.test`, path: '/burn?ms=900' }))));
         t.same(answers.map(({ status }) => status), [200, 200, 200, 200], 'every request is answered');
-        await until('it sleeps', () => instanceProcesses(world.id).length === 0);
+        await asleep(world);
       }
     });
     agrees(t, run);
@@ -37,7 +37,7 @@ t.test('usage and the kernel’s counters', async (t) => {
         for (let round = 0; round < 3; round += 1) {
           const answers = await Promise.all(addresses.map((host) => ask({ host, name: `${app}.edge.test`, path: '/burn?ms=900' })));
           t.same(answers.map(({ status }) => status), [200, 200], 'it is woken and answers without the bus');
-          await until('it sleeps', () => instanceProcesses(world.id).length === 0);
+          await asleep(world);
         }
       } finally {
         await world.kill('nats-server', 'SIGCONT');
@@ -58,11 +58,11 @@ interface Run {
 
 /** What a run of the only app of a world used, by the kernel and by the ledger. It begins and ends asleep. */
 async function measure(t: Test, world: FaultWorld, ada: Provider, work: () => Promise<void>): Promise<Run> {
-  await until('nothing runs before it begins', () => instanceProcesses(world.id).length === 0);
+  await asleep(world);
   const before = await atRest(ada);
   const reader = await readKernelCounters(t, world.id);
   await work();
-  await until('nothing runs any more', () => instanceProcesses(world.id).length === 0);
+  await asleep(world);
   const { cpuNs, slots } = await reader.finish();
   const after = await atRest(ada);
   const billed = Object.fromEntries(Object.entries(after).map(([name, total]) => [name, total - before[name as keyof Totals]])) as Totals;
