@@ -29,6 +29,21 @@ export interface InstancesOptions {
   readonly note: (text: string, fields: Record<string, unknown>) => void;
 }
 
+const termBit = 1n << 14n;
+
+/**
+ * Whether the first process of an instance has a handler for SIGTERM. Without one it does not end of it, being the first of its pid
+ * namespace (pid_namespaces(7)), and waiting for it would be in vain. SigCgt is a mask, bit 0 for signal 1 (proc(5)).
+ */
+function heedsTerm(pid: number): boolean {
+  try {
+    const mask = /^SigCgt:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';
+    return (BigInt(`0x${mask}`) & termBit) !== 0n;
+  } catch {
+    return false; // it has ended
+  }
+}
+
 /** Of edgepoint-box's output. */
 function startedPid(out: string): number {
   return Number(/^pid (\d+)$/m.exec(out)?.[1]);
@@ -226,7 +241,7 @@ export function openInstances(options: InstancesOptions): Instances {
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
       const running = records.get(instance)?.running;
-      if (!running || graceMs <= 0 || ending.has(instance) || stopping.has(instance)) return end(instance);
+      if (!running || graceMs <= 0 || !heedsTerm(running.pid) || ending.has(instance) || stopping.has(instance)) return end(instance);
       stopping.set(instance, null);
       try {
         process.kill(running.pid, 'SIGTERM');
