@@ -8,6 +8,7 @@ import { prepareDev } from '../edgepoint/box/dev.ts';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
 import { becomeChildSubreaper } from '../edgepoint/box/kernel.ts';
 import { prepareBridge } from '../edgepoint/box/network.ts';
+import { openOrphanReaper } from '../edgepoint/box/orphans.ts';
 import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
 import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
@@ -60,6 +61,7 @@ export async function openEngine(): Promise<Engine> {
     subnet,
     baseRoot: tools.baseRoot,
     clock,
+    orphans: openOrphanReaper(),
     slots,
     tell: () => undefined,
     note: () => undefined,

@@ -15,6 +15,7 @@ import { boxPlaces } from './box/folders.ts';
 import { prepareDev } from './box/dev.ts';
 import { becomeChildSubreaper } from './box/kernel.ts';
 import { prepareBridge } from './box/network.ts';
+import { openOrphanReaper } from './box/orphans.ts';
 import { openSlotPool } from './box/slot.ts';
 import { allRecords } from './box/record.ts';
 import type { RestoredCalls } from './model/calls.ts';
@@ -61,6 +62,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   const slots = await openSlotPool(place, { size: settings.poolSize, inUse });
 
   const peers = new Set<Peer>();
+  const orphans = openOrphanReaper();
   const instances = openInstances({
     place,
     runFolder,
@@ -68,6 +70,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     baseRoot: settings.baseRoot,
     clock,
     slots,
+    orphans,
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
     },
@@ -120,6 +123,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     server.stop();
     health?.stop();
     watch.stop();
+    orphans.stop();
     slots.close();
     process.exit(0); // instances live on: the next restored adopts them
   });

@@ -41,6 +41,8 @@ int start_criu(const char *program) {
     _exit(127);
   }
   close(ends[1]);
+  /* It outlives this process by a moment: whoever inherits it wants to know whom to wait for. */
+  dprintf(STDOUT_FILENO, "criu %d\n", child);
   return ends[0];
 }
 

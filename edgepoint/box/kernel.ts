@@ -21,7 +21,7 @@ export function becomeChildSubreaper(): void {
   libc.prctl(becomeSubreaper, 1n, 0n, 0n, 0n);
 }
 
-/** waitpid(2) without waiting: lets a dead child go; nothing happens when it is not ours. */
-export function reap(pid: number): void {
-  libc.waitpid(pid, null, noHang);
+/** waitpid(2) without waiting: lets a dead child go. False while it is a child that cannot be let go yet; true also when it is none of ours. */
+export function reap(pid: number): boolean {
+  return libc.waitpid(pid, null, noHang) !== 0;
 }

@@ -9,6 +9,7 @@ import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments
 import { boxPlaces, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { imageDamage } from '../box/image-sizes.ts';
 import { reap, unmount } from '../box/kernel.ts';
+import type { OrphanReaper } from '../box/orphans.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
 import { removeSlot, type Slot, type SlotPlace, type SlotPool } from '../box/slot.ts';
@@ -25,6 +26,7 @@ export interface InstancesOptions {
   readonly baseRoot: string;
   readonly clock: Clock;
   readonly slots: SlotPool;
+  readonly orphans: Pick<OrphanReaper, 'expect'>;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
 }
@@ -139,6 +141,13 @@ export function openInstances(options: InstancesOptions): Instances {
     }
   }
 
+  async function run(slot: Slot, order: BoxOrder, words: readonly string[], timeoutMs: number): ReturnType<Slot['run']> {
+    const done = await slot.run(order.offering, words, timeoutMs);
+    const worker = /^criu (\d+)$/m.exec(done.out)?.[1];
+    if (worker !== undefined) options.orphans.expect(Number(worker));
+    return done;
+  }
+
   /** Kills what is left of the instance and takes its box away, whatever state it was left in. Repeatable. */
   async function removeBox(record: InstanceRecord): Promise<KernelCounters> {
     const { instance } = record.order;
@@ -150,6 +159,7 @@ export function openInstances(options: InstancesOptions): Instances {
     removeRecord(runFolder, instance);
     records.delete(instance);
     taken.delete(record.address);
+    if (record.running) options.orphans.expect(record.running.pid);
     return counters;
   }
 
@@ -212,7 +222,7 @@ export function openInstances(options: InstancesOptions): Instances {
     boot: (order: BootOrder) =>
       startOnce(order, () =>
         start(order, null, async (slot, facts) => {
-          const done = await slot.run(order.offering, bootArguments(order, facts), bootTimeoutMs);
+          const done = await run(slot, order, bootArguments(order, facts), bootTimeoutMs);
           if (!done.ok) throw new Failure('cannot-start', done.err);
           return { pid: startedPid(done.out), out: done.out };
         }),
@@ -226,7 +236,7 @@ export function openInstances(options: InstancesOptions): Instances {
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {
-            const done = await slot.run(order.offering, restoreArguments(order, facts, work), restoreTimeoutMs);
+            const done = await run(slot, order, restoreArguments(order, facts, work), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
               throw new Failure('cannot-restore', `${done.err}${log ? ` (${explainCriuLog(log).evidence})` : ''}`);
