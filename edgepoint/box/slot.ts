@@ -88,7 +88,9 @@ export async function openSlotPool(place: SlotPlace, options: { size: number; in
   }
 
   function refill(): Promise<void> {
-    making ??= make(Math.max(1, options.size - ready.length)).finally(() => {
+    // Several takes may have asked for it.
+    if (ready.length >= options.size) return Promise.resolve();
+    making ??= make(options.size - ready.length).finally(() => {
       making = null;
     });
     return making;
