@@ -239,21 +239,39 @@ export function asleep(world: FaultWorld): Promise<void> {
   );
 }
 
-/** What an edgepoint still has of instances: records, folders, mounts, and slots beyond those kept ready. */
+/** What an edgepoint still has of instances: dead processes that nobody waits for, records, folders, mounts, and slots beyond those kept ready. */
 export async function instanceRemains(world: FaultWorld, poolSize = 8): Promise<string[]> {
   const pids = await world.daemons();
   return world.edgepoints.flatMap(({ edgepoint, runFolder }) => {
     const mounts = readFileSync(`/proc/${pids[`${edgepoint}-restored`]}/mountinfo`, 'utf8').split('\n').filter((line) => line.includes(`${runFolder}/instances/`));
     const hierarchies = ['', ...readdirSync('/sys/fs/cgroup')].map((name) => join('/sys/fs/cgroup', name, `edgepoint-${world.id}`, edgepoint)).filter((path) => existsSync(path));
-    const slotNames = new Set(hierarchies.flatMap((path) => readdirSync(path, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))));
+    const slots = new Set(hierarchies.flatMap((path) => readdirSync(path, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))));
     const namespaces = readdirSync('/run/netns').filter((name) => name.startsWith(`${world.id}-${edgepoint}-`));
     return [
+      ...deadChildrenOf(pids[`${edgepoint}-restored`] ?? 0).map((name) => `dead process ${name}`),
       ...mounts.map((line) => `mount ${line}`),
       ...readdirSync(join(runFolder, 'instances')).map((name) => `file ${name}`),
-      ...(slotNames.size > poolSize ? [`${slotNames.size} slots with cgroups`] : []),
+      ...(slots.size > poolSize ? [`${slots.size} slots with cgroups: ${[...slots].map((slot) => `${slot} in ${hierarchies.filter((path) => existsSync(join(path, slot))).length}`).join(', ')}`] : []),
       ...(namespaces.length > poolSize ? [`${namespaces.length} slots with network namespaces`] : []),
     ];
   });
+}
+
+/** By the parent that each process names (proc(5), field 4 of stat). */
+function deadChildrenOf(parent: number): string[] {
+  return readdirSync('/proc').flatMap((name) => {
+    const stat = /^\d+$/.test(name) ? readText(`/proc/${name}/stat`) : '';
+    const [state, parentOf] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return state === 'Z' && Number(parentOf) === parent ? [stat.slice(0, stat.lastIndexOf(')') + 1)] : [];
+  });
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return ''; // it ended meanwhile
+  }
 }
 
 /** Prints a table for people among the test's comments. */
