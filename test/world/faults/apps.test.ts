@@ -57,7 +57,7 @@ t.test('faults of apps and of providers', async (t) => {
   });
 
   t.test('an app that cannot be snapshotted is served by cold boots, and status says why', async (t) => {
-    // A raw socket cannot be dumped; a program that the machine's own node runs cannot make one, an io_uring neither: an inotify on a deleted file can.
+    // It watches a file that has been deleted: CRIU cannot find it again.
     const server = `import { createServer } from 'node:http';
 import { watch, writeFileSync, openSync, unlinkSync } from 'node:fs';
 writeFileSync('/tmp/watched', 'x');
