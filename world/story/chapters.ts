@@ -8,6 +8,7 @@ import type { Telling } from './telling.ts';
 import { awake, lookAt, lookText, watchInstances } from './timeline.ts';
 
 const sleepMs = 30_000;
+const statusMs = 10_000;
 
 export async function tellStory(telling: Telling): Promise<void> {
   const { say } = telling;
@@ -39,13 +40,22 @@ async function deploy({ conduit, check }: Telling, app: string): Promise<void> {
 }
 
 interface Status {
-  readonly sites: readonly { readonly edgepoint: string; readonly state: { readonly coldBootMs: number | null; readonly restoreMs: number | null; readonly wakeBy: string } | null }[];
+  readonly sites: readonly { readonly edgepoint: string; readonly state: { readonly coldBootMs: number | null; readonly restoreMs: number | null; readonly wakeBy: string; readonly status: string } | null }[];
+}
+
+/** The status once every edgepoint's own has come by way of the bus, a moment after its deploy said it was ready. */
+async function readyStatus(conduit: Telling['conduit'], app: string): Promise<Status> {
+  const endMs = performance.now() + statusMs;
+  for (;;) {
+    const status = await conduit.json<Status>(['status', app]);
+    if (status.sites.every(({ state }) => state?.status === 'ready') || performance.now() > endMs) return status;
+  }
 }
 
 /** The cold boot's milliseconds, the fastest of the edgepoints'. */
 async function checkAsleep(telling: Telling, app: string): Promise<number> {
   const { conduit, world, say, check } = telling;
-  const status = await conduit.json<Status>(['status', app]);
+  const status = await readyStatus(conduit, app);
   const coldBoots = status.sites.flatMap(({ state }) => state?.coldBootMs ?? []);
   for (const { edgepoint, state } of status.sites) {
     say(`  ${edgepoint}: cold boot ${formatMs(state?.coldBootMs ?? 0)}, trial restore ${formatMs(state?.restoreMs ?? 0)}, wakes by ${state?.wakeBy ?? 'nothing'}`);
