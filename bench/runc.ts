@@ -110,6 +110,8 @@ export async function openRuncPeer(options: {
       return tookMs;
     },
     close(): void {
+      /* Also when a round failed half way: its container and cgroups go with it. */
+      Bun.spawnSync(['runc', '--root', join(folder, 'state'), 'delete', '--force', id], { stdout: 'ignore', stderr: 'ignore' });
       run('ip', 'netns', 'delete', netns);
     },
   };

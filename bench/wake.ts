@@ -20,6 +20,7 @@ const settleMs = 300; // after each run, so that making the next slots is not co
 export async function run({ quick }: { quick: boolean }): Promise<Report> {
   await enterOwnNamespaces();
   const engine = await openEngine();
+  const peers: RuncPeer[] = [];
   try {
     const small = { artefactPath: placeArtefact(engine, 'small', exampleApp('hello')), command: ['node', 'server.js'] };
     const tiny = { artefactPath: placeArtefact(engine, 'tiny', compileTiny(engine)), command: ['/app/tiny-server'] };
@@ -38,7 +39,9 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
         gateway: '10.250.0.1',
       });
     const runc = await openRunc('nftables', '10.250.3.250');
+    peers.push(runc);
     const runcUnlocked = await openRunc('skip', '10.250.3.251');
+    peers.push(runcUnlocked);
     const wake = (name: string, app: typeof small, snapshotPath: string): Contender => ({
       name,
       run: () => timed(engine, (instance) => engine.instances.restore({ ...order(instance, app.artefactPath), snapshotPath, continues: false })),
@@ -53,10 +56,9 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
       ],
       quick ? { rounds: 20, deadlineMs: 35_000 } : { rounds: 100, deadlineMs: 240_000 },
     );
-    runc.close();
-    runcUnlocked.close();
     return summarize(samples);
   } finally {
+    for (const peer of peers) peer.close();
     await engine.close();
   }
 }
