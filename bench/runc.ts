@@ -36,8 +36,11 @@ export async function openRuncPeer(options: {
   folder: string;
   command: readonly string[];
   port: number;
-  /** runc's checkpoint locks the network unless told to skip it; ours cuts the instance's link instead, and only where connections matter. */
-  networkLock: 'nftables' | 'skip';
+  /**
+   * runc's checkpoint has CRIU lock the network, so every restore unlocks it: by iptables, unless a CRIU configuration says otherwise
+   * (`default`). Ours cuts the instance's link instead, and only where connections matter.
+   */
+  networkLock: 'default' | 'nftables' | 'skip';
   address: string;
   prefixLength: number;
   gateway: string;
@@ -72,8 +75,10 @@ export async function openRuncPeer(options: {
     defaultAction: 'SCMP_ACT_ALLOW',
     syscalls: [{ names: ['io_uring_setup', 'io_uring_enter', 'io_uring_register'], action: 'SCMP_ACT_ERRNO', errnoRet: 38 }],
   };
-  writeFileSync(join(folder, 'criu.conf'), `network-lock ${options.networkLock}\n`);
-  spec.annotations = { 'org.criu.config': join(folder, 'criu.conf') };
+  if (options.networkLock !== 'default') {
+    writeFileSync(join(folder, 'criu.conf'), `network-lock ${options.networkLock}\n`);
+    spec.annotations = { 'org.criu.config': join(folder, 'criu.conf') };
+  }
   writeFileSync(join(folder, 'config.json'), JSON.stringify(spec));
 
   const [stdin] = openPipe();
