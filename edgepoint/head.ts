@@ -218,7 +218,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     }
   };
   if (restoredLink.up) void look();
-  const secondLook = setTimeout(() => void look(), secondLookMs);
+  const secondLook = setTimeout(() => void look().then(() => checker.sweep()), secondLookMs);
 
   const handlers: Handlers = {
     demand: (demand: Demand) => {
@@ -246,7 +246,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     else warn('a remembered wish cannot be understood', { reason: parsed.reason });
   }
   for (const [key, { order }] of remembered.serving) if (!manager.state.apps.has(key)) deployer.wishGone(order.owner);
-  await checker.sweep();
+  void checker.sweep();
   const watch = await followDesired(bus, site, new Map(remembered.desired.map(({ app, message }) => [app, message])), {
     save: (app, message) => records.saveDesired(app, message),
     forget: (app) => records.forgetDesired(app),

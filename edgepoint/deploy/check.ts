@@ -52,6 +52,8 @@ export class Checker {
   private readonly working = new Map<string, { readonly checkId: string; readonly cancel: AbortController }>();
   /** The last check of each place that has ended: its key stays until the conduit has heard of the end. */
   private readonly ended = new Map<string, string>();
+  /** Names of the folders of checks under way. */
+  private readonly folders = new Set<string>();
   private stopped = false;
 
   constructor(ports: CheckPorts) {
@@ -74,11 +76,15 @@ export class Checker {
     for (const { cancel } of this.working.values()) cancel.abort();
   }
 
-  /** Removes what checks of an earlier head left; to be called before the first wish. Returns when it knows what that is. */
+  /**
+   * Removes what belongs to no check under way: what an earlier head left. To be called at the start and a while later, for a snapshot
+   * that was under way when that head died is finished all the same.
+   */
   async sweep(): Promise<void> {
     const { folder, warn } = this.ports;
     try {
-      for (const name of await readdir(folder)) void this.remove(`${folder}/${name}`);
+      const left = (await readdir(folder)).filter((name) => !this.folders.has(name));
+      await Promise.all(left.map((name) => this.remove(`${folder}/${name}`)));
     } catch (failure) {
       if (codeOf(failure) !== 'ENOENT') warn('what earlier checks left cannot be seen', { failure });
     }
@@ -99,7 +105,9 @@ export class Checker {
 
   private async check(wish: CheckWish, cancelled: AbortSignal): Promise<void> {
     const { order } = wish;
-    const folder = `${this.ports.folder}/${this.ports.newFolderName()}`;
+    const name = this.ports.newFolderName();
+    const folder = `${this.ports.folder}/${name}`;
+    this.folders.add(name);
     const ports = this.ports.portsOf(wish, checkPaths(folder));
     const tell: TellStage = (stage, text, about = {}) =>
       ports.tell({ owner: order.owner, release: order.release, deployId: wish.checkId, kind: 'check', stage, text, ...about });
@@ -109,7 +117,8 @@ export class Checker {
     } catch (thrown) {
       if (!cancelled.aborted) tell('failed', `It could not serve: ${sentenceOf(thrown)}`, { code: codeOf(thrown) });
     } finally {
-      await this.remove(folder);
+      this.folders.delete(name);
+      await this.sweep();
     }
   }
 

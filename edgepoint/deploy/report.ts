@@ -95,5 +95,5 @@ export function sentenceOfReport(report: PreparationReport): string {
   const snapshot = report.canSnapshot.can ? `can be snapshotted (${formatBytes(report.imageBytes ?? 0)})` : `cannot be snapshotted: ${report.canSnapshot.why}`;
   const clone = report.canClone.can ? 'can be cloned' : `cannot be cloned: ${report.canClone.why}`;
   const wake = report.wakeBy === 'cold' ? 'a cold boot' : 'a restore';
-  return `It ${snapshot}; it ${clone}; it is woken by ${wake}: ${report.wakeReason}.`;
+  return `It ${snapshot}; it ${clone}; it is woken by ${wake}: ${report.wakeReason.replace(/\.$/, '')}.`;
 }
