@@ -71,11 +71,20 @@ async function* splitLines(response: Response): AsyncGenerator<string> {
   if (!response.body) return;
   const decoder = new TextDecoder();
   let rest = '';
-  for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
+  for await (const chunk of untilCut(response.body as AsyncIterable<Uint8Array>)) {
     rest += decoder.decode(chunk, { stream: true });
     const lines = rest.split('\n');
     rest = lines.pop() ?? '';
     if (rest.length > lineBytesMax) throw new Failure('not-a-conduit', 'a line of the answer is too long');
     for (const line of lines) if (line !== '') yield line;
+  }
+}
+
+/** A connection that breaks under an answer is a conduit that has gone, not a fault of this command. */
+async function* untilCut(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (thrown) {
+    throw new Failure('progress-cut', `the connection to the conduit was lost: ${messageOf(thrown)}`, { remedy: 'Try again in a few seconds.', cause: thrown });
   }
 }
