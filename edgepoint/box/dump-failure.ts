@@ -42,6 +42,12 @@ const meanings: readonly Meaning[] = [
     remedy: 'Use rename instead of link and unlink, or close the file first.',
   },
   {
+    pattern: /has bad (size|mode)/i,
+    code: 'file-changed',
+    text: 'a file that the program had open when it was snapshotted is another now',
+    remedy: 'Open, read and close such files each time they are needed, above all those of [[file]] and of a volume.',
+  },
+  {
     pattern: /Can't lookup mount=.* path=\/memfd:/,
     code: 'huge-pages',
     text: 'the program holds memory of huge pages in a memfd',

@@ -43,7 +43,8 @@ function boxOrder(order: ReleaseOrder, instance: string, address: string | null,
     artefactPath: paths.artefact(order.artefactDigest),
     volumes,
     hostname: order.owner.app,
-    files: order.manifest.file.map(({ path, text }) => ({
+    // A release that was stored before there were files has none.
+    files: (order.manifest.file ?? []).map(({ path, text }) => ({
       path,
       text: fillText(text, { app: order.owner.app, release: String(order.release), host: order.hosts[0] ?? order.owner.app }),
     })),

@@ -246,7 +246,8 @@ export function openInstances(options: InstancesOptions): Instances {
             const done = await run(slot, order, restoreArguments(order, facts, work), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
-              throw new Failure('cannot-restore', `${done.err}${log ? ` (${explainCriuLog(log).evidence})` : ''}`);
+              const { evidence, remedy } = explainCriuLog(log);
+              throw new Failure('cannot-restore', `${done.err}${log ? ` (${evidence})` : ''}`, { remedy });
             }
             return { pid: startedPid(done.out), out: done.out };
           } finally {

@@ -75,6 +75,7 @@ t.test('what a program puts in the way leads nowhere', async (t) => {
     ['a pipe in the place of the file', `fs.unlinkSync('/run/edgepoint/me.json'); require('child_process').execFileSync('mkfifo', ['/run/edgepoint/me.json'])`, true],
     ['a link in the place of the folder', `fs.rmSync('/run/edgepoint', { recursive: true }); fs.symlinkSync('${engine.folder}', '/run/edgepoint')`, false],
     ['a folder in the place of the file', `fs.unlinkSync('/run/edgepoint/me.json'); fs.mkdirSync('/run/edgepoint/me.json')`, false],
+    ['the file is held open, and is of another length for another instance', `state.held = fs.openSync('/run/edgepoint/me.json')`, false],
     ['a link in the place of /etc/hosts', `fs.unlinkSync('/etc/hosts'); fs.symlinkSync('${outside}', '/etc/hosts')`, true],
   ];
   for (const [index, [story, body, can]] of rows.entries()) {
@@ -85,7 +86,7 @@ t.test('what a program puts in the way leads nowhere', async (t) => {
     await engine.stop(name);
     const waking = engine.restore({ ...engine.order(`${name}c`, { files }), snapshotPath: engine.snapshotPath(name), continues: false });
     if (can) isItself(t, await seenBy(engine, await waking), (await engine.list())[0] as RunningInstance);
-    else await t.rejects(waking, { code: 'cannot-restore', message: /a file of the manifest|replace \/run/ }, `${story}: it is told, and the wake goes on by a cold boot`);
+    else await t.rejects(waking, { code: 'cannot-restore', message: /a file of the manifest|replace \/run|has bad size/ }, `${story}: it is told, and the wake goes on by a cold boot`);
     for (const { instance } of await engine.list()) await engine.stop(instance);
     t.same(existsSync(engine.place.path(outside)), false, `${story}: nothing was written outside`);
     t.same(existsSync(engine.place.path(join(engine.folder, 'me.json'))), false);
