@@ -234,11 +234,13 @@ static int serve_slot(char **options) {
   if (!command[0]) fail("nothing to run after --");
   uint64_t start = now_ns();
   make_disk_and_root(&box);
-  write_files(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
+  write_files(&box);
+  uint64_t files = now_ns();
   if (!box.own_network) configure_network(&box);
-  dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
+  dprintf(STDOUT_FILENO, "disk %llu\nfiles %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(files - disk),
+          (unsigned long long)(now_ns() - files));
   if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, command[0]);
   close(worker); /* CRIU is not needed and ends */
   return boot(&box, command);
