@@ -1,4 +1,4 @@
-import type { BootOrder, BoxOrder, CgroupPaths, RestoreOrder } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, CgroupPaths, ProcessOrder, RestoreOrder } from '../model/calls.ts';
 import { fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
@@ -45,7 +45,14 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
 
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   const environment = Object.entries(order.env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
-  return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
+  const processes = (order.processes ?? []).map(processWords).flatMap((words) => ['--process', `${words.length}`, ...words]);
+  return ['boot', ...boxArguments(order, facts), ...environment, ...processes, '--', ...order.command];
+}
+
+/** As init.c reads them. */
+function processWords({ name, command, env, mustLive }: ProcessOrder): string[] {
+  const variables = Object.entries(env).map(([variable, value]) => `${variable}=${value}`);
+  return [name, mustLive ? 'must-live' : 'may-end', `${variables.length}`, ...variables, `${command.length}`, ...command];
 }
 
 /** CRIU's log goes to `workFolder`. */
