@@ -77,6 +77,7 @@ t.test('a check on a real edgepoint', async (t) => {
     const broken = await check(ada, writeApp(world.folder, 'broken', { server: `throw new Error('no database')` }));
     t.equal(broken.exitCode, 1);
     t.match(broken.end, { outcome: 'failed', code: 'app-exited', text: /no database/ });
+    await until('a check is billed for what it used, as the preparation of a deploy is', async () => ((await ada.usage('holder'))?.cpuNs ?? 0) > 1e7);
     t.same((await ada.json<{ apps: { app: string }[] }>(['list'])).apps.map(({ app }) => app), ['diary'], 'none of them is an app');
     await nothingLeft(world);
   });
