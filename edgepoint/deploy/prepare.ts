@@ -108,9 +108,10 @@ async function warmUp(order: ReleaseOrder, booted: PreparedInstance, ports: Depl
   return failed;
 }
 
-/** A failure as a sentence and, where it is a Failure, in its parts. */
+/** A failure as a sentence and, where it is a Failure, in its parts; without the words that whoever tells it says before them. */
 function partFailure(thrown: unknown): PartFailure {
-  return { failure: sentenceOf(thrown), code: codeOf(thrown), why: messageOf(thrown), remedy: thrown instanceof Failure ? thrown.remedy : '' };
+  const without = (text: string): string => text.replace(/^it could not be snapshotted: /, '');
+  return { failure: without(sentenceOf(thrown)), code: codeOf(thrown), why: without(messageOf(thrown)), remedy: thrown instanceof Failure ? thrown.remedy : '' };
 }
 
 async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Measured['snapshot']> {
