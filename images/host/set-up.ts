@@ -6,6 +6,7 @@ import { formatMs } from '../../kit/units.ts';
 import { toolsFolder } from '../../host/tools.ts';
 import { baseRoot } from './base-root.ts';
 import { boxProgram } from './box.ts';
+import { cloneGuard } from './clone-guard.ts';
 import { criu } from './criu.ts';
 import { exampleApps } from './example-apps.ts';
 import { removeUnfinished } from './debian-extract.ts';
@@ -19,7 +20,7 @@ import type { Step } from './step.ts';
 
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
 function stepGroups(): readonly (readonly Step[])[] {
-  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps]];
+  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps], [cloneGuard]];
 }
 
 export interface SetUpReport {

@@ -1,0 +1,70 @@
+import t from 'tap';
+import type { RunningInstance } from '../../edgepoint/model/calls.ts';
+import { drawBody, nodeDraws } from './draws.ts';
+import { openEngine } from './engine.ts';
+
+const clones = 20;
+
+/** Values that were drawn more than once, by anybody. */
+function repeated(drawn: readonly (readonly unknown[])[]): unknown[] {
+  const seen = new Set<unknown>();
+  return drawn.flat().filter((value) => seen.size === seen.add(value).size);
+}
+
+t.test('twenty clones of one template, and the template, never draw the same value: Node', { timeout: 120_000 }, async (t) => {
+  const engine = await openEngine(t, { poolSize: 4 });
+  const template = await engine.boot(engine.order('template'));
+  /* Caches and generators are filled before the snapshot, as by an app that has served already. */
+  for (const { draw } of Object.values(nodeDraws)) await engine.run(template, drawBody(draw, 2));
+  const snapshotPath = engine.snapshotPath('template');
+  await engine.snapshot('template', snapshotPath, true);
+  const { command: _, env: __, ...box } = engine.order('clone');
+  const running: RunningInstance[] = [template];
+  for (let clone = 0; clone < clones; clone += 1) running.push(await engine.restore({ ...box, instance: `clone-${clone}`, snapshotPath, continues: false }));
+  for (const [name, { draw, count }] of Object.entries(nodeDraws)) {
+    const drawn: unknown[][] = [];
+    for (const instance of running) drawn.push((await engine.run(instance, drawBody(draw, count))) as unknown[]);
+    t.equal(drawn.flat().length, running.length * count, `${name}: ${count} values in each of ${running.length}`);
+    t.same(repeated(drawn).slice(0, 3), [], `${name}: no value twice`);
+  }
+});
+
+t.test('without the guard the very same draws repeat, so the tests above can fail', async (t) => {
+  const engine = await openEngine(t, { poolSize: 2 });
+  const command = ['env', '-u', 'LD_PRELOAD', '-u', 'NODE_OPTIONS', 'node', 'server.js'];
+  const { env: _, ...box } = engine.order('template', { command });
+  const template = await engine.boot({ ...box, env: {} });
+  for (const { draw } of Object.values(nodeDraws)) await engine.run(template, drawBody(draw, 2));
+  const snapshotPath = engine.snapshotPath('template');
+  await engine.snapshot('template', snapshotPath, false);
+  const drawn: string[][] = [];
+  for (const instance of ['one', 'two']) {
+    const clone = await engine.restore({ ...box, instance, snapshotPath, continues: false });
+    drawn.push((await Promise.all(Object.values(nodeDraws).map(({ draw }) => engine.run(clone, drawBody(draw, 1))))).map(String));
+  }
+  const names = Object.keys(nodeDraws).filter((_, index) => drawn[0]?.[index] === drawn[1]?.[index]);
+  for (const name of ['crypto.randomUUID', 'WebCrypto randomUUID', 'crypto.randomInt', 'Math.random']) t.ok(names.includes(name), `${name} repeats`);
+});
+
+t.test('a clone of a clone, and an instance that continues twice from one state, draw afresh too', async (t) => {
+  const engine = await openEngine(t, { poolSize: 2 });
+  const { command, env, ...box } = engine.order('first', { ownNetwork: true });
+  const first = await engine.boot({ ...box, command, env });
+  const drawAll = async (instance: RunningInstance): Promise<unknown[]> => {
+    const drawn: unknown[] = [];
+    for (const { draw } of Object.values(nodeDraws)) drawn.push(...((await engine.run(instance, drawBody(draw, 2))) as unknown[]));
+    return drawn;
+  };
+  const drawn = [await drawAll(first)];
+  const snapshotPath = engine.snapshotPath('kept');
+  await engine.snapshot('first', snapshotPath, false);
+  for (let wake = 0; wake < 3; wake += 1) {
+    const woken = await engine.restore({ ...box, address: first.address, snapshotPath, continues: true });
+    drawn.push(await drawAll(woken));
+    if (wake === 1) await engine.snapshot('first', engine.snapshotPath('kept-again'), true);
+    await engine.stop('first');
+  }
+  const again = await engine.restore({ ...box, address: first.address, snapshotPath: engine.snapshotPath('kept-again'), continues: true });
+  drawn.push(await drawAll(again));
+  t.same(repeated(drawn), [], 'no value twice in five lives');
+});
