@@ -1,5 +1,5 @@
 import { chmodSync, cpSync, existsSync, mkdirSync, renameSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { guardSources, tools } from '../../host/tools.ts';
 import { requireCommand } from './command.ts';
 import { buildAside } from './debian-extract.ts';
@@ -8,20 +8,22 @@ import type { Step } from './step.ts';
 /** No library at all, so that programs of any C library can load it (clone-guard.c). */
 const flags = ['-O2', '-Wall', '-Wextra', '-shared', '-fPIC', '-nostdlib', '-fvisibility=hidden', '-ftls-model=initial-exec'];
 
-/** What every program of an instance loads first, in the base root, where its templates look for it for as long as they live. */
-export const cloneGuard: Step = {
-  name: 'clone guard',
-  recipe: flags.join(' '),
-  takeOver: true,
-  missing: async () => (existsSync(join(tools.baseRoot, tools.guard)) ? null : 'not in the base root for these sources'),
-  make: async () => {
-    await placeGuard(tools.baseRoot);
-    return `compiled from edgepoint/guard (${Object.keys(guardSources).join(', ')})`;
-  },
-};
+/** What every program of an instance loads first, in a root filesystem below instances, where templates look for it for as long as they live. */
+export function cloneGuardIn(root: string): Step {
+  return {
+    name: `clone guard of ${basename(root)}`,
+    recipe: flags.join(' '),
+    takeOver: true,
+    missing: async () => (existsSync(join(root, tools.guard)) ? null : 'not there for these sources'),
+    make: async () => {
+      await placeGuard(root);
+      return `compiled from edgepoint/guard (${Object.keys(guardSources).join(', ')})`;
+    },
+  };
+}
 
 /** Puts the guard of this commit into a root filesystem; whole or not at all. Repeatable. */
-export async function placeGuard(root: string): Promise<void> {
+async function placeGuard(root: string): Promise<void> {
   const place = join(root, tools.guard);
   if (existsSync(place)) return;
   await buildAside(async (folder) => {
