@@ -17,24 +17,40 @@ function mapGeneration() {
   }
 }
 
+function replace(holder, name, work) {
+  Object.defineProperty(holder, name, { ...Object.getOwnPropertyDescriptor(holder, name), value: { [name]: (...given) => work(...given) }[name] });
+}
+
+/** Version 4, RFC 9562 section 5.4 */
+function freshUuid() {
+  const bytes = crypto.randomBytes(16);
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
 /** An app may ask for its own: `process[Symbol.for('edgepoint.generation')]` changes with each restore. */
 const generation = mapGeneration();
 
 if (generation !== null) {
   Object.defineProperty(process, Symbol.for('edgepoint.generation'), { get: () => `${generation[0]}-${generation[1]}` });
 
-  /* Node draws 128 UUIDs in advance unless told not to. */
-  const drawUuid = crypto.randomUUID;
+  /* Node draws 128 UUIDs in advance unless told not to; Bun always draws some, and small random arrays, in advance. */
+  const uuidOf = crypto.randomUUID;
+  const drawUuid = process.versions.bun ? freshUuid : (options) => uuidOf({ ...options, disableEntropyCache: true });
   crypto.randomUUID = function randomUUID(options) {
-    return drawUuid.call(this, { ...options, disableEntropyCache: true });
+    return drawUuid(options);
   };
-  const Crypto = Object.getPrototypeOf(globalThis.crypto ?? crypto.webcrypto);
-  Object.defineProperty(Crypto, 'randomUUID', {
-    ...Object.getOwnPropertyDescriptor(Crypto, 'randomUUID'),
-    value: function randomUUID() {
-      return drawUuid({ disableEntropyCache: true });
-    },
-  });
+  const web = globalThis.crypto ?? crypto.webcrypto;
+  replace(Object.getPrototypeOf(web), 'randomUUID', () => drawUuid());
+  if (process.versions.bun) {
+    const { getRandomValues } = web;
+    replace(Object.getPrototypeOf(web), 'getRandomValues', (array) => {
+      getRandomValues.call(web, array); // refuses what may not be filled
+      return crypto.randomFillSync(array);
+    });
+    crypto.getRandomValues = (array) => web.getRandomValues(array);
+  }
 
   /* Node draws 1024 integers in advance which are thrown away after a restore. */
   const drawInteger = crypto.randomInt;

@@ -11,6 +11,7 @@ import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../
 import { writeImageSizes } from '../box/image-sizes.ts';
 import { setLink } from '../box/network.ts';
 import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
+import { wipeOnFork } from '../box/wipe-on-fork.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
@@ -121,6 +122,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     const { images } = snapshotParts(part);
     rmSync(`${images}/dump.log`, { force: true });
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
+    wipeOnFork(images);
     const bytes = await folderBytes(part);
     const taken = { bytes, frozenMs, tookMs: tookMs() };
     writeImageSizes(part);

@@ -1,9 +1,14 @@
-import t from 'tap';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
-import { drawBody, nodeDraws } from './draws.ts';
+import { tools } from '../../host/tools.ts';
+import { makeArtefact } from './app.ts';
+import { drawBody, nodeDraws, type Runtime, runtimes } from './draws.ts';
 import { openEngine } from './engine.ts';
 
 const clones = 20;
+const programs = join(import.meta.dirname, '../programs');
 
 /** Values that were drawn more than once, by anybody. */
 function repeated(drawn: readonly (readonly unknown[])[]): unknown[] {
@@ -11,23 +16,32 @@ function repeated(drawn: readonly (readonly unknown[])[]): unknown[] {
   return drawn.flat().filter((value) => seen.size === seen.add(value).size);
 }
 
-t.test('twenty clones of one template, and the template, never draw the same value: Node', { timeout: 120_000 }, async (t) => {
-  const engine = await openEngine(t, { poolSize: 4 });
-  const template = await engine.boot(engine.order('template'));
+async function drawInClones(t: Test, runtime: Runtime, baseRoot?: string): Promise<void> {
+  const engine = await openEngine(t, { poolSize: 4, ...(baseRoot ? { baseRoot } : {}) });
+  const { program } = runtime;
+  const artefactPath = program ? makeArtefact(engine.folder, program, { [program]: readFileSync(join(programs, program)) }) : engine.artefact;
+  const order = engine.order('template', { command: runtime.command, artefactPath });
+  const template = await engine.boot(order);
   /* Caches and generators are filled before the snapshot, as by an app that has served already. */
-  for (const { draw } of Object.values(nodeDraws)) await engine.run(template, drawBody(draw, 2));
+  for (const { draw } of Object.values(runtime.draws)) await engine.run(template, runtime.body(draw, 2));
   const snapshotPath = engine.snapshotPath('template');
   await engine.snapshot('template', snapshotPath, true);
-  const { command: _, env: __, ...box } = engine.order('clone');
+  const { command: _, env: __, ...box } = order;
   const running: RunningInstance[] = [template];
   for (let clone = 0; clone < clones; clone += 1) running.push(await engine.restore({ ...box, instance: `clone-${clone}`, snapshotPath, continues: false }));
-  for (const [name, { draw, count }] of Object.entries(nodeDraws)) {
+  for (const [name, { draw, count }] of Object.entries(runtime.draws)) {
     const drawn: unknown[][] = [];
-    for (const instance of running) drawn.push((await engine.run(instance, drawBody(draw, count))) as unknown[]);
+    for (const instance of running) drawn.push((await engine.run(instance, runtime.body(draw, count))) as unknown[]);
     t.equal(drawn.flat().length, running.length * count, `${name}: ${count} values in each of ${running.length}`);
     t.same(repeated(drawn).slice(0, 3), [], `${name}: no value twice`);
   }
-});
+}
+
+const story = 'twenty clones of one template, and the template, never draw the same value';
+
+t.test(`${story}: Node 20`, { timeout: 120_000 }, (t) => drawInClones(t, { name: 'Node 20', command: ['node', 'server.js'], draws: nodeDraws, body: drawBody }));
+
+for (const runtime of runtimes) t.test(`${story}: ${runtime.name}`, { timeout: 120_000 }, (t) => drawInClones(t, runtime, tools.runtimesRoot));
 
 t.test('without the guard the very same draws repeat, so the tests above can fail', async (t) => {
   const engine = await openEngine(t, { poolSize: 2 });

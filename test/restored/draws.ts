@@ -27,3 +27,44 @@ export const nodeDraws: Readonly<Record<string, { readonly draw: string; readonl
 export function drawBody(draw: string, count: number): string {
   return `const values = []; for (let i = 0; i < ${count}; i += 1) values.push(${draw}); return values;`;
 }
+
+/** A runtime, how its draws are asked for, and what it draws. */
+export interface Runtime {
+  readonly name: string;
+  readonly command: readonly string[];
+  /** File of test/programs; absent: the server of app.ts. */
+  readonly program?: string;
+  readonly draws: typeof nodeDraws;
+  body(draw: string, count: number): string;
+}
+
+const drawingOf = (draws: Readonly<Record<string, string>>, count = 10_000): typeof nodeDraws =>
+  Object.fromEntries(Object.entries(draws).map(([name, draw]) => [name, { draw, count }]));
+
+const pythonDraws = drawingOf({
+  'secrets.token_hex': 'secrets.token_hex(16)',
+  'uuid.uuid4': 'str(uuid.uuid4())',
+  'uuid.uuid1': 'str(uuid.uuid1())',
+  'random.random': 'random.random()',
+  'random.getrandbits': 'random.getrandbits(128)',
+  'random.sample': 'str(random.sample(range(10**9), 4))',
+  'a Random of its own': 'random.__dict__.setdefault("own", random.Random()).random()',
+  'OpenSSL': 'ssl.RAND_bytes(16).hex()',
+});
+
+const javaDraws = drawingOf({ SecureRandom: 'SecureRandom', 'UUID.randomUUID': 'UUID' });
+
+/** Beside the base's Node. */
+export const runtimes: readonly Runtime[] = [
+  { name: 'Node 24', command: ['node24', 'server.js'], draws: nodeDraws, body: drawBody },
+  { name: 'Node 26', command: ['node26', 'server.js'], draws: nodeDraws, body: drawBody },
+  { name: 'Bun', command: ['bun', 'server.js'], draws: nodeDraws, body: drawBody },
+  {
+    name: 'Python and OpenSSL',
+    command: ['python3', 'draws.py'],
+    program: 'draws.py',
+    draws: pythonDraws,
+    body: (draw, count) => `return [${draw} for _ in range(${count})]`,
+  },
+  { name: 'Java', command: ['java', '-XX:+UseSerialGC', 'Draws.java'], program: 'Draws.java', draws: javaDraws, body: (draw, count) => `${draw} ${count}` },
+];
