@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import t, { type Test } from 'tap';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import { tools } from '../../host/tools.ts';
@@ -42,6 +43,26 @@ const story = 'twenty clones of one template, and the template, never draw the s
 t.test(`${story}: Node 20`, { timeout: 120_000 }, (t) => drawInClones(t, { name: 'Node 20', command: ['node', 'server.js'], draws: nodeDraws, body: drawBody }));
 
 for (const runtime of runtimes) t.test(`${story}: ${runtime.name}`, { timeout: 120_000 }, (t) => drawInClones(t, runtime, tools.runtimesRoot));
+
+t.test(`${story}: Go, which loads no guard, from the kernel`, { timeout: 60_000 }, async (t) => {
+  const engine = await openEngine(t, { poolSize: 4, baseRoot: tools.runtimesRoot });
+  const draw = async (instance: RunningInstance, count: number): Promise<string[]> => {
+    const socket = await engine.connect(instance);
+    socket.write(`GET /random?count=${count} HTTP/1.0\r\n\r\n`);
+    const lines = (await text(socket)).split('\r\n\r\n')[1]?.trim().split('\n') ?? [];
+    return lines.map((line) => line.split(' ')[0] ?? ''); // crypto/rand; the others are generators of the program's own
+  };
+  const order = engine.order('template', { command: ['go-server'] });
+  const template = await engine.boot(order);
+  await draw(template, 5);
+  const snapshotPath = engine.snapshotPath('template');
+  t.same((await engine.snapshot('template', snapshotPath, true)).unguarded, ['go-server'], 'so that a deploy asks its provider what of math/rand');
+  const { command: _, env: __, ...box } = order;
+  const drawn = [await draw(template, 10_000)];
+  for (let clone = 0; clone < clones; clone += 1) drawn.push(await draw(await engine.restore({ ...box, instance: `clone-${clone}`, snapshotPath, continues: false }), 10_000));
+  t.same(drawn.map((values) => values.length), Array.from({ length: clones + 1 }, () => 10_000));
+  t.same(repeated(drawn).slice(0, 3), [], 'no value twice');
+});
 
 t.test('without the guard the very same draws repeat, so the tests above can fail', async (t) => {
   const engine = await openEngine(t, { poolSize: 2 });
