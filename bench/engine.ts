@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openClock } from '../host/clock.ts';
 import { tools } from '../host/tools.ts';
@@ -47,6 +47,7 @@ export async function openEngine(): Promise<Engine> {
   const dataFolder = mkdtempSync('/var/tmp/edgepoint-bench-');
   mkdirSync(runFolder, { recursive: true });
   becomeChildSubreaper();
+  removeDeadBenchmarks();
   const place: SlotPlace = { world, edgepoint, boxProgram: tools.box, criu: tools.criu, cgroupVersion: version };
   const parents = cgroupOf(version, world, edgepoint, 'any');
   prepareCgroupParents(parents);
@@ -91,6 +92,16 @@ export async function openEngine(): Promise<Engine> {
       rmSync(dataFolder, { recursive: true, force: true });
     },
   };
+}
+
+/** Cgroups of benchmarks that were killed: their names tell whose they are. */
+function removeDeadBenchmarks(): void {
+  const found = ['*/edgepoint-bench*', 'edgepoint-bench*'].flatMap((pattern) => [...new Bun.Glob(pattern).scanSync({ cwd: '/sys/fs/cgroup', onlyFiles: false, absolute: true })]);
+  for (const folder of found) {
+    const pid = /edgepoint-bench-?(\d+)/.exec(folder)?.[1];
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    Bun.spawnSync(['find', folder, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], { stderr: 'ignore' });
+  }
 }
 
 /** Milliseconds until the first byte of the answer to a GET, trying again while nobody listens; a fresh connection each time. */

@@ -6,6 +6,7 @@ import { type Offering, findOffering } from '../edgepoint/model/offering.ts';
 import type { BoxOrder } from '../edgepoint/model/calls.ts';
 import { type Engine, enterOwnNamespaces, firstByte, openEngine } from './engine.ts';
 import { type Contender, interleave } from './interleave.ts';
+import { openPodmanPeer } from './podman.ts';
 import type { Report } from './report.ts';
 import { openRuncPeer, type RuncPeer } from './runc.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
@@ -20,7 +21,7 @@ const settleMs = 300; // after each run, so that making the next slots is not co
 export async function run({ quick }: { quick: boolean }): Promise<Report> {
   await enterOwnNamespaces();
   const engine = await openEngine();
-  const peers: RuncPeer[] = [];
+  const peers: { close(): void }[] = [];
   try {
     const small = { artefactPath: placeArtefact(engine, 'small', exampleApp('hello')), command: ['node', 'server.js'] };
     const tiny = { artefactPath: placeArtefact(engine, 'tiny', compileTiny(engine)), command: ['/app/tiny-server'] };
@@ -36,7 +37,6 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
         networkLock,
         address,
         prefixLength: 22,
-        gateway: '10.250.0.1',
       });
     const runc = await openRunc('default', '10.250.3.249');
     peers.push(runc);
@@ -44,6 +44,8 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
     peers.push(runcNftables);
     const runcUnlocked = await openRunc('skip', '10.250.3.251');
     peers.push(runcUnlocked);
+    const podman = await openPodmanPeer({ artefact: small.artefactPath, folder: join(engine.dataFolder, 'podman'), command: small.command, port, address: '10.250.3.252', prefixLength: 22 });
+    if (typeof podman !== 'string') peers.push(podman);
     const wake = (name: string, app: typeof small, snapshotPath: string): Contender => ({
       name,
       run: () => timed(engine, (instance) => engine.instances.restore({ ...order(instance, app.artefactPath), snapshotPath, continues: false })),
@@ -55,18 +57,19 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
         { name: 'runc', run: () => runc.restore() },
         { name: 'runcNftables', run: () => runcNftables.restore() },
         { name: 'runcUnlocked', run: () => runcUnlocked.restore() },
+        ...(typeof podman === 'string' ? [] : [{ name: 'podman', run: () => podman.restore() }]),
         wake('tiny', tiny, tinyTemplate),
       ],
       quick ? { rounds: 20, deadlineMs: 35_000 } : { rounds: 100, deadlineMs: 240_000 },
     );
-    return summarize(samples);
+    return summarize(samples, typeof podman === 'string' ? podman : '');
   } finally {
     for (const peer of peers) peer.close();
     await engine.close();
   }
 }
 
-function summarize(samples: ReadonlyMap<string, readonly number[]>): Report {
+function summarize(samples: ReadonlyMap<string, readonly number[]>, podmanFailure: string): Report {
   const of = (name: string): readonly number[] => samples.get(name) ?? [];
   const names: Readonly<Record<string, string>> = {
     restore: 'small app, our restore',
@@ -74,6 +77,7 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>): Report {
     runc: 'small app, runc restore',
     runcNftables: 'small app, runc restore, network lock by nftables',
     runcUnlocked: 'small app, runc restore, network lock skipped',
+    podman: 'small app, podman container restore',
     tiny: 'tiny C server, our restore',
   };
   return {
@@ -83,6 +87,7 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>): Report {
       runcOverRestore: rounded(medianRatio(of('runc'), of('restore'))),
       runcNftablesOverRestore: rounded(medianRatio(of('runcNftables'), of('restore'))),
       runcUnlockedOverRestore: rounded(medianRatio(of('runcUnlocked'), of('restore'))),
+      podmanOverRestore: podmanFailure === '' ? rounded(medianRatio(of('podman'), of('restore'))) : null,
       smallOverTiny: rounded(medianRatio(of('restore'), of('tiny'))),
     },
     figures: {
@@ -93,6 +98,7 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>): Report {
       runcMsP50: rounded(median(of('runc'))),
       runcNftablesMsP50: rounded(median(of('runcNftables'))),
       runcUnlockedMsP50: rounded(median(of('runcUnlocked'))),
+      podmanMsP50: podmanFailure === '' ? rounded(median(of('podman'))) : null,
       tinyMsP50: rounded(median(of('tiny'))),
     },
     rows: [...samples].map(([name, values]) => ({
@@ -103,6 +109,7 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>): Report {
       'ours is faster by': rounded(medianRatio(values, of('restore'))),
     })),
     notes: [
+      ...(podmanFailure === '' ? [] : [`podman cannot restore here: ${podmanFailure}`]),
       'runc as it comes has CRIU lock the network at a checkpoint, so every restore unlocks it: by iptables as it comes, by nftables or not at all if a CRIU configuration says so.',
       'runc restores without a user namespace, private disk or seccomp of ours: less work than we do. Its root and network namespace are made beforehand.',
     ],
