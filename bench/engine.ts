@@ -39,7 +39,8 @@ export async function enterOwnNamespaces(): Promise<void> {
   process.exit(await inside.exited);
 }
 
-export async function openEngine(): Promise<Engine> {
+/** `poolSize`: how many slots stand ready. */
+export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): Promise<Engine> {
   const world = `bench${process.pid}`;
   const edgepoint = 'bench';
   const version = cgroupVersion();
@@ -54,7 +55,7 @@ export async function openEngine(): Promise<Engine> {
   prepareDev(boxPlaces(runFolder).dev);
   const subnet = parseSubnet('10.250.0.0/22');
   await prepareBridge(subnet, '10.250.0.0/22');
-  const slots = await openSlotPool(place, { size: 8, inUse: new Set() });
+  const slots = await openSlotPool(place, { size: poolSize, inUse: new Set() });
   const clock = openClock();
   const instances = openInstances({
     place,

@@ -1,17 +1,14 @@
-import { chownSync, cpSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { exampleApp } from '../images/host/example-apps.ts';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
-import { type Offering, findOffering } from '../edgepoint/model/offering.ts';
-import type { BoxOrder } from '../edgepoint/model/calls.ts';
 import { type Engine, enterOwnNamespaces, firstByte, openEngine } from './engine.ts';
 import { type Contender, interleave } from './interleave.ts';
 import { openPodmanPeer } from './podman.ts';
 import type { Report } from './report.ts';
 import { openRuncPeer, type RuncPeer } from './runc.ts';
+import { appPort, type BenchApp, boxOrder, makeTemplate, placeArtefact, placeSmallApp } from './small-app.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
 
-const port = 8080;
 const settleMs = 300; // after each run, so that making the next slots is not counted to the next contender
 
 /**
@@ -23,7 +20,7 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
   const engine = await openEngine();
   const peers: { close(): void }[] = [];
   try {
-    const small = { artefactPath: placeArtefact(engine, 'small', exampleApp('hello')), command: ['node', 'server.js'] };
+    const small = placeSmallApp(engine);
     const tiny = { artefactPath: placeArtefact(engine, 'tiny', compileTiny(engine)), command: ['/app/tiny-server'] };
     const smallTemplate = await makeTemplate(engine, 'small', small);
     const tinyTemplate = await makeTemplate(engine, 'tiny', tiny);
@@ -33,7 +30,7 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
         dev: boxPlaces('/run/edgepoint-bench').dev,
         folder: join(engine.dataFolder, `runc-${networkLock}`),
         command: small.command,
-        port,
+        port: appPort,
         networkLock,
         address,
         prefixLength: 22,
@@ -44,16 +41,16 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
     peers.push(runcNftables);
     const runcUnlocked = await openRunc('skip', '10.250.3.251');
     peers.push(runcUnlocked);
-    const podman = await openPodmanPeer({ artefact: small.artefactPath, folder: join(engine.dataFolder, 'podman'), command: small.command, port, address: '10.250.3.252', prefixLength: 22 });
+    const podman = await openPodmanPeer({ artefact: small.artefactPath, folder: join(engine.dataFolder, 'podman'), command: small.command, port: appPort, address: '10.250.3.252', prefixLength: 22 });
     if (typeof podman !== 'string') peers.push(podman);
-    const wake = (name: string, app: typeof small, snapshotPath: string): Contender => ({
+    const wake = (name: string, app: BenchApp, snapshotPath: string): Contender => ({
       name,
-      run: () => timed(engine, (instance) => engine.instances.restore({ ...order(instance, app.artefactPath), snapshotPath, continues: false })),
+      run: () => timed(engine, (instance) => engine.instances.restore({ ...boxOrder(instance, app.artefactPath), snapshotPath, continues: false })),
     });
     const samples = await interleave(
       [
         wake('restore', small, smallTemplate),
-        { name: 'cold', run: () => timed(engine, (instance) => engine.instances.boot({ ...order(instance, small.artefactPath), command: small.command, env: { PORT: `${port}` } })) },
+        { name: 'cold', run: () => timed(engine, (instance) => engine.instances.boot({ ...boxOrder(instance, small.artefactPath), command: small.command, env: { PORT: `${appPort}` } })) },
         { name: 'runc', run: () => runc.restore() },
         { name: 'runcNftables', run: () => runcNftables.restore() },
         { name: 'runcUnlocked', run: () => runcUnlocked.restore() },
@@ -122,36 +119,11 @@ async function timed(engine: Engine, start: (instance: string) => Promise<{ addr
   const instance = `bench-${(count += 1)}`;
   const begunMs = performance.now();
   const { address } = await start(instance);
-  await firstByte(address, port);
+  await firstByte(address, appPort);
   const tookMs = performance.now() - begunMs;
   await engine.instances.stop({ instance, graceMs: 0 });
   await Bun.sleep(settleMs);
   return tookMs;
-}
-
-function order(instance: string, artefactPath: string): BoxOrder {
-  const offering = findOffering('small') as Offering;
-  const owner = { provider: 'bench', scope: 'main', app: 'bench' };
-  return { instance, owner, release: 1, uidSlot: 9, offering, artefactPath, volumes: [], hostname: 'bench', ownNetwork: false, address: null };
-}
-
-async function makeTemplate(engine: Engine, name: string, app: { artefactPath: string; command: readonly string[] }): Promise<string> {
-  const snapshotPath = join(engine.dataFolder, `${name}.template`);
-  const instance = `template-${name}`;
-  const { address } = await engine.instances.boot({ ...order(instance, app.artefactPath), command: app.command, env: { PORT: `${port}` } });
-  for (let warm = 0; warm < 3; warm += 1) await firstByte(address, port);
-  await engine.snapshots.snapshot({ instance, snapshotPath, keepRunning: false });
-  return snapshotPath;
-}
-
-/** The app's folder as an artefact: `app` below a folder of an unprivileged owner. */
-function placeArtefact(engine: Engine, name: string, source: string): string {
-  const folder = join(engine.dataFolder, name);
-  mkdirSync(folder);
-  cpSync(source, join(folder, 'app'), { recursive: true });
-  chownSync(folder, 990, 990);
-  if (Bun.spawnSync(['chown', '-R', '990:990', folder]).exitCode !== 0) throw new Error('chown');
-  return folder;
 }
 
 function compileTiny(engine: Engine): string {

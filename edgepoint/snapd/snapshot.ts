@@ -16,6 +16,7 @@ import { unguardedPrograms } from '../box/unguarded.ts';
 import { wipeOnFork } from '../box/wipe-on-fork.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
+import { settlePrograms } from './settle.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
 
 export interface SnapshotOptions {
@@ -66,7 +67,9 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
       throw new Failure('no-such-instance', `no instance ${order.instance} is running here`);
     }
     const begunNs = clock.bootNs();
-    const description = describeSnapshot(record, unguardedPrograms(cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu })));
+    const pids = cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu });
+    if (order.keepRunning) await settlePrograms(pids);
+    const description = describeSnapshot(record, unguardedPrograms(pids));
     try {
       await dump(order, record, record.running, { order, description });
       return await finish(order, description, () => (clock.bootNs() - begunNs) / nsPerMs);
