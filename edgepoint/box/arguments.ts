@@ -44,8 +44,8 @@ export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
 }
 
-/** CRIU's log goes to `workFolder`. */
-export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string): string[] {
+/** CRIU's log goes to `workFolder`. With a fill file (fill.ts) the restore is lazy: memory comes after it. */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string, fillFile: string | null): string[] {
   const snapshot = snapshotParts(order.snapshotPath);
   const request = restoreRequest({
     root: `${facts.folder}/root`,
@@ -53,6 +53,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     connections: order.continues ? 'keep' : 'close',
     ownNetwork: order.ownNetwork,
     logFile: 'restore.log',
+    lazy: fillFile !== null,
   });
   return [
     'restore',
@@ -63,6 +64,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     snapshot.images,
     '--work',
     workFolder,
+    ...(fillFile === null ? [] : ['--fill', fillFile]),
     '--',
     Buffer.from(request).toString('hex'),
   ];

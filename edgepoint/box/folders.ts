@@ -40,6 +40,11 @@ export function snapshotParts(snapshotPath: string): { images: string; disk: str
   return { images: join(snapshotPath, 'images'), disk: join(snapshotPath, 'disk'), description: join(snapshotPath, 'snapshot.json') };
 }
 
+/** Of a lazily restored instance, while its memory is on its way: see fill.ts. */
+export function fillPath(runFolder: string, instance: string): string {
+  return join(boxPlaces(runFolder).instances, `${instance}.fill`);
+}
+
 /** Laid by snapd before a snapshot that ends the instance, so that restored does not take the end for a crash. */
 export function snapshottedMark(runFolder: string, instance: string): string {
   return join(boxPlaces(runFolder).instances, `${instance}.snapshotted`);

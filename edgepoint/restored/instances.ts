@@ -6,8 +6,8 @@ import { Failure, messageOf } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { boxPlaces, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
-import { imageDamage } from '../box/image-sizes.ts';
+import { boxPlaces, fillPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { imageDamage, memoryBytes } from '../box/image-sizes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import type { OrphanReaper } from '../box/orphans.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
@@ -15,7 +15,9 @@ import { allRecords, type InstanceRecord, processStartTicks, removeRecord, write
 import { removeSlot, type Slot, type SlotPlace, type SlotPool } from '../box/slot.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import type { BootOrder, BoxOrder, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { ExitWatch } from './exit-watch.ts';
+import { followFill } from './fills.ts';
 import { prepareVolume } from './volume.ts';
 
 /** What restored needs of its surroundings; each a thing of the composition. */
@@ -26,9 +28,11 @@ export interface InstancesOptions {
   readonly baseRoot: string;
   readonly clock: Clock;
   readonly slots: SlotPool;
+  readonly lazy: Pick<RestoreFacts, 'machineAllows' | 'lazyFromBytes'>;
   readonly orphans: Pick<OrphanReaper, 'expect'>;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
+  readonly warn: (text: string, fields: Record<string, unknown>) => void;
 }
 
 const termBit = 1n << 14n;
@@ -134,6 +138,7 @@ export function openInstances(options: InstancesOptions): Instances {
       records.set(order.instance, record);
       writeRecord(runFolder, record);
       watch?.watch(pid);
+      void follow(record);
       return running;
     } catch (error) {
       await removeBox(records.get(order.instance) ?? making);
@@ -143,8 +148,7 @@ export function openInstances(options: InstancesOptions): Instances {
 
   async function run(slot: Slot, order: BoxOrder, words: readonly string[], timeoutMs: number): ReturnType<Slot['run']> {
     const done = await slot.run(order.offering, words, timeoutMs);
-    const worker = /^criu (\d+)$/m.exec(done.out)?.[1];
-    if (worker !== undefined) options.orphans.expect(Number(worker));
+    for (const [, pid] of done.out.matchAll(/^(?:criu|pages) (\d+)$/gm)) options.orphans.expect(Number(pid));
     return done;
   }
 
@@ -156,6 +160,7 @@ export function openInstances(options: InstancesOptions): Instances {
     for (const point of mountsBelow(readMountinfo(), folder)) unmount(point);
     rmSync(folder, { recursive: true, force: true });
     rmSync(snapshottedMark(runFolder, instance), { force: true });
+    rmSync(fillPath(runFolder, instance), { force: true });
     removeRecord(runFolder, instance);
     records.delete(instance);
     taken.delete(record.address);
@@ -171,6 +176,15 @@ export function openInstances(options: InstancesOptions): Instances {
     const work = removeBox(record).finally(() => ending.delete(instance));
     ending.set(instance, work);
     return work;
+  }
+
+  /** An instance whose memory will never be whole is ended; its end is then noticed as any other. */
+  function follow({ order: { instance }, running, startTicks }: InstanceRecord): Promise<void> {
+    return followFill(runFolder, instance, (reason) => {
+      if (running === null || processStartTicks(running.pid) !== startTicks) return;
+      options.warn('an instance is ended because its memory could not be filled', { instance, reason });
+      process.kill(running.pid, 'SIGKILL');
+    });
   }
 
   /** What runs under this name, after taking away what has ended but was not noticed yet: a wake may follow a sleep at once. */
@@ -210,7 +224,7 @@ export function openInstances(options: InstancesOptions): Instances {
   /** Folders and files that belong to no instance: what a kill -9 left between two steps. */
   function sweep(): void {
     const folder = boxPlaces(runFolder).instances;
-    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance)]));
+    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance), fillPath(runFolder, instance)]));
     for (const path of readdirSync(folder).map((name) => join(folder, name))) {
       if (kept.has(path)) continue;
       for (const point of mountsBelow(readMountinfo(), path)) unmount(point);
@@ -233,10 +247,13 @@ export function openInstances(options: InstancesOptions): Instances {
         start(order, order.snapshotPath, async (slot, facts) => {
           const damage = imageDamage(order.snapshotPath);
           if (damage !== null) throw new Failure('cannot-restore', `its snapshot is damaged: ${damage}`);
+          const choice = chooseRestore({ ...options.lazy, memoryBytes: memoryBytes(order.snapshotPath) });
+          options.note(`a restore that is ${choice.lazy ? 'lazy' : 'eager'}`, { instance: order.instance, reason: choice.reason });
+          const fill = choice.lazy ? fillPath(runFolder, order.instance) : null;
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {
-            const done = await run(slot, order, restoreArguments(order, facts, work), restoreTimeoutMs);
+            const done = await run(slot, order, restoreArguments(order, facts, work, fill), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
               throw new Failure('cannot-restore', `${done.err}${log ? ` (${explainCriuLog(log).evidence})` : ''}`);
@@ -274,8 +291,10 @@ export function openInstances(options: InstancesOptions): Instances {
         records.set(record.order.instance, record);
         taken.add(record.address);
         const alive = record.running !== null && record.startTicks !== 0 && processStartTicks(record.running.pid) === record.startTicks;
-        if (alive && record.running) watch.watch(record.running.pid);
-        else await removeBox(record);
+        if (alive && record.running) {
+          watch.watch(record.running.pid);
+          void follow(record);
+        } else await removeBox(record);
       }
       sweep();
     },
