@@ -64,7 +64,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     snapshot.images,
     '--work',
     workFolder,
-    ...(fillFile === null ? [] : ['--fill', fillFile]),
+    ...(fillFile === null ? [] : ['--fill', fillFile, snapshot.firstPages]),
     '--',
     Buffer.from(request).toString('hex'),
   ];

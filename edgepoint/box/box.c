@@ -36,12 +36,14 @@
 
 void fail(const char *what, ...) {
   int error = errno;
-  char text[1024];
+  char text[1024], line[1200];
   va_list arguments;
   va_start(arguments, what);
   vsnprintf(text, sizeof text, what, arguments);
   va_end(arguments);
-  dprintf(STDERR_FILENO, "%s: %s\n", text, error ? strerror(error) : "failed");
+  int length = snprintf(line, sizeof line, "%s: %s\n", text, error ? strerror(error) : "failed");
+  /* Not dprintf(3), which asks for the file's state first: the pages server's filter lets it write and no more. */
+  if (write(STDERR_FILENO, line, (size_t)length) < 0) _exit(2);
   _exit(1);
 }
 
@@ -78,7 +80,7 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--env") && box->environment_count < MOST_ENVIRONMENT) box->environment[box->environment_count++] = next(&argument);
     else if (!strcmp(name, "--images")) box->images = next(&argument);
     else if (!strcmp(name, "--work")) box->work = next(&argument);
-    else if (!strcmp(name, "--fill")) box->fill = next(&argument);
+    else if (!strcmp(name, "--fill")) box->fill = next(&argument), box->first_pages = next(&argument);
     else if (!strcmp(name, "--own-network")) box->own_network = 1;
     else if (!strcmp(name, "--volume") && box->volume_count < MOST_VOLUMES) {
       struct volume *volume = &box->volumes[box->volume_count++];

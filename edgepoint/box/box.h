@@ -45,6 +45,7 @@ struct box {
   const char *images;    /* of a restore: CRIU's images, and where its log goes */
   const char *work;
   const char *fill;      /* of a lazy restore: the file that tells how the memory got there (pages-guard.c); or NULL */
+  const char *first_pages; /* and the snapshot's file of first pages (pages.c) */
   const char *environment[MOST_ENVIRONMENT + 1];
   int environment_count;
 };

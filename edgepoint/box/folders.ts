@@ -36,8 +36,14 @@ export function logIn(disk: string): string {
 }
 
 /** A snapshot's folder. */
-export function snapshotParts(snapshotPath: string): { images: string; disk: string; description: string } {
-  return { images: join(snapshotPath, 'images'), disk: join(snapshotPath, 'disk'), description: join(snapshotPath, 'snapshot.json') };
+export function snapshotParts(snapshotPath: string): { images: string; disk: string; description: string; firstPages: string } {
+  return {
+    images: join(snapshotPath, 'images'),
+    disk: join(snapshotPath, 'disk'),
+    description: join(snapshotPath, 'snapshot.json'),
+    /** What lazy restores give first, noted by the first of them (pages.c); may be absent. */
+    firstPages: join(snapshotPath, 'first-pages'),
+  };
 }
 
 /** Of a lazily restored instance, while its memory is on its way: see fill.ts. */

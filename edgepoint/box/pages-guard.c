@@ -34,9 +34,10 @@
  * The fill file is locked by whoever holds it open (flock(2)), so the lock goes when both have ended, however they did; it then
  * says `done`, or why the memory is not there. Readers: fill.ts.
  */
-enum { LISTENER, IMAGES, FILL, ORDER_DESCRIPTORS };
+enum { LISTENER, IMAGES, FILL, FIRST_PAGES, ORDER_DESCRIPTORS };
 
 #define SERVER_ENDED (-1)
+#define SERVER_NICE (-10)
 #define HOLD_MS 10000      /* longer than it takes to end what waits for pages */
 #define MOST_DESCRIPTORS 4096 /* one for each process that an instance forks meanwhile */
 
@@ -134,7 +135,7 @@ __attribute__((noreturn)) static void guard(int box, pid_t server, int server_pr
 /* Becomes guard and server when an order comes; ends without one. */
 __attribute__((noreturn)) static void wait_for_order(int box) {
   int32_t number;
-  int descriptors[ORDER_DESCRIPTORS] = {-1, -1, -1};
+  int descriptors[ORDER_DESCRIPTORS] = {-1, -1, -1, -1};
   struct image *images;
   if (!receive_descriptors(box, &number, descriptors, ORDER_DESCRIPTORS)) _exit(0);
   if (descriptors[FILL] < 0 || dup2(descriptors[FILL], STDERR_FILENO) < 0) _exit(1); /* so that fail() writes there */
@@ -144,8 +145,9 @@ __attribute__((noreturn)) static void wait_for_order(int box) {
   pid_t server = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
   if (server < 0) fail("start the pages server");
   if (server == 0) {
+    setpriority(PRIO_PROCESS, 0, SERVER_NICE); /* who waits for a page waits for this process */
     keep_only(0, server_calls, sizeof server_calls / sizeof server_calls[0]);
-    serve_pages(descriptors[LISTENER], images, count);
+    serve_pages(descriptors[LISTENER], descriptors[FIRST_PAGES], images, count);
     _exit(write(STDERR_FILENO, "done\n", 5) == 5 ? 0 : 1);
   }
   int server_process = (int)syscall(SYS_pidfd_open, server, 0);
@@ -189,7 +191,9 @@ void order_pages(const struct box *box, int guard) {
       [LISTENER] = listen_for_criu(box->work),
       [IMAGES] = open(box->images, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
       [FILL] = open(box->fill, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600),
+      [FIRST_PAGES] = open(box->first_pages, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600),
   };
+  if (descriptors[FIRST_PAGES] < 0) descriptors[FIRST_PAGES] = open("/dev/null", O_RDWR | O_CLOEXEC); /* it does without */
   if (descriptors[IMAGES] < 0) fail("open %s", box->images);
   if (descriptors[FILL] < 0 || flock(descriptors[FILL], LOCK_EX | LOCK_NB)) fail("lock %s", box->fill);
   send_descriptors(guard, 0, descriptors, ORDER_DESCRIPTORS);

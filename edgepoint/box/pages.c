@@ -23,10 +23,17 @@
  */
 enum { FINISHED = 0x52535446 }; /* of CRIU, in place of a process id */
 
-#define PIECE_BYTES (64u << 10)  /* given together with a page that is waited for */
-#define FILL_BYTES (128u << 10)  /* given at once in the background: a fault may have to wait for it, some 50 us */
-#define QUIET_MS 10              /* the background waits for a moment without faults: the processor is the first answer's */
-#define LONGEST_QUIET_NS 100000000ull
+#define PIECE_BYTES (16u << 10) /* given together with a page that is waited for */
+#define FILL_BYTES (32u << 10)  /* given at once in the background: a fault may have to wait for it, some 15 us */
+#define QUIET_MS 5               /* the background waits for a moment without faults: the processor is the first answer's */
+#define LONGEST_QUIET_NS 50000000ull
+#define REGISTERED_MS 1         /* before the restore is finished, CRIU may not have handed over all mappings yet: look again */
+
+/*
+ * What an instance asks for right after its restore is nearly the same each time. Its first restore notes it in the snapshot's file
+ * of first pages, and later ones give those first, some before the instance even runs. A hint: a wrong one costs nothing but time.
+ */
+#define MOST_FIRST_PAGES 1024
 
 struct memory {
   int uffd;
@@ -45,7 +52,12 @@ static size_t memory_count;
 static struct fault *faults;
 static size_t fault_count;
 
-enum outcome { GIVEN, AGAIN, GONE };
+static uint64_t first_pages[MOST_FIRST_PAGES]; /* in the order they are wanted */
+static size_t first_count, first_given;
+static int learning; /* this restore is the one that notes them */
+static int finished; /* CRIU has handed over all mappings, and the instance runs */
+
+enum outcome { GIVEN, AGAIN, NOT_YET, GONE };
 
 static void add_memory(int uffd, const unsigned char *bytes, const struct extents *missing) {
   memories = realloc(memories, (memory_count + 1) * sizeof *memories);
@@ -78,56 +90,68 @@ static int64_t ask_kernel(const struct memory *memory, uint64_t start, uint64_t 
 }
 
 /*
- * Gives the pages from `start` up to `end`, copies of `source` or, without one, zeros. AGAIN: the kernel has something to tell
- * first. Where no memory is any more, nothing is given and whoever waits there looks again.
+ * Gives the pages from `*start` up to `end`, copies of `source` or, without one, zeros; `*start` then stands behind what was given.
+ * AGAIN: the kernel has something to tell first. NOT_YET: CRIU has not handed over the mapping. Where no memory is any more,
+ * nothing is given, and whoever waits there looks again.
  */
-static enum outcome give(const struct memory *memory, uint64_t start, uint64_t end, const unsigned char *source) {
+static enum outcome give(const struct memory *memory, uint64_t *start, uint64_t end, const unsigned char *source) {
   uint64_t until = end;
-  while (start < end) {
-    int64_t given = ask_kernel(memory, start, until - start, source);
+  while (*start < end) {
+    int64_t given = ask_kernel(memory, *start, until - *start, source);
     if (given == -EAGAIN) return AGAIN;
     if (given == -ESRCH) return GONE;
-    if (given == -EEXIST || (given == -ENOENT && until - start == PAGE_BYTES)) {
-      wake(memory, start);
-      given = PAGE_BYTES;
-    } else if (given == -ENOENT) {
-      until = start + (until - start) / 2 / PAGE_BYTES * PAGE_BYTES; /* it reaches beyond one mapping */
+    if (given == -ENOENT && until - *start > PAGE_BYTES) {
+      until = *start + (until - *start) / 2 / PAGE_BYTES * PAGE_BYTES; /* it reaches beyond one mapping */
       continue;
+    }
+    if (given == -ENOENT && !finished) return NOT_YET;
+    if (given == -EEXIST || given == -ENOENT) {
+      wake(memory, *start);
+      given = PAGE_BYTES;
     }
     if (given < 0) {
       errno = (int)-given;
-      fail("give %llu bytes at %llx", (unsigned long long)(until - start), (unsigned long long)start);
+      fail("give %llu bytes at %llx", (unsigned long long)(until - *start), (unsigned long long)*start);
     }
-    start += (uint64_t)given;
+    *start += (uint64_t)given;
     if (source) source += given;
     until = end;
   }
   return GIVEN;
 }
 
-/* A piece of one extent; read from the disk first, because the kernel would do that page by page. */
-static enum outcome give_piece(struct memory *memory, const struct extent *extent, uint64_t start, uint64_t end) {
-  const unsigned char *source = memory->bytes + extent->offset + (start - extent->start);
-  madvise((void *)source, end - start, MADV_POPULATE_READ); /* where it fails, the copying fails and says why */
-  enum outcome outcome = give(memory, start, end, source);
-  if (outcome == GIVEN) cut_extents(&memory->missing, start, end);
-  return outcome;
-}
-
 static uint64_t at_least(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t at_most(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-static enum outcome answer_fault(struct memory *memory, uint64_t page) {
-  uint64_t start = page / PIECE_BYTES * PIECE_BYTES, end = start + PIECE_BYTES;
+/* A piece of one extent; read from the disk first, because the kernel would do that page by page. */
+static enum outcome give_piece(struct memory *memory, struct extent extent, uint64_t start, uint64_t end) {
+  uint64_t at = start = at_least(start, extent.start);
+  end = at_most(end, extent.end);
+  const unsigned char *source = memory->bytes + extent.offset + (start - extent.start);
+  madvise((void *)source, end - start, MADV_POPULATE_READ); /* where it fails, the copying fails and says why */
+  enum outcome outcome = give(memory, &at, end, source);
+  cut_extents(&memory->missing, start, at);
+  return outcome;
+}
+
+/* The extent that a page is missing of, or NULL. */
+static const struct extent *missing_at(const struct memory *memory, uint64_t page) {
   size_t at = extent_after(&memory->missing, page);
   const struct extent *extent = memory->missing.list + at;
-  if (at < memory->missing.count && extent->start <= page)
-    return give_piece(memory, extent, at_least(start, extent->start), at_most(end, extent->end));
-  /* Nothing was ever written there, or it was dropped since: zeros, as far as that is so. */
-  if (at > 0) start = at_least(start, extent[-1].end);
-  if (at < memory->missing.count) end = at_most(end, extent->start);
-  enum outcome outcome = give(memory, page, at_most(page + PAGE_BYTES, end), NULL);
-  if (outcome == GIVEN && page + PAGE_BYTES < end) (void)give(memory, page + PAGE_BYTES, end, NULL); /* only for speed */
+  return at < memory->missing.count && extent->start <= page ? extent : NULL;
+}
+
+static enum outcome answer_fault(struct memory *memory, uint64_t page) {
+  uint64_t start = page / PIECE_BYTES * PIECE_BYTES, end = start + PIECE_BYTES;
+  const struct extent *extent = missing_at(memory, page);
+  if (learning && memory == memories && first_count < MOST_FIRST_PAGES) first_pages[first_count++] = page;
+  if (extent) return give_piece(memory, *extent, start, end);
+  /* Nothing was ever written there, or it was dropped since: zeros, and behind the page too as far as that is so. */
+  size_t at = extent_after(&memory->missing, page);
+  if (at < memory->missing.count) end = at_most(end, memory->missing.list[at].start);
+  uint64_t behind = page + PAGE_BYTES;
+  enum outcome outcome = give(memory, &page, behind, NULL);
+  if (outcome == GIVEN && behind < end) (void)give(memory, &behind, end, NULL); /* only for speed */
   return outcome;
 }
 
@@ -144,7 +168,7 @@ static void answer_faults(void) {
     while (index < memory_count && memories[index].uffd != faults[i].uffd) index++;
     if (index == memory_count) continue;
     enum outcome outcome = answer_fault(&memories[index], faults[i].page);
-    if (outcome == AGAIN) faults[kept++] = faults[i];
+    if (outcome == AGAIN || outcome == NOT_YET) faults[kept++] = faults[i];
     if (outcome == GONE) drop_memory(index);
   }
   fault_count = kept;
@@ -184,12 +208,21 @@ static int hear(size_t index) {
   }
 }
 
+/* Gives as many of the first pages, with their neighbours, as can be given now. */
+static void give_first(void) {
+  for (; memory_count > 0 && first_given < first_count; first_given++) {
+    uint64_t page = first_pages[first_given], start = page / PIECE_BYTES * PIECE_BYTES;
+    const struct extent *extent = missing_at(&memories[0], page);
+    if (extent && give_piece(&memories[0], *extent, start, start + PIECE_BYTES) != GIVEN) return;
+  }
+}
+
 /* A piece of the background; false when nothing is missing. */
 static int fill(void) {
   while (memory_count > 0 && memories[0].missing.count == 0) drop_memory(0);
   if (memory_count == 0) return 0;
-  struct extent first = memories[0].missing.list[0];
-  if (give_piece(&memories[0], &first, first.start, at_most(first.end, first.start + FILL_BYTES)) == GONE) drop_memory(0);
+  struct extent next = memories[0].missing.list[0];
+  if (give_piece(&memories[0], next, next.start, next.start + FILL_BYTES) == GONE) drop_memory(0);
   return 1;
 }
 
@@ -222,19 +255,33 @@ static int hear_criu(int connection, const struct image *images, size_t count) {
   fail("the snapshot has no page map of process %d", pid);
 }
 
+static void learn_first_pages(int file) {
+  ssize_t got = read(file, first_pages, sizeof first_pages);
+  first_count = got > 0 ? (size_t)got / sizeof *first_pages : 0;
+  learning = first_count == 0; /* by what is waited for until the background begins */
+}
+
+static void note_first_pages(int file) {
+  learning = 0;
+  /* Without it the next restore learns them; all in one call, so that nobody reads a part. */
+  if (first_count > 0 && write(file, first_pages, first_count * sizeof *first_pages) < 0) first_count = 0;
+  first_given = first_count;
+}
+
 /* Returns when all memory of all processes is there, or the processes are gone. */
-void serve_pages(int listener, const struct image *images, size_t count) {
+void serve_pages(int listener, int first_pages_file, const struct image *images, size_t count) {
+  learn_first_pages(first_pages_file);
   int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
   if (connection < 0) fail("accept CRIU");
   close(listener);
-  int finished = 0, filling = 0;
   uint64_t finished_ns = 0;
-  for (;;) {
+  for (int filling = 0;;) {
     struct pollfd polled[memory_count + 1];
     size_t known = memory_count;
     polled[0] = (struct pollfd){.fd = finished ? -1 : connection, .events = POLLIN};
     for (size_t i = 0; i < known; i++) polled[i + 1] = (struct pollfd){.fd = memories[i].uffd, .events = POLLIN};
-    int ready = poll(polled, known + 1, fault_count > 0 || filling ? 0 : finished ? QUIET_MS : -1);
+    int waits = fault_count > 0 || (memory_count > 0 && first_given < first_count && !learning);
+    int ready = poll(polled, known + 1, filling ? 0 : waits ? REGISTERED_MS : finished ? QUIET_MS : -1);
     if (ready < 0 && errno != EINTR) fail("poll");
     int heard = 0;
     for (size_t i = 0; i < known; i++)
@@ -245,7 +292,11 @@ void serve_pages(int listener, const struct image *images, size_t count) {
       finished_ns = now_ns();
       close(connection);
     }
-    if (finished && (ready == 0 || now_ns() - finished_ns > LONGEST_QUIET_NS)) filling = 1;
+    if (!learning) give_first();
+    if (!filling && finished && (ready == 0 || now_ns() - finished_ns > LONGEST_QUIET_NS)) {
+      filling = 1;
+      if (learning) note_first_pages(first_pages_file);
+    }
     if (filling && !heard && !fill()) return;
   }
 }

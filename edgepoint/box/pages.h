@@ -34,6 +34,6 @@ void cut_extents(struct extents *extents, uint64_t start, uint64_t end);
 void move_extents(struct extents *extents, uint64_t from, uint64_t to, uint64_t length);
 
 /* pages.c */
-void serve_pages(int listener, const struct image *images, size_t count);
+void serve_pages(int listener, int first_pages_file, const struct image *images, size_t count);
 
 #endif

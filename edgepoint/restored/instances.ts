@@ -6,6 +6,7 @@ import { Failure, messageOf } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
+import { readFill } from '../box/fill.ts';
 import { boxPlaces, fillPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { imageDamage, memoryBytes } from '../box/image-sizes.ts';
 import { reap, unmount } from '../box/kernel.ts';
@@ -256,7 +257,9 @@ export function openInstances(options: InstancesOptions): Instances {
             const done = await run(slot, order, restoreArguments(order, facts, work, fill), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
-              throw new Failure('cannot-restore', `${done.err}${log ? ` (${explainCriuLog(log).evidence})` : ''}`);
+              const memory = readFill(runFolder, order.instance);
+              const why = [memory.kind === 'failed' ? memory.reason : '', log ? explainCriuLog(log).evidence : ''].filter(Boolean);
+              throw new Failure('cannot-restore', `${done.err}${why.length > 0 ? ` (${why.join('; ')})` : ''}`);
             }
             return { pid: startedPid(done.out), out: done.out };
           } finally {

@@ -86,7 +86,7 @@ t.test('a restore: what differs between a clone and the instance itself', async 
   t.equal(same.at(-1), hex(restoreRequest({ ...wish, connections: 'keep', ownNetwork: true })));
   t.notOk(clone.includes('--fill'));
   const lazy = words({}, false, '/run/e/instances/i1.fill');
-  t.same(valuesOf(lazy, '--fill'), [['/run/e/instances/i1.fill']]);
+  t.same(valuesOf(lazy, '--fill', 2), [['/run/e/instances/i1.fill', '/s/first-pages']]);
   t.equal(lazy.at(-1), hex(restoreRequest({ ...wish, connections: 'close', ownNetwork: false, lazy: true })));
 });
 
