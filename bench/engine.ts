@@ -6,10 +6,11 @@ import { parseSubnet } from '../edgepoint/box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents, removeCgroup } from '../edgepoint/box/cgroup.ts';
 import { prepareDev } from '../edgepoint/box/dev.ts';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
-import { becomeChildSubreaper } from '../edgepoint/box/kernel.ts';
+import { becomeChildSubreaper, pageFaultsMayBeAnswered } from '../edgepoint/box/kernel.ts';
 import { prepareBridge } from '../edgepoint/box/network.ts';
 import { openOrphanReaper } from '../edgepoint/box/orphans.ts';
 import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
+import { lazyFromBytes } from '../edgepoint/restored/choose-restore.ts';
 import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
@@ -20,6 +21,8 @@ export interface Engine {
   readonly instances: Instances;
   readonly snapshots: SnapdCalls;
   readonly dataFolder: string;
+  /** From how much memory on its restores are lazy; may be changed between two. */
+  readonly lazy: { readonly machineAllows: boolean; lazyFromBytes: number };
   close(): Promise<void>;
 }
 
@@ -57,6 +60,7 @@ export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): 
   await prepareBridge(subnet, '10.250.0.0/22');
   const slots = await openSlotPool(place, { size: poolSize, inUse: new Set() });
   const clock = openClock();
+  const lazy = { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes };
   const instances = openInstances({
     place,
     runFolder,
@@ -66,8 +70,10 @@ export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): 
     clock,
     orphans: openOrphanReaper(),
     slots,
+    lazy,
     tell: () => undefined,
     note: () => undefined,
+    warn: (text, fields) => console.error(text, fields),
   });
   const watch = openExitWatch(
     tools.box,
@@ -79,6 +85,7 @@ export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): 
     instances,
     snapshots: openSnapshots({ runFolder, criu: tools.criu, clock }),
     dataFolder,
+    lazy,
     async close(): Promise<void> {
       for (const running of await instances.list()) await instances.stop({ instance: running.instance, graceMs: 0 });
       watch.stop();

@@ -63,8 +63,8 @@ export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
 }
 
-/** CRIU's log goes to `workFolder`. */
-export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string): string[] {
+/** CRIU's log goes to `workFolder`. With a fill file (fill.ts) the restore is lazy: memory comes after it. */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string, fillFile: string | null): string[] {
   const snapshot = snapshotParts(order.snapshotPath);
   const request = restoreRequest({
     root: `${facts.folder}/root`,
@@ -72,6 +72,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     connections: order.continues ? 'keep' : 'close',
     ownNetwork: order.ownNetwork,
     logFile: 'restore.log',
+    lazy: fillFile !== null,
   });
   return [
     'restore',
@@ -82,6 +83,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     snapshot.images,
     '--work',
     workFolder,
+    ...(fillFile === null ? [] : ['--fill', fillFile, snapshot.firstPages]),
     '--',
     Buffer.from(request).toString('hex'),
   ];

@@ -36,12 +36,14 @@
 
 void fail(const char *what, ...) {
   int error = errno;
-  char text[1024];
+  char text[1024], line[1200];
   va_list arguments;
   va_start(arguments, what);
   vsnprintf(text, sizeof text, what, arguments);
   va_end(arguments);
-  dprintf(STDERR_FILENO, "%s: %s\n", text, error ? strerror(error) : "failed");
+  int length = snprintf(line, sizeof line, "%s: %s\n", text, error ? strerror(error) : "failed");
+  /* Not dprintf(3), which asks for the file's state first: the pages server's filter lets it write and no more. */
+  if (write(STDERR_FILENO, line, (size_t)length) < 0) _exit(2);
   _exit(1);
 }
 
@@ -78,6 +80,7 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--env") && box->environment_count < MOST_ENVIRONMENT) box->environment[box->environment_count++] = next(&argument);
     else if (!strcmp(name, "--images")) box->images = next(&argument);
     else if (!strcmp(name, "--work")) box->work = next(&argument);
+    else if (!strcmp(name, "--fill")) box->fill = next(&argument), box->first_pages = next(&argument);
     else if (!strcmp(name, "--own-network")) box->own_network = 1;
     else if (!strcmp(name, "--volume") && box->volume_count < MOST_VOLUMES) {
       struct volume *volume = &box->volumes[box->volume_count++];
@@ -218,6 +221,7 @@ static int serve_slot(char **options) {
     else fail("unknown option %s", *option);
   }
   if (!box.netns || !criu) fail("--netns or --criu is missing");
+  int guard = start_pages_guard();
   enter_cgroups(&box);
   enter_network(&box);
   int worker = start_criu(criu);
@@ -226,13 +230,14 @@ static int serve_slot(char **options) {
   char **command = read_options(order + 1, &box);
   check(&box);
   if (!command[0]) fail("nothing to run after --");
+  if (box.fill) order_pages(&box, guard); /* it reads the page map meanwhile */
   uint64_t start = now_ns();
   make_disk_and_root(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
   if (!box.own_network) configure_network(&box);
   dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
-  if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, command[0]);
+  if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, guard, command[0]);
   close(worker); /* CRIU is not needed and ends */
   return boot(&box, command);
 }
