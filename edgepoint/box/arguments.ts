@@ -1,4 +1,5 @@
 import type { BootOrder, BoxOrder, CgroupPaths, RestoreOrder } from '../model/calls.ts';
+import { fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
 
@@ -14,6 +15,8 @@ export interface BoxFacts {
   readonly readerGid: number;
   /** Where the clone guard (edgepoint/guard) lies in the base root. */
   readonly guard: string;
+  /** Addresses of the app's other instances on this edgepoint, when this one starts. */
+  readonly peers?: readonly string[];
 }
 
 const idsPerInstance = 65_536;
@@ -25,6 +28,7 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   const firstUid = order.uidSlot * idsPerInstance;
   const options: readonly (readonly string[])[] = [
     ...order.volumes.map((volume) => ['--volume', volume.imagePath, volume.mountPath]),
+    ...(order.files ?? []).map((file) => ['--file', file.path, fillText(file.text, { instance: order.instance, address: facts.address, peers: (facts.peers ?? []).join(',') })]),
     ['--folder', facts.folder],
     ['--base', facts.base],
     ['--artefact', order.artefactPath],

@@ -86,6 +86,12 @@ static char **read_options(char **argument, struct box *box) {
       struct volume *volume = &box->volumes[box->volume_count++];
       volume->image = next(&argument);
       volume->mount_path = next(&argument);
+    } else if (!strcmp(name, "--file") && box->file_count < MOST_FILES) {
+      struct file *file = &box->files[box->file_count++];
+      file->path = next(&argument);
+      file->text = next(&argument);
+      errno = EINVAL;
+      if (file->path[0] != '/') fail("--file %s", file->path);
     } else {
       errno = 0;
       fail("unknown or repeated option %s", name);
@@ -233,6 +239,7 @@ static int serve_slot(char **options) {
   if (box.fill) order_pages(&box, guard); /* it reads the page map meanwhile */
   uint64_t start = now_ns();
   make_disk_and_root(&box);
+  write_files(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
   if (!box.own_network) configure_network(&box);

@@ -9,6 +9,7 @@
 #define MOST_CGROUPS 8
 #define MOST_VOLUMES 8
 #define MOST_ENVIRONMENT 512
+#define MOST_FILES 16
 /* Descriptors that requests to CRIU name: criu-request.ts */
 #define IMAGES_DESCRIPTOR 50
 #define WORK_DESCRIPTOR 51
@@ -19,6 +20,11 @@ struct volume {
   const char *image;      /* ext4 image file */
   const char *mount_path; /* where the instance sees it */
   char source[256];       /* where the machine mounts it */
+};
+
+struct file {
+  const char *path; /* absolute, as the instance sees it */
+  const char *text;
 };
 
 struct box {
@@ -39,6 +45,8 @@ struct box {
   int cgroup_count;
   struct volume volumes[MOST_VOLUMES];
   int volume_count;
+  struct file files[MOST_FILES]; /* written afresh at each boot and restore */
+  int file_count;
   uid_t first_uid;       /* what uid 0 inside is outside */
   gid_t reader_gid;      /* the group that may read the log */
   uint64_t disk_bytes;
@@ -61,6 +69,9 @@ void attach_volumes(struct box *box);
 void enter_root(const struct box *box); /* in the instance's own namespaces */
 int user_namespace_with_maps(const char *maps);
 void write_text(const char *path, const char *text);
+
+/* files.c */
+void write_files(const struct box *box);
 
 /* network.c */
 void configure_network(const struct box *box); /* in the instance's network namespace */

@@ -16,6 +16,12 @@ export interface VolumeOrder {
   readonly mountPath: string;
 }
 
+/** A file on the private disk; in its text stand `{instance}`, `{address}` and `{peers}` for what only restored knows (`files.ts`). */
+export interface FileOrder {
+  readonly path: string;
+  readonly text: string;
+}
+
 /** Everything that makes the box of an instance: the same for a boot and for a restore. */
 export interface BoxOrder {
   readonly instance: string;
@@ -28,6 +34,8 @@ export interface BoxOrder {
   readonly artefactPath: string;
   readonly volumes: readonly VolumeOrder[];
   readonly hostname: string;
+  /** Files of its own, written afresh at each boot and restore; none when missing. */
+  readonly files?: readonly FileOrder[];
   /**
    * True for `state = "keep"`: the network namespace belongs to the instance's user namespace, the only place where CRIU can restore
    * connections; it costs a wake a few milliseconds. Must be the same for an instance's boot and all its restores.

@@ -72,7 +72,21 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
   const key = ownerKey(owner);
   const known = state.apps.get(key);
   if (known !== undefined) return known;
-  const app: AppEntry = {
+  const app = newEntry(owner, key);
+  state.apps.set(key, app);
+  return app;
+}
+
+/**
+ * An app that is prepared and forgotten: its instances hold memory as any other's, but it is in no table of apps, so nothing is
+ * planned, routed or published for it, and whoever serves under that name does not notice.
+ */
+export function guestEntry(owner: Owner, id: string): AppEntry {
+  return newEntry(owner, `${ownerKey(owner)}.${id}`);
+}
+
+function newEntry(owner: Owner, key: string): AppEntry {
+  return {
     owner,
     key,
     desired: null,
@@ -90,8 +104,6 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
     kept: null,
     instances: new Map(),
   };
-  state.apps.set(key, app);
-  return app;
 }
 
 /** A new instance, not yet running. */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
+import { ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
@@ -121,6 +122,7 @@ export function openInstances(options: InstancesOptions): Instances {
         address,
         prefixLength: options.subnet.prefixLength,
         gateway: gatewayOf(options.subnet),
+        peers: peersOf(order),
       });
       const endNs = clock.bootNs();
       const stepsMs: Record<string, number> = { prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
@@ -148,6 +150,11 @@ export function openInstances(options: InstancesOptions): Instances {
       await removeBox(records.get(order.instance) ?? making);
       throw error;
     }
+  }
+
+  /** Where the app's other instances are. */
+  function peersOf(order: BoxOrder): string[] {
+    return [...records.values()].flatMap(({ running }) => (running !== null && running.instance !== order.instance && ownerKey(running.owner) === ownerKey(order.owner) ? [running.address] : []));
   }
 
   async function run(slot: Slot, order: BoxOrder, words: readonly string[], timeoutMs: number): ReturnType<Slot['run']> {
@@ -261,8 +268,9 @@ export function openInstances(options: InstancesOptions): Instances {
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
               const memory = readFill(runFolder, order.instance);
-              const why = [memory.kind === 'failed' ? memory.reason : '', log ? explainCriuLog(log).evidence : ''].filter(Boolean);
-              throw new Failure('cannot-restore', `${done.err}${why.length > 0 ? ` (${why.join('; ')})` : ''}`);
+              const told = explainCriuLog(log);
+              const why = [memory.kind === 'failed' ? memory.reason : '', log ? told.evidence : ''].filter(Boolean);
+              throw new Failure('cannot-restore', `${done.err}${why.length > 0 ? ` (${why.join('; ')})` : ''}`, { remedy: told.remedy });
             }
             return { pid: startedPid(done.out), out: done.out };
           } finally {

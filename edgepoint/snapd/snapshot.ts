@@ -189,7 +189,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
 function dumpFailure(logFile: string, stderr: string): Failure {
   const log = existsSync(logFile) ? readFileSync(logFile, 'utf8') : '';
   const failure = explainCriuLog(log + stderr);
-  return new Failure(failure.code, `it could not be snapshotted: ${failure.text}`, { remedy: failure.evidence });
+  return new Failure(failure.code, `it could not be snapshotted: ${failure.text}`, { remedy: [failure.remedy, failure.evidence === '' ? '' : `(${failure.evidence})`].filter((part) => part !== '').join(' ') });
 }
 
 function isFull(path: string): boolean {

@@ -57,6 +57,9 @@ t.test('a boot', async (t) => {
     ['--dev', '/run/e/dev'],
   ];
   for (const [option, value] of rows) t.same(valuesOf(words, option), [[value]], option);
+  const files = [{ path: '/run/me', text: '{instance} at {address} with {peers}, {unknown}\n' }];
+  const filed = bootArguments({ ...order, files, command: ['x'], env: {} }, { ...facts, peers: ['10.1.16.7', '10.1.16.8'] });
+  t.same(valuesOf(filed, '--file', 2), [['/run/me', 'i1 at 10.1.16.9 with 10.1.16.7,10.1.16.8, {unknown}\n']]);
   t.notOk(words.includes('--own-network'));
   t.ok(bootArguments({ ...order, ownNetwork: true, command: ['x'], env: {} }, facts).includes('--own-network'));
 });

@@ -36,6 +36,8 @@ export class FakeMachine {
   readonly asked = new Map<string, readonly string[]>();
   /** Programs that snapshots say have no clone guard. */
   unguarded: readonly string[] = [];
+  /** What was ordered to be booted or restored, in order. */
+  readonly orders: (BootOrder | RestoreOrder)[] = [];
   failRestore = '';
   failSnapshot = '';
   failBoot = '';
@@ -127,6 +129,7 @@ export class FakeMachine {
   }
 
   private make(order: BootOrder | RestoreOrder, restored: boolean, requests: number): FakeInstance {
+    this.orders.push(order);
     if (!existsSync(join(order.artefactPath, 'app'))) throw new Failure('boot-failed', `${order.artefactPath}/app is not there`);
     lastAddress += 1;
     const address = order.address ?? `127.${20 + ((lastAddress >> 16) & 127)}.${(lastAddress >> 8) & 255}.${1 + (lastAddress % 254)}`;
