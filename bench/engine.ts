@@ -10,7 +10,9 @@ import { becomeChildSubreaper } from '../edgepoint/box/kernel.ts';
 import { prepareBridge } from '../edgepoint/box/network.ts';
 import { openOrphanReaper } from '../edgepoint/box/orphans.ts';
 import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
+import { readZramSwap } from '../host/zram.ts';
 import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
+import { openFreezing } from '../edgepoint/restored/freezing.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
@@ -62,6 +64,7 @@ export async function openEngine(): Promise<Engine> {
     baseRoot: tools.baseRoot,
     clock,
     orphans: openOrphanReaper(),
+    freezing: openFreezing({ boxProgram: tools.box, clock, swaps: () => readZramSwap() !== null }),
     slots,
     tell: () => undefined,
     note: () => undefined,

@@ -75,4 +75,7 @@ void drop_rights(void); /* capabilities, no_new_privs, seccomp */
 /* watch.c */
 int watch_processes(void);
 
+/* page-out.c */
+int page_out(const char *cgroup);
+
 #endif

@@ -16,10 +16,11 @@ import { natsServer } from './nats-server.ts';
 import { readableFiles } from './readable-files.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
 import type { Step } from './step.ts';
+import { zram } from './zram.ts';
 
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
 function stepGroups(): readonly (readonly Step[])[] {
-  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps]];
+  return [[debianPackages, readableFiles, hugePages], [zram, natsServer, criu, baseRoot, boxProgram, exampleApps]];
 }
 
 export interface SetUpReport {
