@@ -76,6 +76,7 @@ void drop_rights(void); /* capabilities, no_new_privs, seccomp */
 int watch_processes(void);
 
 /* page-out.c */
-int page_out(const char *cgroup);
+int page_out(const char *cgroup, const char *keep);
+int resident(const char *cgroup);
 
 #endif

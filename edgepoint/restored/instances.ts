@@ -6,7 +6,7 @@ import { Failure, messageOf } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { boxPlaces, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { boxPlaces, hotPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { imageDamage } from '../box/image-sizes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import type { OrphanReaper } from '../box/orphans.ts';
@@ -259,13 +259,13 @@ export function openInstances(options: InstancesOptions): Instances {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
       const record = records.get(instance);
       if (!record?.running || ending.has(instance) || stopping.has(instance)) throw new Failure('no-such-instance', `${instance} does not run`);
-      return options.freezing.freeze(slotCgroup(options.place, record.slot));
+      return options.freezing.freeze(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
     },
 
     async thaw({ instance }): Promise<{ tookMs: number }> {
       const record = records.get(instance);
       if (!record?.running) throw new Failure('no-such-instance', `${instance} does not run`);
-      return options.freezing.thaw(slotCgroup(options.place, record.slot));
+      return options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
     },
 
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
@@ -275,7 +275,7 @@ export function openInstances(options: InstancesOptions): Instances {
       if (!running || graceMs <= 0 || !heedsTerm(running.pid) || ending.has(instance) || stopping.has(instance)) return end(instance);
       stopping.set(instance, null);
       try {
-        await options.freezing.thaw(slotCgroup(options.place, record.slot)); // only what runs can end by itself
+        await options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance)); // only what runs can end by itself
         process.kill(running.pid, 'SIGTERM');
         const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
         while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
