@@ -263,6 +263,7 @@ export function openInstances(options: InstancesOptions): Instances {
     },
 
     async thaw({ instance }): Promise<{ tookMs: number }> {
+      await starting.get(instance)?.catch(() => undefined); // as a freeze waits, so that none overtakes another
       const record = records.get(instance);
       if (!record?.running) throw new Failure('no-such-instance', `${instance} does not run`);
       return options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
