@@ -22,6 +22,9 @@ export interface FakeInstance {
   server: Server | null;
   /** Counts its requests: its memory. */
   requests: number;
+  frozen: boolean;
+  /** Requests that came while it stood still. */
+  readonly stalled: (() => void)[];
 }
 
 let lastAddress = 1 + (process.pid % 60) * 4000;
@@ -33,12 +36,18 @@ export class FakeMachine {
   failRestore = '';
   failSnapshot = '';
   failBoot = '';
+  failFreeze = '';
   /** A restore takes this long. */
   restoreMs = 5;
+  /** What a snapshot says of its size. */
+  snapshotBytes = 1000;
   /** Held until it resolves, before a restore answers. */
   holdRestore: Promise<void> = Promise.resolve();
   /** Held until it resolves, before a snapshot is taken. */
   holdSnapshot: Promise<void> = Promise.resolve();
+  /** Held until it resolves, before a freeze answers; a thaw cuts it short. */
+  holdFreeze: Promise<void> = Promise.resolve();
+  private cutFreeze = new Map<string, () => void>();
   private readonly folder: string;
   private readonly peers = new Set<Peer>();
   private doors: { stop(): void; readonly ready: Promise<void> }[] = [];
@@ -56,7 +65,9 @@ export class FakeMachine {
       boot: (order: BootOrder) => this.boot(order),
       restore: (order: RestoreOrder) => this.restore(order),
       stop: (order: { instance: string }) => this.stopInstance(order.instance),
-      list: () => [...this.instances.values()].map(({ running }) => running),
+      freeze: (order: { instance: string }) => this.freeze(order.instance),
+      thaw: (order: { instance: string }) => this.thaw(order.instance),
+      list: () => [...this.instances.values()].map(({ running, frozen }) => (frozen ? { ...running, frozen } : running)),
     } as Handlers;
     const snapd: Handlers = {
       snapshot: (order: SnapshotOrder) => this.snapshot(order),
@@ -140,9 +151,32 @@ export class FakeMachine {
       logStartBytes: 0,
       restored,
     };
-    const made: FakeInstance = { running, order, server: null, requests };
+    const made: FakeInstance = { running, order, server: null, requests, frozen: false, stalled: [] };
     this.instances.set(order.instance, made);
     return made;
+  }
+
+  private async freeze(id: string): Promise<{ memoryBytes: number; givenBackBytes: number; stoppedMs: number; tookMs: number }> {
+    this.calls.push(`freeze ${id}`);
+    if (this.failFreeze !== '') throw new Failure('cannot-freeze', this.failFreeze);
+    this.found(id).frozen = true;
+    await Promise.race([this.holdFreeze, new Promise<void>((resolve) => this.cutFreeze.set(id, resolve))]);
+    return { memoryBytes: 3000, givenBackBytes: 2000, stoppedMs: 1, tookMs: 2 };
+  }
+
+  private thaw(id: string): { tookMs: number } {
+    this.calls.push(`thaw ${id}`);
+    const found = this.found(id);
+    found.frozen = false;
+    this.cutFreeze.get(id)?.();
+    for (const answer of found.stalled.splice(0)) answer();
+    return { tookMs: 1 };
+  }
+
+  private found(id: string): FakeInstance {
+    const found = this.instances.get(id);
+    if (found === undefined) throw new Failure('no-such-instance', `there is no ${id}`);
+    return found;
   }
 
   private stopInstance(id: string): { cpuNs: number; memoryBytes: number } | null {
@@ -157,9 +191,10 @@ export class FakeMachine {
   private async snapshot(order: SnapshotOrder): Promise<{ bytes: number; frozenMs: number; tookMs: number }> {
     this.calls.push(`snapshot ${order.instance} ${order.keepRunning ? 'and runs on' : 'and sleeps'}`);
     // As snapd: a repeated order for one that sleeps gets the first one's result.
-    if (!order.keepRunning && existsSync(order.snapshotPath)) return { bytes: 1000, frozenMs: 3, tookMs: 4 };
+    if (!order.keepRunning && existsSync(order.snapshotPath)) return { bytes: this.snapshotBytes, frozenMs: 3, tookMs: 4 };
     const found = this.instances.get(order.instance);
     if (found === undefined) throw new Failure('no-such-instance', `there is no ${order.instance}`);
+    if (found.frozen) throw new Failure('snapshot-failed', 'it stands still');
     if (this.failSnapshot !== '') throw new Failure('snapshot-failed', this.failSnapshot);
     await this.holdSnapshot;
     if (existsSync(order.snapshotPath)) throw new Failure('snapshot-exists', `${order.snapshotPath} exists`);
@@ -175,7 +210,7 @@ export class FakeMachine {
       closeServer(found);
       for (const peer of this.peers) peer.tell('exited', { instance: order.instance, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'snapshotted' });
     }
-    return { bytes: 1000, frozenMs: 3, tookMs: 4 };
+    return { bytes: this.snapshotBytes, frozenMs: 3, tookMs: 4 };
   }
 }
 
@@ -186,9 +221,13 @@ function closeServer(instance: FakeInstance): void {
 
 function listen(instance: FakeInstance, port: string, status: number): Promise<void> {
   const server = createServer((_asked, answer) => {
-    instance.requests += 1;
-    answer.writeHead(status, { 'x-instance': instance.running.instance });
-    answer.end(`${instance.requests}`);
+    const now = (): void => {
+      instance.requests += 1;
+      answer.writeHead(status, { 'x-instance': instance.running.instance });
+      answer.end(`${instance.requests}`);
+    };
+    if (instance.frozen) instance.stalled.push(now);
+    else now();
   });
   instance.server = server;
   return new Promise((resolve, reject) => {
