@@ -11,7 +11,9 @@ import { prepareBridge } from '../edgepoint/box/network.ts';
 import { openOrphanReaper } from '../edgepoint/box/orphans.ts';
 import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
 import { lazyFromBytes } from '../edgepoint/restored/choose-restore.ts';
+import { readZramSwap } from '../host/zram.ts';
 import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
+import { openFreezing } from '../edgepoint/restored/freezing.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
@@ -69,6 +71,7 @@ export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): 
     guard: tools.guard,
     clock,
     orphans: openOrphanReaper(),
+    freezing: openFreezing({ boxProgram: tools.box, clock, swaps: () => readZramSwap() !== null }),
     slots,
     lazy,
     tell: () => undefined,

@@ -10,6 +10,7 @@ import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { tools } from '../host/tools.ts';
+import { readZramSwap } from '../host/zram.ts';
 import { parseSubnet } from './box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
 import { boxPlaces } from './box/folders.ts';
@@ -22,6 +23,7 @@ import { allRecords } from './box/record.ts';
 import type { RestoredCalls } from './model/calls.ts';
 import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
+import { openFreezing } from './restored/freezing.ts';
 import { openInstances } from './restored/instances.ts';
 
 const settingsSchema = z.object({
@@ -79,6 +81,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     slots,
     lazy: { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes: settings.lazyFromBytes },
     orphans,
+    freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null }),
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
     },
@@ -115,6 +118,8 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       boot: (order: Order<'boot'>) => measured('boot', order.instance, instances.boot(order)),
       restore: (order: Order<'restore'>) => measured('restore', order.instance, instances.restore(order)),
       stop: (order: Order<'stop'>) => instances.stop(order),
+      freeze: (order: Order<'freeze'>) => instances.freeze(order),
+      thaw: (order: Order<'thaw'>) => instances.thaw(order),
       list: () => instances.list(),
     },
     {

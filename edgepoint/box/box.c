@@ -12,7 +12,8 @@
  * Both make the disk, the root, the volumes and the network by the same functions; only what runs in them differs.
  * A slot whose stdin ends without an order ends too.
  *
- *   edgepoint-box watch   tells which processes have ended (watch.c)
+ *   edgepoint-box watch                  tells which processes have ended (watch.c)
+ *   edgepoint-box page-out|resident ...  moves the memory of a frozen instance to swap, or says what of it is there (page-out.c)
  */
 #define _GNU_SOURCE
 #include "box.h"
@@ -252,6 +253,8 @@ static int serve_slot(char **options) {
 int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
+  if (count >= 3 && !strcmp(arguments[1], "page-out")) return page_out(arguments[2], arguments[3]);
+  if (count == 3 && !strcmp(arguments[1], "resident")) return resident(arguments[2]);
   errno = EINVAL;
-  fail("usage: edgepoint-box slot --netns FILE --cgroup FOLDER..., or edgepoint-box watch");
+  fail("usage: edgepoint-box slot --netns FILE --cgroup FOLDER..., edgepoint-box watch, or edgepoint-box page-out or resident CGROUP");
 }

@@ -102,4 +102,8 @@ void drop_rights(void); /* capabilities, no_new_privs, seccomp */
 /* watch.c */
 int watch_processes(void);
 
+/* page-out.c */
+int page_out(const char *cgroup, const char *keep);
+int resident(const char *cgroup);
+
 #endif

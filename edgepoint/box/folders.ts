@@ -21,6 +21,11 @@ export function recordPath(runFolder: string, instance: string): string {
   return join(boxPlaces(runFolder).instances, `${instance}.json`);
 }
 
+/** What of its memory the instance needed at once after its last thaw, as `edgepoint-box resident` prints it. */
+export function hotPath(runFolder: string, instance: string): string {
+  return join(instanceFolder(runFolder, instance), 'hot');
+}
+
 /** What the instance has changed of its file system, and where its output goes: see make_disk_and_root in mounts.c. */
 export function upperFolder(runFolder: string, instance: string): string {
   return join(instanceFolder(runFolder, instance), 'private/upper');

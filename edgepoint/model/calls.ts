@@ -87,6 +87,18 @@ export interface RunningInstance extends StartedInstance {
   readonly logStartBytes: number;
   /** Restored rather than booted. */
   readonly restored: boolean;
+  /** True while it is stopped by the freezer, or about to be; absent otherwise. */
+  readonly frozen?: true;
+}
+
+/** What freezing an instance gave. */
+export interface FreezeTaken {
+  /** Memory it held before, and what of that is not held by itself any more; what zram holds for it is not taken off. */
+  readonly memoryBytes: number;
+  readonly givenBackBytes: number;
+  /** Until everything of it stood still, and until its memory was given back. */
+  readonly stoppedMs: number;
+  readonly tookMs: number;
 }
 
 export interface CgroupPaths {
@@ -119,7 +131,14 @@ export interface SnapshotTaken {
 export interface RestoredCalls {
   boot(order: BootOrder): Promise<RunningInstance>;
   restore(order: RestoreOrder): Promise<RunningInstance>;
-  /** Ends it and removes its box; returns its last counters, or null when there was no such instance. */
+  /**
+   * Stops every process of it and gives its anonymous memory to swap, where there is any on compressed memory. A thaw in the middle
+   * cuts it short. A repeated one gives more back, if there is more; for one that is not there it fails with `no-such-instance`.
+   */
+  freeze(order: { instance: string }): Promise<FreezeTaken>;
+  /** It runs again when this returns, and takes its memory back as it touches it. Nothing happens to one that runs. */
+  thaw(order: { instance: string }): Promise<{ tookMs: number }>;
+  /** Ends it, frozen or not, and removes its box; returns its last counters, or null when there was no such instance. */
   stop(order: { instance: string; graceMs: number }): Promise<KernelCounters | null>;
   list(): Promise<readonly RunningInstance[]>;
 }

@@ -8,18 +8,19 @@ import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
 import { readFill } from '../box/fill.ts';
-import { boxPlaces, fillPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { boxPlaces, fillPath, hotPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { imageDamage, memoryBytes } from '../box/image-sizes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import type { OrphanReaper } from '../box/orphans.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
-import { removeSlot, type Slot, type SlotPlace, type SlotPool } from '../box/slot.ts';
+import { removeSlot, type Slot, slotCgroup, type SlotPlace, type SlotPool } from '../box/slot.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
-import type { BootOrder, BoxOrder, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
 import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { ExitWatch } from './exit-watch.ts';
 import { followFill } from './fills.ts';
+import type { Freezing } from './freezing.ts';
 import { prepareVolume } from './volume.ts';
 
 /** What restored needs of its surroundings; each a thing of the composition. */
@@ -34,6 +35,7 @@ export interface InstancesOptions {
   readonly slots: SlotPool;
   readonly lazy: Pick<RestoreFacts, 'machineAllows' | 'lazyFromBytes'>;
   readonly orphans: Pick<OrphanReaper, 'expect'>;
+  readonly freezing: Freezing;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
   readonly warn: (text: string, fields: Record<string, unknown>) => void;
@@ -219,6 +221,11 @@ export function openInstances(options: InstancesOptions): Instances {
     return begun;
   }
 
+  function listed(record: InstanceRecord): RunningInstance[] {
+    if (!record.running) return [];
+    return [options.freezing.frozen(slotCgroup(options.place, record.slot)) ? { ...record.running, frozen: true } : record.running];
+  }
+
   async function exited(pid: number): Promise<void> {
     reap(pid);
     const record = [...records.values()].find((candidate) => candidate.running?.pid === pid);
@@ -279,12 +286,28 @@ export function openInstances(options: InstancesOptions): Instances {
         }),
       ),
 
+    async freeze({ instance }): Promise<FreezeTaken> {
+      await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
+      const record = records.get(instance);
+      if (!record?.running || ending.has(instance) || stopping.has(instance)) throw new Failure('no-such-instance', `${instance} does not run`);
+      return options.freezing.freeze(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+    },
+
+    async thaw({ instance }): Promise<{ tookMs: number }> {
+      await starting.get(instance)?.catch(() => undefined); // as a freeze waits, so that none overtakes another
+      const record = records.get(instance);
+      if (!record?.running) throw new Failure('no-such-instance', `${instance} does not run`);
+      return options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+    },
+
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
-      const running = records.get(instance)?.running;
+      const record = records.get(instance);
+      const running = record?.running;
       if (!running || graceMs <= 0 || !heedsTerm(running.pid) || ending.has(instance) || stopping.has(instance)) return end(instance);
       stopping.set(instance, null);
       try {
+        await options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance)); // only what runs can end by itself
         process.kill(running.pid, 'SIGTERM');
         const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
         while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
@@ -297,7 +320,7 @@ export function openInstances(options: InstancesOptions): Instances {
       return counters ?? byItself;
     },
 
-    list: () => Promise.resolve([...records.values()].flatMap((record) => (record.running ? [record.running] : []))),
+    list: () => Promise.resolve([...records.values()].flatMap(listed)),
 
     async recover(exitWatch: ExitWatch): Promise<void> {
       watch = exitWatch;

@@ -18,13 +18,14 @@ import { readableFiles } from './readable-files.ts';
 import { runtimesRoot } from './runtimes-root.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
 import type { Step } from './step.ts';
+import { zram } from './zram.ts';
 
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
 function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
   const forTests = options.forTests ? [runtimesRoot] : [];
   const roots = options.forTests ? [tools.baseRoot, tools.runtimesRoot] : [tools.baseRoot];
   const forBenches = options.forBenches ? [debianPeers] : [];
-  return [[debianPackages, readableFiles, hugePages], forBenches, [natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], roots.map(cloneGuardIn)];
+  return [[debianPackages, readableFiles, hugePages], forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], roots.map(cloneGuardIn)];
 }
 
 export interface SetUpOptions {
