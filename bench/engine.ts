@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openClock } from '../host/clock.ts';
 import { tools } from '../host/tools.ts';
+import { bytesPerMebibyte } from '../kit/units.ts';
 import { parseSubnet } from '../edgepoint/box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents, removeCgroup } from '../edgepoint/box/cgroup.ts';
 import { prepareDev } from '../edgepoint/box/dev.ts';
@@ -14,6 +15,9 @@ import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
+import { openStoreSurroundings } from '../edgepoint/template-store.ts';
+import { type HotCache, openHotCache } from '../edgepoint/templates/hot-cache.ts';
+import { openSealer } from '../edgepoint/templates/sealer.ts';
 
 /** The real snapshot engine in this process, in namespaces of the benchmark's own. */
 export interface Engine {
@@ -39,7 +43,7 @@ export async function enterOwnNamespaces(): Promise<void> {
   process.exit(await inside.exited);
 }
 
-export async function openEngine(): Promise<Engine> {
+export async function openEngine(options: { hotBytes?: number } = {}): Promise<Engine> {
   const world = `bench${process.pid}`;
   const edgepoint = 'bench';
   const version = cgroupVersion();
@@ -55,8 +59,19 @@ export async function openEngine(): Promise<Engine> {
   await prepareBridge(subnet, '10.250.0.0/22');
   const slots = await openSlotPool(place, { size: 8, inUse: new Set() });
   const clock = openClock();
-  const instances = openInstances({
+  const store = openStoreSurroundings({ zone: 'bench', edgepoint, runFolder, dataFolder, keyFolder: '', criu: tools.criu, boxProgram: tools.box, baseRoot: tools.baseRoot });
+  const templates: HotCache = openHotCache({
+    folder: store.folder,
+    bytesMax: options.hotBytes ?? 512 * bytesPerMebibyte,
+    ports: store.ports,
+    here: store.here,
+    layersInUse: () => instances.layers(),
+    wallMs: clock.wallMs,
+  });
+  const instances: Instances = openInstances({
     place,
+    templates,
+    baseRootName: store.baseRootName,
     runFolder,
     subnet,
     baseRoot: tools.baseRoot,
@@ -72,13 +87,15 @@ export async function openEngine(): Promise<Engine> {
     () => undefined,
   );
   await instances.recover(watch);
+  templates.begin();
   return {
     instances,
-    snapshots: openSnapshots({ runFolder, criu: tools.criu, clock }),
+    snapshots: openSnapshots({ runFolder, criu: tools.criu, clock, store: openSealer(store.folder, store.ports, store.here) }),
     dataFolder,
     async close(): Promise<void> {
       for (const running of await instances.list()) await instances.stop({ instance: running.instance, graceMs: 0 });
       watch.stop();
+      templates.close();
       slots.close();
       await openSlotPool(place, { size: 1, inUse: new Set() }).then(async (pool) => removeSlot(place, (await pool.take()).name));
       for (const folder of ['cpu', 'cpuLimit', 'memory', 'pids', 'freezer'] as const) {

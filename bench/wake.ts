@@ -133,8 +133,7 @@ async function makeTemplate(engine: Engine, name: string, app: { artefactPath: s
   const instance = `template-${name}`;
   const { address } = await engine.instances.boot({ ...order(instance, app.artefactPath), command: app.command, env: { PORT: `${port}` } });
   for (let warm = 0; warm < 3; warm += 1) await firstByte(address, port);
-  await engine.snapshots.snapshot({ instance, snapshotPath, keepRunning: false });
-  return snapshotPath;
+  return (await engine.snapshots.snapshot({ instance, snapshotPath, keepRunning: false })).snapshotPath;
 }
 
 /** The app's folder as an artefact: `app` below a folder of an unprivileged owner. */

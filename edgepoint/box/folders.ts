@@ -35,9 +35,9 @@ export function logIn(disk: string): string {
   return join(disk, 'var/log/app.log');
 }
 
-/** A snapshot's folder. */
-export function snapshotParts(snapshotPath: string): { images: string; disk: string; description: string } {
-  return { images: join(snapshotPath, 'images'), disk: join(snapshotPath, 'disk'), description: join(snapshotPath, 'snapshot.json') };
+/** An unpacked snapshot's folder. */
+export function snapshotParts(snapshotPath: string): { images: string; disk: string } {
+  return { images: join(snapshotPath, 'images'), disk: join(snapshotPath, 'disk') };
 }
 
 /** Laid by snapd before a snapshot that ends the instance, so that restored does not take the end for a crash. */
