@@ -1,4 +1,4 @@
-import { closeSync, constants, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import type { Owner, RandomBytes, Site } from '../../kit/ids.ts';
 import { chunkBytes, digestOf, sealChunk, snapshotKey } from './chunks.ts';
 import type { FileCalls } from '../model/file-calls.ts';
@@ -54,6 +54,8 @@ export async function sealSnapshot(order: SealOrder, ports: SealPorts): Promise<
   // Not truncated: its room may have been reserved.
   const fd = openSync(order.target, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   try {
+    // Nobody writes it again, and whoever reserved its room may have left others a look.
+    fchmodSync(fd, 0o400);
     let at = 0;
     const write = (bytes: Uint8Array): void => {
       for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, at + done);
