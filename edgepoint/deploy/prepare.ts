@@ -111,7 +111,7 @@ async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports
       tookMs: taken.tookMs,
       figures: { bytes: taken.bytes, frozenMs: taken.frozenMs },
     });
-    return { path, bytes: taken.bytes };
+    return { path: taken.snapshotPath, bytes: taken.bytes };
   } catch (thrown) {
     if (isPassing(thrown)) throw thrown;
     const failure = sentenceOf(thrown);

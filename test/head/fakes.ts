@@ -8,7 +8,7 @@ import { openClock } from '../../host/clock.ts';
 import { Failure } from '../../kit/errors.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
-import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder } from '../../edgepoint/model/calls.ts';
+import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder, SnapshotTaken } from '../../edgepoint/model/calls.ts';
 import { quietLog } from '../host/nats.ts';
 
 /**
@@ -31,6 +31,7 @@ export class FakeMachine {
   /** Calls in order, as `boot i-1`. */
   readonly calls: string[] = [];
   failRestore = '';
+  failRestoreCode = 'restore-failed';
   failSnapshot = '';
   failBoot = '';
   /** A restore takes this long. */
@@ -113,7 +114,7 @@ export class FakeMachine {
     if (known !== undefined) return known.running;
     await this.holdRestore;
     await new Promise((resolve) => setTimeout(resolve, this.restoreMs));
-    if (this.failRestore !== '') throw new Failure('restore-failed', this.failRestore);
+    if (this.failRestore !== '') throw new Failure(this.failRestoreCode, this.failRestore);
     const image = JSON.parse(readFileSync(join(order.snapshotPath, 'image.json'), 'utf8')) as { requests: number; port: string };
     const made = this.make(order, true, image.requests);
     await listen(made, image.port, 200);
@@ -154,10 +155,10 @@ export class FakeMachine {
     return { cpuNs: 5_000_000, memoryBytes: 1024 };
   }
 
-  private async snapshot(order: SnapshotOrder): Promise<{ bytes: number; frozenMs: number; tookMs: number }> {
+  private async snapshot(order: SnapshotOrder): Promise<SnapshotTaken> {
     this.calls.push(`snapshot ${order.instance} ${order.keepRunning ? 'and runs on' : 'and sleeps'}`);
     // As snapd: a repeated order for one that sleeps gets the first one's result.
-    if (!order.keepRunning && existsSync(order.snapshotPath)) return { bytes: 1000, frozenMs: 3, tookMs: 4 };
+    if (!order.keepRunning && existsSync(order.snapshotPath)) return { snapshotPath: order.snapshotPath, bytes: 1000, frozenMs: 3, tookMs: 4 };
     const found = this.instances.get(order.instance);
     if (found === undefined) throw new Failure('no-such-instance', `there is no ${order.instance}`);
     if (this.failSnapshot !== '') throw new Failure('snapshot-failed', this.failSnapshot);
@@ -175,7 +176,7 @@ export class FakeMachine {
       closeServer(found);
       for (const peer of this.peers) peer.tell('exited', { instance: order.instance, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'snapshotted' });
     }
-    return { bytes: 1000, frozenMs: 3, tookMs: 4 };
+    return { snapshotPath: order.snapshotPath, bytes: 1000, frozenMs: 3, tookMs: 4 };
   }
 }
 
