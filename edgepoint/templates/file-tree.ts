@@ -155,16 +155,20 @@ export function layTree(folders: ReadonlyMap<string, string>, calls: FileCalls):
     if (entry.kind === 'folder') mkdirSync(where, { mode: 0o700 });
     else if (entry.kind === 'link') symlinkSync(toBytes(entry.target), where);
     else if (entry.kind === 'node') calls.makeNode(where, entry.type | entry.mode, BigInt(entry.device));
-    else if (entry.kind === 'again') return linkSync(place(entry.first) as Buffer, where);
+    else if (entry.kind === 'again') linkSync(place(entry.first) as Buffer, where);
     else {
       const fd = openSync(where, 'wx', 0o600);
       ftruncateSync(fd, entry.bytes);
       closeSync(fd);
     }
+  }
+
+  /** A write takes set-id bits and capabilities away, and so does another owner: hence in this order, and after the contents. */
+  function dress(entry: TreeEntry, where: Buffer): void {
     lchownSync(where, entry.uid, entry.gid);
-    // After the owner, whose change takes set-id bits and capabilities away.
     if (entry.kind !== 'link') chmodSync(where, entry.mode);
     for (const [name, value] of entry.xattrs) calls.setXattr(where, name, Buffer.from(value, 'base64'));
+    calls.setTime(where, BigInt(entry.changedNs));
   }
 
   function fill(piece: Buffer): void {
@@ -212,10 +216,10 @@ export function layTree(folders: ReadonlyMap<string, string>, calls: FileCalls):
     finish(): void {
       closeOpen();
       if (entries === null || at !== gaps.length) throw new Error('less content than files');
-      // Last, and what is in a folder before the folder: each of the steps above changes a time.
+      // What is in a folder before the folder, whose time it changes.
       for (const entry of entries.toReversed()) {
-        const where = place(entry.path);
-        if (where !== null) calls.setTime(where, BigInt(entry.changedNs));
+        const where = entry.kind === 'again' ? null : place(entry.path);
+        if (where !== null) dress(entry, where);
       }
     },
   };

@@ -54,7 +54,7 @@ t.test('a sealed snapshot that is cut, altered, foreign or open to others is ref
   const spoilt = join(dirname(engine.snapshotPath('spoilt')), good.split('/').at(-1) as string);
   const size = statSync(good).size;
   const rows: Readonly<Record<string, { spoil(path: string): void; reason: RegExp }>> = {
-    'cut in half': { spoil: (path) => truncateSync(path, size / 2), reason: /its end is missing/ },
+    'cut in half': { spoil: (path) => truncateSync(path, Math.floor(size / 2)), reason: /its end is missing/ },
     'cut by a byte': { spoil: (path) => truncateSync(path, size - 1), reason: /its end is missing/ },
     'cut to nothing': { spoil: (path) => truncateSync(path, 0), reason: /its end is missing/ },
     'cut at its beginning': { spoil: (path) => writeFileSync(path, readFileSync(good).subarray(100)), reason: /not as long as it was/ },
@@ -111,6 +111,8 @@ t.test('with other keys, or keys that others can read, nothing is opened', async
   await refused(t, engine, 'no key of the provider', snapshotPath, /no key of its provider/);
   await restart(() => rmSync(keys, { recursive: true }));
   await refused(t, engine, 'an edgepoint that has never signed', snapshotPath, /no signing key/);
+  await engine.killDaemon('snapd');
+  await engine.startDaemon('snapd');
   await engine.snapshot('first', engine.snapshotPath('other'));
   await refused(t, engine, 'another edgepoint', snapshotPath, /has not signed it/);
 });
