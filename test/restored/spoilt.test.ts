@@ -7,12 +7,6 @@ import { type Engine, openEngine } from './engine.ts';
 /** Nothing stays unpacked, so that each restore reads the sealed file. */
 const cold = { hotBytes: 0 };
 
-function sealedIn(folder: string): string {
-  const name = readdirSync(folder).find((entry) => /^[0-9a-f]{64}$/.test(entry));
-  if (name === undefined) throw new Error(`no sealed snapshot in ${folder}`);
-  return join(folder, name);
-}
-
 function flip(path: string, at: number): void {
   const bytes = readFileSync(path);
   bytes[at] = (bytes[at] as number) ^ 0x10;
