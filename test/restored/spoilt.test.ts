@@ -110,3 +110,18 @@ t.test('with other keys, or keys that others can read, nothing is opened', async
   await engine.snapshot('first', engine.snapshotPath('other'));
   await refused(t, engine, 'another edgepoint', snapshotPath, /has not signed it/);
 });
+
+t.test('what stands on another base root is known before it is tried', async (t) => {
+  const engine = await openEngine(t, cold);
+  const instance = await engine.boot(engine.order('first'));
+  await engine.run(instance, 'return 1');
+  const { snapshotPath } = await engine.snapshot('first', engine.snapshotPath('good'));
+  await engine.killDaemon('restored');
+  const config = join(engine.folder, 'restored.json');
+  const other = join(engine.folder, 'data/other-root');
+  mkdirSync(join(other, 'var/lib/dpkg'), { recursive: true });
+  writeFileSync(join(other, 'var/lib/dpkg/status'), 'Package: other\n');
+  writeFileSync(config, JSON.stringify({ ...(JSON.parse(readFileSync(config, 'utf8')) as object), baseRoot: other }));
+  await engine.startDaemon('restored');
+  await refused(t, engine, 'another base root', snapshotPath, /it was taken on another base root \([0-9a-f]{12}\) than is here \([0-9a-f]{12}\)/);
+});
