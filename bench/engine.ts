@@ -23,6 +23,7 @@ import { openSealer } from '../edgepoint/templates/sealer.ts';
 export interface Engine {
   readonly instances: Instances;
   readonly snapshots: SnapdCalls;
+  readonly templates: HotCache;
   readonly dataFolder: string;
   close(): Promise<void>;
 }
@@ -90,6 +91,7 @@ export async function openEngine(options: { hotBytes?: number } = {}): Promise<E
   templates.begin();
   return {
     instances,
+    templates,
     snapshots: openSnapshots({ runFolder, criu: tools.criu, clock, store: openSealer(store.folder, store.ports, store.here) }),
     dataFolder,
     async close(): Promise<void> {

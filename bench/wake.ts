@@ -10,7 +10,7 @@ import type { Report } from './report.ts';
 import { openRuncPeer, type RuncPeer } from './runc.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
 
-const port = 8080;
+export const port = 8080;
 const settleMs = 300; // after each run, so that making the next slots is not counted to the next contender
 
 /**
@@ -111,7 +111,8 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>): Report {
 
 let count = 0;
 
-async function timed(engine: Engine, start: (instance: string) => Promise<{ address: string }>): Promise<number> {
+/** Starts an instance, waits for its first byte, and takes it away again; milliseconds of the first two. */
+export async function timed(engine: Engine, start: (instance: string) => Promise<{ address: string }>): Promise<number> {
   const instance = `bench-${(count += 1)}`;
   const begunMs = performance.now();
   const { address } = await start(instance);
@@ -122,22 +123,25 @@ async function timed(engine: Engine, start: (instance: string) => Promise<{ addr
   return tookMs;
 }
 
-function order(instance: string, artefactPath: string): BoxOrder {
+export function order(instance: string, artefactPath: string): BoxOrder {
   const offering = findOffering('small') as Offering;
   const owner = { provider: 'bench', scope: 'main', app: 'bench' };
   return { instance, owner, release: 1, uidSlot: 9, offering, artefactPath, volumes: [], hostname: 'bench', ownNetwork: false, address: null };
 }
 
-async function makeTemplate(engine: Engine, name: string, app: { artefactPath: string; command: readonly string[] }): Promise<string> {
+/** `live`: as a deploy takes it, of an instance that runs on; it is sealed into fewer bytes than one that falls asleep. */
+export async function makeTemplate(engine: Engine, name: string, app: { artefactPath: string; command: readonly string[] }, live = false): Promise<string> {
   const snapshotPath = join(engine.dataFolder, `${name}.template`);
   const instance = `template-${name}`;
   const { address } = await engine.instances.boot({ ...order(instance, app.artefactPath), command: app.command, env: { PORT: `${port}` } });
   for (let warm = 0; warm < 3; warm += 1) await firstByte(address, port);
-  return (await engine.snapshots.snapshot({ instance, snapshotPath, keepRunning: false })).snapshotPath;
+  const taken = await engine.snapshots.snapshot({ instance, snapshotPath, keepRunning: live });
+  if (live) await engine.instances.stop({ instance, graceMs: 0 });
+  return taken.snapshotPath;
 }
 
 /** The app's folder as an artefact: `app` below a folder of an unprivileged owner. */
-function placeArtefact(engine: Engine, name: string, source: string): string {
+export function placeArtefact(engine: Engine, name: string, source: string): string {
   const folder = join(engine.dataFolder, name);
   mkdirSync(folder);
   cpSync(source, join(folder, 'app'), { recursive: true });

@@ -32,6 +32,8 @@ export interface SnapshotStore {
     baseRoot: string;
     effort: 'quick' | 'small';
   }): Promise<{ readonly name: string; readonly bytes: number; handOver(): void }>;
+  /** It is discarded: nobody may be restored from it any more. */
+  forget(name: string): void;
 }
 
 export interface SnapshotOptions {
@@ -49,7 +51,7 @@ export interface Snapshots extends SnapdCalls {
 }
 
 const dumpTimeoutMs = 120_000;
-/** With less free than this a file system is full: CRIU and cp may have stopped before they could say so. */
+/** With less free than this the memory for snapshots is full: CRIU and cp may have stopped before they could say so. */
 const fullDiskBytes = 256 * 1024;
 const copyScript = fileURLToPath(new URL('copy-disk.sh', import.meta.url));
 
@@ -89,12 +91,12 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
       return await finish(order, description, () => (clock.bootNs() - begunNs) / nsPerMs);
     } catch (error) {
       const staging = store.staging(order.instance);
-      const noRoom = existsSync(`${staging}/disk-full`) || isFull(dirname(order.snapshotPath));
-      const noMemory = isFull(staging);
+      const noRoom = existsSync(`${staging}/disk-full`) || (codeOf(error) === 'ENOSPC' && !isFull(staging));
+      /* All that a dump itself writes goes to memory. */
+      const noMemory = codeOf(error) === 'disk-full' || isFull(staging);
       await undo(order);
-      const mayBeRoom = codeOf(error) === 'ENOSPC' || codeOf(error) === 'cannot-snapshot';
-      if (noMemory && mayBeRoom) throw new Failure('memory-full', 'the edgepoint has no memory free to take the snapshot in', { cause: error });
-      if (codeOf(error) === 'ENOSPC' || (noRoom && mayBeRoom)) throw new Failure('disk-full', 'the disk of the edgepoint is full', { cause: error });
+      if (noRoom) throw new Failure('disk-full', 'the disk of the edgepoint is full', { cause: error });
+      if (noMemory) throw new Failure('memory-full', 'the edgepoint has no memory free to take the snapshot in', { cause: error });
       throw error;
     }
   }
@@ -197,7 +199,9 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     },
     discard({ snapshotPath }): Promise<void> {
       const folder = digestPattern.test(basename(snapshotPath)) ? dirname(snapshotPath) : snapshotPath;
+      const names = existsSync(folder) ? readdirSync(folder, { recursive: true }).map((path) => basename(String(path))) : [];
       for (const path of [`${folder}.part`, folder]) rmSync(path, { recursive: true, force: true });
+      for (const name of names) if (digestPattern.test(name)) store.forget(name);
       return Promise.resolve();
     },
     async recover(dataFolder: string): Promise<void> {

@@ -64,6 +64,11 @@ export function incomingFolder(folder: string): string {
   return join(folder, 'incoming');
 }
 
+/** A file of this name in `incoming` says that the snapshot was discarded: nobody will restore it again. */
+export function goneMark(name: string): string {
+  return `${name}.gone`;
+}
+
 /** Beside the parts: the verified index, so that another process's order is judged by it too. Written before the parts come. */
 export function aboutPath(folder: string): string {
   return join(folder, 'index.json');
@@ -77,6 +82,8 @@ export function openHotCache(options: HotCacheOptions): HotCache {
   const indexes = new Map<string, SealedIndex>();
   const present = new Map<string, Part>();
   const unpacking = new Map<string, Promise<void>>();
+  /** Not wanted again: they leave as soon as nobody uses them. */
+  const spent = new Set<string>();
   let uses = 0;
 
   const keyOf = (name: string, part: PartName): string => `${name}/${part}`;
@@ -107,9 +114,13 @@ export function openHotCache(options: HotCacheOptions): HotCache {
 
   function takeIn(): void {
     for (const name of readdirSync(incoming)) {
+      const folder = join(incoming, name);
+      if (name.endsWith(goneMark(''))) {
+        spent.add(name.slice(0, -goneMark('').length));
+        rmSync(folder, { force: true });
+      }
       // Under any other name it is still being put together.
       if (!sealedName.test(name)) continue;
-      const folder = join(incoming, name);
       if (indexes.has(name) || unpacking.has(name)) rmSync(folder, { recursive: true, force: true });
       else {
         renameSync(folder, join(hot, name));
@@ -124,8 +135,12 @@ export function openHotCache(options: HotCacheOptions): HotCache {
     return held.has(name) || (basename(key) === 'disk' && options.layersInUse().has(name));
   }
 
-  /** Removes the least recently used until `wantedBytes` more fit. */
+  /** Removes what is spent, and the least recently used until `wantedBytes` more fit. */
   function shrink(wantedBytes: number): void {
+    for (const name of spent) {
+      for (const key of partsOf(name).map((part) => keyOf(name, part))) if (!isHeld(key)) drop(key);
+      if (partsOf(name).length === 0) spent.delete(name);
+    }
     const candidates = [...present].map(([key, part]) => ({ key, ...part, held: isHeld(key) }));
     for (const key of chooseLeaving(candidates, { bytesMax: options.bytesMax, wantedBytes })) drop(key);
     options.onChange?.({ snapshots: indexes.size, bytes: [...present.values()].reduce((sum, part) => sum + part.bytes, 0) });
@@ -206,6 +221,7 @@ export function openHotCache(options: HotCacheOptions): HotCache {
 
   function touch(name: string): void {
     uses += 1;
+    spent.delete(name);
     for (const part of parts) (present.get(keyOf(name, part)) as Part).lastUse = uses;
     const nowSeconds = options.wallMs() / 1000;
     utimesSync(join(hot, name), nowSeconds, nowSeconds);
@@ -225,9 +241,9 @@ export function openHotCache(options: HotCacheOptions): HotCache {
       return {
         name,
         path: join(hot, name),
-        done: ({ spent }): void => {
+        done: (about): void => {
           hold(name, -1);
-          if (spent) for (const key of partsOf(name).map((part) => keyOf(name, part))) if (!isHeld(key)) drop(key);
+          if (about.spent) spent.add(name);
           shrink(0);
         },
       };

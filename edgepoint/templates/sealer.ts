@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:
 import { dirname, join } from 'node:path';
 import type { Owner } from '../../kit/ids.ts';
 import type { Fingerprint } from './fingerprint.ts';
-import { aboutPath, incomingFolder } from './hot-cache.ts';
+import { aboutPath, goneMark, incomingFolder } from './hot-cache.ts';
 import { type Effort, parts, type SealPorts, sealSnapshot } from './seal.ts';
 import type { SealedIndex } from './sealed-index.ts';
 
@@ -14,6 +14,8 @@ export interface Sealer {
   clearStaging(but: ReadonlySet<string>): void;
   /** `baseRoot`: what the instance was started on; empty for what is there now. */
   seal(order: { folder: string; target: string; owner: Owner; release: number; instance: string; baseRoot: string; effort: Effort }): Promise<SealedFile>;
+  /** A snapshot is discarded: nothing of it stays unpacked, either. */
+  forget(name: string): void;
 }
 
 export interface SealedFile {
@@ -31,6 +33,10 @@ export function openSealer(folder: string, ports: SealPorts, here: () => Fingerp
     clearStaging(but): void {
       mkdirSync(stagings, { recursive: true, mode: 0o700 });
       for (const name of readdirSync(stagings)) if (!but.has(name)) rmSync(join(stagings, name), { recursive: true, force: true });
+    },
+    forget(name): void {
+      mkdirSync(incomingFolder(folder), { recursive: true, mode: 0o700 });
+      writeFileSync(join(incomingFolder(folder), goneMark(name)), '', { mode: 0o600 });
     },
     async seal({ baseRoot, ...order }): Promise<SealedFile> {
       const { name, bytes, index } = await sealSnapshot({ ...order, fingerprint: { ...here(), ...(baseRoot === '' ? {} : { baseRoot }) } }, ports);

@@ -74,6 +74,14 @@ t.test('a full disk fails the snapshot, not the instance', async (t) => {
     t.same(readdirSync(engine.place.path(join(small, 'x'))), [], 'no part of it is left');
     inPlace('umount', small);
   }
+  const memory = join(engine.runFolder, 'templates');
+  inPlace('mount', '-o', 'remount,size=8m', memory);
+  for (const keepRunning of [true, false]) {
+    await t.rejects(engine.snapshot('first', engine.snapshotPath('big'), keepRunning), { code: 'memory-full' }, `too little memory, ${keepRunning ? 'to run on' : 'to sleep'}`);
+    t.ok(await engine.run(instance, 'return ++state.count'), 'it runs on and answers');
+  }
+  t.same(readdirSync(engine.place.path(join(memory, 'staging'))), [], 'no part of it is left');
+  inPlace('mount', '-o', 'remount,size=50%', memory);
   await engine.snapshot('first', engine.snapshotPath('shop'));
   t.ok(existsSync(engine.snapshotPath('shop')), 'with room it succeeds');
 });
