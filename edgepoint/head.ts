@@ -9,6 +9,7 @@ import { readSettings } from '../host/config.ts';
 import { openDatabase } from '../host/database.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
+import { readZramSwap, zramRoomBytes } from '../host/zram.ts';
 import type { Log } from '../host/log.ts';
 import type { Clock } from '../kit/clock.ts';
 import { newId, ownerKey } from '../kit/ids.ts';
@@ -124,7 +125,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const snapd = snapdOver(snapdLink);
   const probe = openProbe(clock);
 
-  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes), {
+  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => roomOnZram(settings)), {
     clock,
     restored,
     snapd,
@@ -136,6 +137,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     paths,
     newInstanceId: (purpose) => newIdOf(idPrefixes[purpose]),
     wakeAt: (bootNs, callback) => wakeAt(clock, bootNs, callback),
+    remake: (order) => deployer.remake(order),
     stateChanged: () => publisher.changed(),
     warn,
   });
@@ -295,6 +297,11 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
 function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId'> {
   const { zone, edgepoint, ipv4, ipv6, latitude, longitude } = settings;
   return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
+}
+
+function roomOnZram(settings: HeadSettings): number | null {
+  const swap = readZramSwap();
+  return settings.zramRoomBytes ?? (swap === null ? null : zramRoomBytes(swap));
 }
 
 /** An outbox that says when something was put into it. */

@@ -63,6 +63,8 @@ struct box {
   uint64_t disk_bytes;
   const char *images;    /* of a restore: CRIU's images, and where its log goes */
   const char *work;
+  const char *fill;      /* of a lazy restore: the file that tells how the memory got there (pages-guard.c); or NULL */
+  const char *first_pages; /* and the snapshot's file of first pages (pages.c) */
   const char *environment[MOST_ENVIRONMENT + 1];
   int environment_count;
 };
@@ -95,12 +97,30 @@ void follow_restore(const struct box *box, const char *step, pid_t pid); /* CRIU
 
 /* criu.c */
 int start_criu(const char *program);
-int restore_by_criu(struct box *box, int worker, const char *request);
+int restore_by_criu(struct box *box, int worker, int guard, const char *request);
+
+/* A field of a protobuf message. */
+struct field {
+  unsigned number;
+  uint64_t value;            /* of a number */
+  const unsigned char *text; /* of a string or message, `value` bytes long */
+};
+int next_field(const unsigned char **at, const unsigned char *end, struct field *field);
+
+/* pages-guard.c: memory that comes after the restore */
+int start_pages_guard(void);
+void order_pages(const struct box *box, int guard);
+void wait_for_criu(int worker, int guard);
+void tell_pages(int guard, pid_t instance);
 
 /* filter.c */
 void drop_rights(void); /* capabilities, no_new_privs, seccomp */
 
 /* watch.c */
 int watch_processes(void);
+
+/* page-out.c */
+int page_out(const char *cgroup, const char *keep);
+int resident(const char *cgroup);
 
 #endif

@@ -6,6 +6,7 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -54,11 +55,17 @@ static int make_file_in(const struct box *box, int root, const char *path, mode_
   return file;
 }
 
-static void write_file(const struct box *box, int root, const char *path, const char *text) {
-  int file = make_file_in(box, root, path, 0644);
-  size_t length = strlen(text);
-  if (write(file, text, length) != (ssize_t)length) fail("write %s", path);
+static void write_file(const struct box *box, int root, const char *path, const void *content, size_t length, mode_t mode) {
+  int file = make_file_in(box, root, path, mode);
+  if (write(file, content, length) != (ssize_t)length) fail("write %s", path);
   close(file);
+}
+
+/* A random number by which generators of random numbers notice that their state has been copied (edgepoint/guard). */
+static void write_generation(const struct box *box, int root) {
+  uint64_t generation;
+  if (getrandom(&generation, sizeof generation, 0) != sizeof generation) fail("a generation");
+  write_file(box, root, "/run/edgepoint/generation", &generation, sizeof generation, 0444);
 }
 
 static int open_overlay(const struct box *box) {
@@ -81,7 +88,8 @@ void write_files(const struct box *box) {
   int root = open_overlay(box);
   /* `self` and the hostname lead to the instance's own address, in every clone to another. */
   snprintf(hosts, sizeof hosts, "127.0.0.1 localhost\n::1 localhost ip6-localhost\n%s self %.200s\n", box->address, box->hostname);
-  write_file(box, root, "/etc/hosts", hosts);
-  for (int i = 0; i < box->file_count; i++) write_file(box, root, box->files[i].path, box->files[i].text);
+  write_file(box, root, "/etc/hosts", hosts, strlen(hosts), 0644);
+  write_generation(box, root);
+  for (int i = 0; i < box->file_count; i++) write_file(box, root, box->files[i].path, box->files[i].text, strlen(box->files[i].text), 0644);
   close(root);
 }

@@ -5,7 +5,7 @@ import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import { offeringOf } from '../model/orders.ts';
 import type { DeployPorts, PreparedInstance } from './ports.ts';
 import { reportPreparation, sentenceOfReport } from './report.ts';
-import { judgePreparation, tryAgain } from './verdict.ts';
+import { judgePreparation, tryAgain, whyUnsafe } from './verdict.ts';
 import type { Measured, PartFailure } from './verdict.ts';
 
 /** A stage of a deploy has begun (`tookMs` missing), ended, or failed. */
@@ -48,12 +48,15 @@ export async function prepareRelease(order: ReleaseOrder, ports: DeployPorts, te
       figures: { coldBootMs },
     });
     const warmupsFailed = await warmUp(order, booted, ports, tell);
+    await askBefore(order, booted, ports);
     stopIf(cancelled);
     const snapshot = await takeTemplate(order, booted, ports, tell);
     await booted.end();
     stopIf(cancelled);
-    const trial = 'failure' in snapshot ? null : await proveTemplate(order, snapshot.path, { coldBootMs }, ports, tell);
-    const measured: Measured = { state: order.manifest.state, coldBootMs, snapshot, trial, warmupsFailed, emptyVolumes: ports.emptyVolumes === true };
+    const unsafe = 'failure' in snapshot ? '' : whyUnsafe(snapshot.unguarded, order.manifest.snapshot);
+    const provable = !('failure' in snapshot) && (unsafe === '' || order.manifest.state === 'keep');
+    const trial = provable ? await proveTemplate(order, snapshot.path, { coldBootMs }, ports, tell) : null;
+    const measured: Measured = { state: order.manifest.state, coldBootMs, snapshot, unsafe, trial, warmupsFailed, emptyVolumes: ports.emptyVolumes === true };
     const facts = judgePreparation(measured);
     await dropUseless(facts, snapshot, ports);
     const report = reportPreparation(measured, facts, order.manifest, offeringOf(order));
@@ -114,18 +117,38 @@ function partFailure(thrown: unknown): PartFailure {
   return { failure: without(sentenceOf(thrown)), code: codeOf(thrown), why: without(messageOf(thrown)), remedy: thrown instanceof Failure ? thrown.remedy : '' };
 }
 
-async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Measured['snapshot']> {
+/** The program's own part before its snapshot, when the manifest names one. */
+async function askBefore(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts): Promise<void> {
+  const path = order.manifest.snapshot.before;
+  if (path === undefined) return;
+  const outcome = await ports.probe({
+    address: booted.address,
+    port: order.manifest.port,
+    path,
+    hostname: order.hosts[0] ?? order.owner.app,
+    timeoutMs: order.manifest.probe.timeoutSeconds * 1000,
+    gone: booted.gone,
+  });
+  if (outcome.kind === 'answers') return;
+  throw new Failure('hook-failed', `GET ${path}, which the manifest names as \`snapshot.before\`, was not answered below 500`, {
+    remedy: 'Mend what answers it, or leave `snapshot.before` out.',
+  });
+}
+
+type Template = { readonly path: string; readonly bytes: number; readonly imageBytes: number; readonly frozenMs: number; readonly unguarded: readonly string[] } | PartFailure;
+
+async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Template> {
   const path = ports.paths.template(order.owner, order.release);
   tell('snapshot', 'Takes the snapshot.');
   try {
     // What an earlier, interrupted deploy of this release left.
     await ports.snapd.discard({ snapshotPath: path });
     const taken = await ports.snapd.snapshot({ instance: booted.instance, snapshotPath: path, keepRunning: true });
-    tell('snapshot', `The template is ${formatBytes(taken.bytes)}; it was frozen for ${formatMs(taken.frozenMs)}.`, {
+    tell('snapshot', `The template is ${formatBytes(taken.bytes)} (${formatBytes(taken.imageBytes)} of memory); it was frozen for ${formatMs(taken.frozenMs)}.`, {
       tookMs: taken.tookMs,
       figures: { bytes: taken.bytes, frozenMs: taken.frozenMs },
     });
-    return { path, bytes: taken.bytes, frozenMs: taken.frozenMs };
+    return { path: taken.snapshotPath, bytes: taken.bytes, imageBytes: taken.imageBytes, frozenMs: taken.frozenMs, unguarded: taken.unguarded };
   } catch (thrown) {
     if (isPassing(thrown)) throw thrown;
     const failed = partFailure(thrown);
@@ -174,7 +197,7 @@ async function tryRestore(order: ReleaseOrder, snapshotPath: string, ports: Depl
     const outcome = await ports.probe({
       address: trial.address,
       port: order.manifest.port,
-      path: order.manifest.probe.path,
+      path: order.manifest.snapshot.after ?? order.manifest.probe.path,
       hostname: order.hosts[0] ?? order.owner.app,
       timeoutMs: Math.min(order.manifest.probe.timeoutSeconds * 1000, 30_000),
       gone: trial.gone,

@@ -20,11 +20,11 @@ export function reportPreparation(measured: Measured, facts: ReleaseFacts, manif
   const canSnapshot = judgeSnapshot(measured);
   const report = {
     canSnapshot,
-    canClone: judgeClone(canSnapshot, manifest),
+    canClone: judgeClone(canSnapshot, measured.unsafe, manifest),
     wakeBy: facts.wakeBy,
     wakeReason: facts.wakeReason === '' ? wakeWords(facts) : facts.wakeReason,
     staysAwake: facts.staysAwake,
-    imageBytes: taken?.bytes ?? null,
+    imageBytes: taken?.imageBytes ?? taken?.bytes ?? null,
     frozenMs: taken?.frozenMs ?? null,
     coldBootMs: measured.coldBootMs,
     restoreMs: tried?.restoreMs ?? null,
@@ -45,7 +45,7 @@ function judgeSnapshot({ snapshot, trial }: Measured): ReportAnswer {
 const no = (part: PartFailure, code: string): ReportAnswer => ({ can: false, code: part.code ?? code, why: part.why ?? part.failure, remedy: part.remedy ?? '' });
 
 /** The first reason that holds: what is told is what would have to change first. */
-function judgeClone(canSnapshot: ReportAnswer, manifest: Manifest): ReportAnswer {
+function judgeClone(canSnapshot: ReportAnswer, unsafe: string, manifest: Manifest): ReportAnswer {
   if (manifest.state === 'keep') {
     return { can: false, code: 'keeps-state', why: 'its memory is kept (state = "keep"), so there is one instance of it', remedy: 'Leave `state` out, and keep what must last in a volume.' };
   }
@@ -58,6 +58,7 @@ function judgeClone(canSnapshot: ReportAnswer, manifest: Manifest): ReportAnswer
       remedy: 'Say `shareable = true` under that [[volume]] when the program can share it with copies of itself.',
     };
   }
+  if (unsafe !== '') return { can: false, code: 'unguarded', why: unsafe, remedy: 'Say in [snapshot] what is true of the program; see docs/guide/sleeping.md.' };
   if (!canSnapshot.can) return { can: false, code: canSnapshot.code, why: 'it cannot be snapshotted, so every further instance is booted', remedy: canSnapshot.remedy };
   return yes;
 }

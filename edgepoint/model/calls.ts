@@ -61,7 +61,7 @@ export interface ProcessOrder {
 }
 
 export interface RestoreOrder extends BoxOrder {
-  /** The snapshot's folder: CRIU images, private disk, description. */
+  /** What `SnapshotTaken.snapshotPath` said: only the very snapshot that its last part names is restored. */
   readonly snapshotPath: string;
   /**
    * True when the same instance wakes (`state = "keep"`): its connections are restored (the address must be the one it slept
@@ -97,6 +97,18 @@ export interface RunningInstance extends StartedInstance {
   readonly logStartBytes: number;
   /** Restored rather than booted. */
   readonly restored: boolean;
+  /** True while it is stopped by the freezer, or about to be; absent otherwise. */
+  readonly frozen?: true;
+}
+
+/** What freezing an instance gave. */
+export interface FreezeTaken {
+  /** Memory it held before, and what of that is not held by itself any more; what zram holds for it is not taken off. */
+  readonly memoryBytes: number;
+  readonly givenBackBytes: number;
+  /** Until everything of it stood still, and until its memory was given back. */
+  readonly stoppedMs: number;
+  readonly tookMs: number;
 }
 
 export interface CgroupPaths {
@@ -118,16 +130,30 @@ export interface SnapshotOrder {
 }
 
 export interface SnapshotTaken {
+  /** The sealed snapshot: in the ordered folder, called by the digest of its index. */
+  readonly snapshotPath: string;
+  /** At rest: compressed and encrypted. */
   readonly bytes: number;
+  /** Memory that a restore fills: about what the instance held of its own. */
+  readonly imageBytes: number;
   readonly frozenMs: number;
   readonly tookMs: number;
+  /** Programs that run without the clone guard (edgepoint/guard): whatever random generators they hold in memory are copied whole. */
+  readonly unguarded: readonly string[];
 }
 
 /** restored: starts and ends instances. Every call may be repeated: a second one for the same instance returns the first's result. */
 export interface RestoredCalls {
   boot(order: BootOrder): Promise<RunningInstance>;
   restore(order: RestoreOrder): Promise<RunningInstance>;
-  /** Ends it and removes its box; returns its last counters, or null when there was no such instance. */
+  /**
+   * Stops every process of it and gives its anonymous memory to swap, where there is any on compressed memory. A thaw in the middle
+   * cuts it short. A repeated one gives more back, if there is more; for one that is not there it fails with `no-such-instance`.
+   */
+  freeze(order: { instance: string }): Promise<FreezeTaken>;
+  /** It runs again when this returns, and takes its memory back as it touches it. Nothing happens to one that runs. */
+  thaw(order: { instance: string }): Promise<{ tookMs: number }>;
+  /** Ends it, frozen or not, and removes its box; returns its last counters, or null when there was no such instance. */
   stop(order: { instance: string; graceMs: number }): Promise<KernelCounters | null>;
   list(): Promise<readonly RunningInstance[]>;
 }
@@ -140,7 +166,7 @@ export interface RestoredNews {
 /** snapd: snapshots running instances. */
 export interface SnapdCalls {
   snapshot(order: SnapshotOrder): Promise<SnapshotTaken>;
-  /** Removes a snapshot's folder; absent is success. */
+  /** Removes a snapshot, named as it was ordered or as it was told; absent is success. */
   discard(order: { snapshotPath: string }): Promise<void>;
 }
 

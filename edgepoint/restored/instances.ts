@@ -3,33 +3,60 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { boxPlaces, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
-import { imageDamage } from '../box/image-sizes.ts';
+import { fillSettled, readFill } from '../box/fill.ts';
+import { boxPlaces, fillPath, hotPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { memoryBytes } from '../box/memory-bytes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import type { OrphanReaper } from '../box/orphans.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
-import { removeSlot, type Slot, type SlotPlace, type SlotPool } from '../box/slot.ts';
+import { removeSlot, type Slot, slotCgroup, type SlotPlace, type SlotPool } from '../box/slot.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
-import type { BootOrder, BoxOrder, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { ExitWatch } from './exit-watch.ts';
+import { followFill } from './fills.ts';
+import type { Freezing } from './freezing.ts';
 import { prepareVolume } from './volume.ts';
+
+/** Snapshots, unpacked and verified, for restores (edgepoint/templates). */
+export interface TemplateSource {
+  /**
+   * Where the snapshot of this order lies, until `done`; rejects when it cannot be used, with the reason. Its disk stays as long as an
+   * instance stands on it as a layer.
+   */
+  use(order: { snapshotPath: string; owner: Owner; release: number; continues: boolean }): Promise<{
+    readonly path: string;
+    readonly name: string;
+    done(about: { spent: boolean }): void;
+  }>;
+  /** An instance has ended. */
+  settle(): void;
+}
 
 /** What restored needs of its surroundings; each a thing of the composition. */
 export interface InstancesOptions {
+  readonly templates: TemplateSource;
+  /** Names what the base root is now. */
+  readonly baseRootName: () => string;
   readonly place: SlotPlace;
   readonly runFolder: string;
   readonly subnet: Subnet;
   readonly baseRoot: string;
+  /** Folder in the base root: edgepoint/guard. */
+  readonly guard: string;
   readonly clock: Clock;
   readonly slots: SlotPool;
+  readonly lazy: Pick<RestoreFacts, 'machineAllows' | 'lazyFromBytes'>;
   readonly orphans: Pick<OrphanReaper, 'expect'>;
+  readonly freezing: Freezing;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
+  readonly warn: (text: string, fields: Record<string, unknown>) => void;
 }
 
 const termBit = 1n << 14n;
@@ -65,6 +92,8 @@ export interface Instances extends RestoredCalls {
   recover(watch: ExitWatch): Promise<void>;
   /** To be called when a watched process ended. */
   exited(pid: number): Promise<void>;
+  /** Names of the snapshots whose disk an instance stands on. */
+  layers(): ReadonlySet<string>;
 }
 
 export function openInstances(options: InstancesOptions): Instances {
@@ -91,7 +120,7 @@ export function openInstances(options: InstancesOptions): Instances {
     return address;
   }
 
-  async function start(order: BoxOrder, restoredFrom: string | null, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
+  async function start(order: BoxOrder, from: { path: string; layer: string | null; unpackMs: number } | null, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
     const begunNs = clock.bootNs();
     for (const volume of order.volumes) await prepareVolume(volume);
     const address = takeAddress(order.address);
@@ -99,7 +128,8 @@ export function openInstances(options: InstancesOptions): Instances {
       taken.delete(address);
       throw error;
     });
-    const making: InstanceRecord = { state: 'making', order, slot: slot.name, address, running: null, startTicks: 0 };
+    const baseRoot = options.baseRootName();
+    const making: InstanceRecord = { state: 'making', order, slot: slot.name, address, baseRoot, ...(from?.layer ? { layer: from.layer } : {}), running: null, startTicks: 0 };
     records.set(order.instance, making);
     try {
       writeRecord(runFolder, making);
@@ -108,6 +138,7 @@ export function openInstances(options: InstancesOptions): Instances {
       const { pid, out } = await launch(slot, {
         folder: instanceFolder(runFolder, order.instance),
         base: options.baseRoot,
+        guard: options.guard,
         artefactUid: owner.uid,
         readerGid: owner.gid,
         dev: boxPlaces(runFolder).dev,
@@ -117,25 +148,26 @@ export function openInstances(options: InstancesOptions): Instances {
         peers: peersOf(order),
       });
       const endNs = clock.bootNs();
-      const stepsMs: Record<string, number> = { prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
+      const stepsMs: Record<string, number> = { ...(from === null ? {} : { unpack: from.unpackMs }), prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
       for (const [, step, ns] of out.matchAll(/^(disk|files|network) (\d+)$/gm)) stepsMs[step as string] = Number(ns) / nsPerMs;
       const running: RunningInstance = {
         instance: order.instance,
         pid,
         address,
-        tookMs: (endNs - begunNs) / nsPerMs,
+        tookMs: (endNs - begunNs) / nsPerMs + (from?.unpackMs ?? 0),
         stepsMs,
         owner: order.owner,
         release: order.release,
         cgroup: slot.cgroup,
         logPath: logPath(runFolder, order.instance),
-        logStartBytes: restoredFrom === null ? 0 : fileBytes(logIn(snapshotParts(restoredFrom).disk)),
-        restored: restoredFrom !== null,
+        logStartBytes: from === null ? 0 : fileBytes(logIn(snapshotParts(from.path).disk)),
+        restored: from !== null,
       };
       const record: InstanceRecord = { ...making, state: 'running', running, startTicks: processStartTicks(pid) };
       records.set(order.instance, record);
       writeRecord(runFolder, record);
       watch?.watch(pid);
+      void follow(record);
       return running;
     } catch (error) {
       await removeBox(records.get(order.instance) ?? making);
@@ -150,8 +182,7 @@ export function openInstances(options: InstancesOptions): Instances {
 
   async function run(slot: Slot, order: BoxOrder, words: readonly string[], timeoutMs: number): ReturnType<Slot['run']> {
     const done = await slot.run(order.offering, words, timeoutMs);
-    const worker = /^criu (\d+)$/m.exec(done.out)?.[1];
-    if (worker !== undefined) options.orphans.expect(Number(worker));
+    for (const [, pid] of done.out.matchAll(/^(?:criu|pages) (\d+)$/gm)) options.orphans.expect(Number(pid));
     return done;
   }
 
@@ -163,10 +194,12 @@ export function openInstances(options: InstancesOptions): Instances {
     for (const point of mountsBelow(readMountinfo(), folder)) unmount(point);
     rmSync(folder, { recursive: true, force: true });
     rmSync(snapshottedMark(runFolder, instance), { force: true });
+    rmSync(fillPath(runFolder, instance), { force: true });
     removeRecord(runFolder, instance);
     records.delete(instance);
     taken.delete(record.address);
     if (record.running) options.orphans.expect(record.running.pid);
+    if (record.layer !== undefined) options.templates.settle();
     return counters;
   }
 
@@ -180,6 +213,15 @@ export function openInstances(options: InstancesOptions): Instances {
     return work;
   }
 
+  /** An instance whose memory will never be whole is ended; its end is then noticed as any other. */
+  function follow({ order: { instance }, running, startTicks }: InstanceRecord): Promise<void> {
+    return followFill(runFolder, instance, (reason) => {
+      if (running === null || processStartTicks(running.pid) !== startTicks) return;
+      options.warn('an instance is ended because its memory could not be filled', { instance, reason });
+      process.kill(running.pid, 'SIGKILL');
+    });
+  }
+
   /** What runs under this name, after taking away what has ended but was not noticed yet: a wake may follow a sleep at once. */
   async function stillRunning(instance: string): Promise<RunningInstance | null> {
     await ending.get(instance);
@@ -188,6 +230,24 @@ export function openInstances(options: InstancesOptions): Instances {
     if (processStartTicks(record.running.pid) === record.startTicks) return record.running;
     await exited(record.running.pid);
     return null;
+  }
+
+  /** A start from a snapshot, which stays unpacked meanwhile. One that continues is the only one there will be of its snapshot. */
+  async function startFrom(order: RestoreOrder, launch: (slot: Slot, facts: BoxFacts, unpacked: string) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
+    const begunNs = clock.bootNs();
+    const { owner, release, continues, snapshotPath } = order;
+    const hot = await options.templates.use({ snapshotPath, owner, release, continues });
+    const unpackMs = (clock.bootNs() - begunNs) / nsPerMs;
+    let spent = false;
+    try {
+      const running = await start(order, { path: hot.path, layer: continues ? null : hot.name, unpackMs }, (slot, facts) => launch(slot, facts, hot.path));
+      spent = continues;
+      return running;
+    } finally {
+      /* What is restored lazily still reads from it. */
+      if (spent) void fillSettled(runFolder, order.instance, sleep).finally(() => hot.done({ spent }));
+      else hot.done({ spent });
+    }
   }
 
   /** One start at a time for an instance; a repeated order gets the first one's result. */
@@ -199,6 +259,11 @@ export function openInstances(options: InstancesOptions): Instances {
       .finally(() => starting.delete(order.instance));
     starting.set(order.instance, begun);
     return begun;
+  }
+
+  function listed(record: InstanceRecord): RunningInstance[] {
+    if (!record.running) return [];
+    return [options.freezing.frozen(slotCgroup(options.place, record.slot)) ? { ...record.running, frozen: true } : record.running];
   }
 
   async function exited(pid: number): Promise<void> {
@@ -217,7 +282,7 @@ export function openInstances(options: InstancesOptions): Instances {
   /** Folders and files that belong to no instance: what a kill -9 left between two steps. */
   function sweep(): void {
     const folder = boxPlaces(runFolder).instances;
-    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance)]));
+    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance), fillPath(runFolder, instance)]));
     for (const path of readdirSync(folder).map((name) => join(folder, name))) {
       if (kept.has(path)) continue;
       for (const point of mountsBelow(readMountinfo(), path)) unmount(point);
@@ -237,17 +302,20 @@ export function openInstances(options: InstancesOptions): Instances {
 
     restore: (order: RestoreOrder) =>
       startOnce(order, () =>
-        start(order, order.snapshotPath, async (slot, facts) => {
-          const damage = imageDamage(order.snapshotPath);
-          if (damage !== null) throw new Failure('cannot-restore', `its snapshot is damaged: ${damage}`);
+        startFrom(order, async (slot, facts, unpacked) => {
+          const choice = chooseRestore({ ...options.lazy, memoryBytes: memoryBytes(unpacked) });
+          options.note(`a restore that is ${choice.lazy ? 'lazy' : 'eager'}`, { instance: order.instance, reason: choice.reason });
+          const fill = choice.lazy ? fillPath(runFolder, order.instance) : null;
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {
-            const done = await run(slot, order, restoreArguments(order, facts, work), restoreTimeoutMs);
+            const done = await run(slot, order, restoreArguments({ ...order, snapshotPath: unpacked }, facts, work, fill), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
-              const { evidence, remedy } = explainCriuLog(log);
-              throw new Failure('cannot-restore', `${done.err}${log ? ` (${evidence})` : ''}`, { remedy });
+              const memory = readFill(runFolder, order.instance);
+              const told = explainCriuLog(log);
+              const why = [memory.kind === 'failed' ? memory.reason : '', log ? told.evidence : ''].filter(Boolean);
+              throw new Failure('cannot-restore', `${done.err}${why.length > 0 ? ` (${why.join('; ')})` : ''}`, { remedy: told.remedy });
             }
             return { pid: startedPid(done.out), out: done.out };
           } finally {
@@ -256,12 +324,28 @@ export function openInstances(options: InstancesOptions): Instances {
         }),
       ),
 
+    async freeze({ instance }): Promise<FreezeTaken> {
+      await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
+      const record = records.get(instance);
+      if (!record?.running || ending.has(instance) || stopping.has(instance)) throw new Failure('no-such-instance', `${instance} does not run`);
+      return options.freezing.freeze(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+    },
+
+    async thaw({ instance }): Promise<{ tookMs: number }> {
+      await starting.get(instance)?.catch(() => undefined); // as a freeze waits, so that none overtakes another
+      const record = records.get(instance);
+      if (!record?.running) throw new Failure('no-such-instance', `${instance} does not run`);
+      return options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+    },
+
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
-      const running = records.get(instance)?.running;
+      const record = records.get(instance);
+      const running = record?.running;
       if (!running || graceMs <= 0 || !heedsTerm(running.pid) || ending.has(instance) || stopping.has(instance)) return end(instance);
       stopping.set(instance, null);
       try {
+        await options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance)); // only what runs can end by itself
         process.kill(running.pid, 'SIGTERM');
         const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
         while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
@@ -274,7 +358,7 @@ export function openInstances(options: InstancesOptions): Instances {
       return counters ?? byItself;
     },
 
-    list: () => Promise.resolve([...records.values()].flatMap((record) => (record.running ? [record.running] : []))),
+    list: () => Promise.resolve([...records.values()].flatMap(listed)),
 
     async recover(exitWatch: ExitWatch): Promise<void> {
       watch = exitWatch;
@@ -282,13 +366,17 @@ export function openInstances(options: InstancesOptions): Instances {
         records.set(record.order.instance, record);
         taken.add(record.address);
         const alive = record.running !== null && record.startTicks !== 0 && processStartTicks(record.running.pid) === record.startTicks;
-        if (alive && record.running) watch.watch(record.running.pid);
-        else await removeBox(record);
+        if (alive && record.running) {
+          watch.watch(record.running.pid);
+          void follow(record);
+        } else await removeBox(record);
       }
       sweep();
     },
 
     exited,
+
+    layers: () => new Set([...records.values()].flatMap(({ layer }) => (layer === undefined ? [] : [layer]))),
   };
 }
 

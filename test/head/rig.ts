@@ -44,7 +44,7 @@ export interface Rig {
 
 const port = 8080;
 
-export async function startRig(t: Test, options: { capacityBytes?: number } = {}): Promise<Rig> {
+export async function startRig(t: Test, options: { capacityBytes?: number; zramRoomBytes?: number } = {}): Promise<Rig> {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-head-'));
   const nats = await startNats(t, [siteA]);
   const runFolder = join(folder, 'run');
@@ -60,6 +60,8 @@ export async function startRig(t: Test, options: { capacityBytes?: number } = {}
       ...siteA,
       ipv4: '192.0.2.1',
       capacityBytes: options.capacityBytes ?? 64 * 512 * 1024 * 1024,
+      /* Not what this machine has room for. */
+      zramRoomBytes: options.zramRoomBytes ?? 0,
       natsUrl: nats.url,
       natsSeedFile: seedFile,
       databaseUrl: `file:${folder}/head.db`,

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { makeArtefact, probeProgram } from '../restored/app.ts';
 import { openEngine, until } from '../restored/engine.ts';
 
 t.test('orders that repeat, contradict or come to nobody', async (t) => {
@@ -36,6 +37,30 @@ t.test('orders that repeat, contradict or come to nobody', async (t) => {
   await engine.nothingRemains(t, 'nothing remains');
 });
 
+t.test('a program gives back the memory it does not use before it becomes a template, and only then', async (t) => {
+  const engine = await openEngine(t);
+  const program = await engine.boot(engine.order('garbage'));
+  const heldMb = async (): Promise<number> => Number(await engine.run(program, 'return process.memoryUsage().heapTotal')) / 2 ** 20;
+  await engine.run(program, 'for (let i = 0; i < 3e5; i += 1) state.last = { i, text: String(i) };');
+  const before = await heldMb();
+  const taken = await engine.snapshot('garbage', engine.snapshotPath('garbage'), true);
+  t.ok((await heldMb()) < before - 2, `${before.toFixed(1)} MiB of heap became ${(await heldMb()).toFixed(1)}`);
+  t.ok(taken.bytes < 12 * 2 ** 20, `a snapshot of ${taken.bytes} bytes`);
+  t.equal(await engine.run(program, `return process.listenerCount('SIGPWR')`), 0, 'it is asked once');
+  await engine.boot(engine.order('asleep'));
+  await engine.snapshot('asleep', engine.snapshotPath('asleep'), false);
+});
+
+t.test('a snapshot names the programs that have no clone guard', async (t) => {
+  const engine = await openEngine(t);
+  const guarded = await engine.boot(engine.order('guarded'));
+  await engine.run(guarded, 'return 1');
+  t.same((await engine.snapshot('guarded', engine.snapshotPath('guarded'))).unguarded, []);
+  const artefactPath = makeArtefact(engine.folder, 'static', { probe: probeProgram(engine.folder) });
+  await engine.boot(engine.order('static', { artefactPath, command: ['/app/probe', 'hold', 'deleted-file'] }));
+  t.same((await engine.snapshot('static', engine.snapshotPath('static'))).unguarded, ['probe']);
+});
+
 t.test('a program that ends at once is told of, and its box goes', async (t) => {
   const engine = await openEngine(t);
   await engine.boot(engine.order('short', { command: ['node', '-e', 'process.exit(3)'] }));
@@ -58,7 +83,7 @@ t.test('a program that ends at once is told of, and its box goes', async (t) => 
 t.test('a full disk fails the snapshot, not the instance', async (t) => {
   const engine = await openEngine(t);
   const instance = await engine.boot(engine.order('first'));
-  await engine.run(instance, `require('fs').writeFileSync('/var/much', Buffer.alloc(6 << 20, 'x'))`);
+  await engine.run(instance, `require('fs').writeFileSync('/var/much', require('crypto').randomBytes(12 << 20))`); // which no sealing makes smaller
   const small = join(engine.folder, 'data', 'small');
   mkdirSync(small);
   const inPlace = (...command: string[]): void => {
@@ -74,6 +99,14 @@ t.test('a full disk fails the snapshot, not the instance', async (t) => {
     t.same(readdirSync(engine.place.path(join(small, 'x'))), [], 'no part of it is left');
     inPlace('umount', small);
   }
+  const memory = join(engine.runFolder, 'templates');
+  inPlace('mount', '-o', 'remount,size=8m', memory);
+  for (const keepRunning of [true, false]) {
+    await t.rejects(engine.snapshot('first', engine.snapshotPath('big'), keepRunning), { code: 'memory-full' }, `too little memory, ${keepRunning ? 'to run on' : 'to sleep'}`);
+    t.ok(await engine.run(instance, 'return ++state.count'), 'it runs on and answers');
+  }
+  t.same(readdirSync(engine.place.path(join(memory, 'staging'))), [], 'no part of it is left');
+  inPlace('mount', '-o', 'remount,size=50%', memory);
   await engine.snapshot('first', engine.snapshotPath('shop'));
   t.ok(existsSync(engine.snapshotPath('shop')), 'with room it succeeds');
 });
