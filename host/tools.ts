@@ -30,4 +30,6 @@ export const tools = {
   box: join(toolsFolder, `bin/edgepoint-box-${boxHash()}`),
   /** The base root filesystem of instances: Debian 13 with Node 20, files owned by uid 0. */
   baseRoot: join(toolsFolder, 'base'),
+  /** A base root with many more runtimes and servers, which only tests use. */
+  runtimesRoot: join(toolsFolder, 'runtimes'),
 } as const;

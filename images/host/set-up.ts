@@ -14,12 +14,19 @@ import { withFileLock } from './file-lock.ts';
 import { hugePages } from './huge-pages.ts';
 import { natsServer } from './nats-server.ts';
 import { readableFiles } from './readable-files.ts';
+import { runtimesRoot } from './runtimes-root.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
 import type { Step } from './step.ts';
 
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
-function stepGroups(): readonly (readonly Step[])[] {
-  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps]];
+function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
+  const forTests = options.forTests ? [runtimesRoot] : [];
+  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests]];
+}
+
+export interface SetUpOptions {
+  /** Also makes what only tests use. */
+  readonly forTests: boolean;
 }
 
 export interface SetUpReport {
@@ -30,7 +37,7 @@ export interface SetUpReport {
 }
 
 /** Makes this machine ready; does nothing for what is ready already. Two at once wait for each other. Says one line for each thing made. */
-export async function setUp(say: (line: string) => void): Promise<SetUpReport> {
+export async function setUp(say: (line: string) => void, options: SetUpOptions = { forTests: false }): Promise<SetUpReport> {
   const startedMs = performance.now();
   if (process.getuid?.() !== 0) {
     throw new Failure('not-root', 'The set-up installs Debian packages and probes snapshots, so it must run as root.', { remedy: 'Try again with sudo.' });
@@ -40,7 +47,7 @@ export async function setUp(say: (line: string) => void): Promise<SetUpReport> {
   const choices: Record<string, string> = {};
   await withFileLock(join(toolsFolder, 'set-up.lock'), () => say('another set-up is at work on this machine, waiting for it'), async () => {
     removeUnfinished();
-    for (const group of stepGroups()) {
+    for (const group of stepGroups(options)) {
       const outcomes = await Promise.allSettled(group.map((step) => runStep(step, say)));
       // What could be made stays made, so that the next set-up has less to do.
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
