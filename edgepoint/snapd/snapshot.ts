@@ -11,6 +11,7 @@ import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../
 import { writeImageSizes } from '../box/image-sizes.ts';
 import { setLink } from '../box/network.ts';
 import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
+import { mendTimers } from '../box/timers.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
@@ -123,6 +124,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
     const bytes = await folderBytes(part);
     const taken = { bytes, frozenMs, tookMs: tookMs() };
+    mendTimers(images);
     writeImageSizes(part);
     writeDescription(part, { ...description, taken });
     renameSync(part, order.snapshotPath);

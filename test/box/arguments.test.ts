@@ -90,13 +90,14 @@ t.test('a request to CRIU, byte by byte', async (t) => {
   const request = restoreRequest({ root: '/r', external: ['mnt[dev]:/d'], connections: 'close', ownNetwork: true, logFile: 'l' });
   const rows: [string, string][] = [
     ['criu_req.type = RESTORE', '08 02'],
-    ['criu_req.opts, 43 bytes', '12 2b'],
+    ['criu_req.opts, 45 bytes', '12 2d'],
     ['images_dir_fd = 50', '08 32'],
     ['work_dir_fd = 51', '88 01 33'],
     ['log_level = 2', '48 02'],
     ['log_file = l', '52 01 6c'],
     ['root = /r', '6a 02 2f 72'],
     ['manage_cgroups_mode = IGNORE', '90 02 00'],
+    ['file_locks = true', '40 01'],
     ['external = mnt[dev]:/d', 'aa 02 0b 6d 6e 74 5b 64 65 76 5d 3a 2f 64'],
     ['tcp_close = true', 'a0 03 01'],
     ['empty_ns = CLONE_NEWNET', 'b0 02 80 80 80 80 04'],

@@ -81,7 +81,7 @@ export function ended(child: ChildProcess): Promise<void> {
 }
 
 /** Brings it up; everything goes when the test ends, and the test fails when something does not. */
-export async function openEngine(t: Test, options: { poolSize?: number } = {}): Promise<Engine> {
+export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string } = {}): Promise<Engine> {
   const folder = mkdtempSync(join(tmpdir(), 'engine-'));
   chmodSync(folder, 0o755);
   const world = `t${basename(folder).slice('engine-'.length).toLowerCase()}${process.pid}`;
@@ -89,7 +89,7 @@ export async function openEngine(t: Test, options: { poolSize?: number } = {}): 
   const dataFolder = join(folder, 'data');
   for (const path of [runFolder, dataFolder]) mkdirSync(path);
   const shared = { zone: 'z', edgepoint: 'e', runFolder, dataFolder, health: '' };
-  const settings = { restored: { ...shared, world, subnet, poolSize: options.poolSize ?? 2 }, snapd: shared };
+  const settings = { restored: { ...shared, world, subnet, poolSize: options.poolSize ?? 2, ...(options.baseRoot && { baseRoot: options.baseRoot }) }, snapd: shared };
   for (const [name, values] of Object.entries(settings)) writeFileSync(join(folder, `${name}.json`), JSON.stringify(values));
   const place = await openPlace(t, world, folder);
   const daemons = new Map<DaemonName, ChildProcess>();
