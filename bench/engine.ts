@@ -60,6 +60,7 @@ export async function openEngine(): Promise<Engine> {
     runFolder,
     subnet,
     baseRoot: tools.baseRoot,
+    guard: tools.guard,
     clock,
     orphans: openOrphanReaper(),
     slots,

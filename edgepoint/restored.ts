@@ -1,6 +1,7 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { messageOf } from '../kit/errors.ts';
+import { Failure, messageOf } from '../kit/errors.ts';
 import { listenForPeers, type Peer } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
@@ -44,6 +45,9 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     process.env,
   );
   requireRoot('edgepoint restored');
+  if (!existsSync(join(settings.baseRoot, tools.guard))) {
+    throw new Failure('no-clone-guard', `there is no ${tools.guard} in ${settings.baseRoot}, so clones would share random numbers`, { remedy: 'run the set-up: sh images/host/bootstrap.sh images/host/main.ts' });
+  }
   const log = openLog('restored').with({ zone: settings.zone, edgepoint: settings.edgepoint });
   const { runFolder } = settings;
   const clock = openClock();
@@ -68,6 +72,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     runFolder,
     subnet,
     baseRoot: settings.baseRoot,
+    guard: tools.guard,
     clock,
     slots,
     orphans,

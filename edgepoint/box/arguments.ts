@@ -12,6 +12,8 @@ export interface BoxFacts {
   readonly prefixLength: number;
   readonly gateway: string;
   readonly readerGid: number;
+  /** Where the clone guard (edgepoint/guard) lies in the base root. */
+  readonly guard: string;
 }
 
 const idsPerInstance = 65_536;
@@ -39,8 +41,25 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   return [...options.flat(), ...(order.ownNetwork ? ['--own-network'] : [])];
 }
 
+/**
+ * The environment that has programs load the clone guard first: the dynamic loader (ld.so(8)), Node, Bun and Python. What the
+ * provider asks for of the same kind comes after it.
+ */
+export function guardedEnvironment(env: Readonly<Record<string, string>>, guard: string): Record<string, string> {
+  const first = (name: string, value: string, separator: string): [string, string] => [name, env[name] ? `${value}${separator}${env[name]}` : value];
+  return {
+    ...env,
+    ...Object.fromEntries([
+      first('LD_PRELOAD', `${guard}/clone-guard.so`, ':'),
+      first('NODE_OPTIONS', `--require=${guard}/clone-guard.cjs`, ' '),
+      first('BUN_OPTIONS', `--preload=${guard}/clone-guard.cjs`, ' '),
+      first('PYTHONPATH', `${guard}/python`, ':'),
+    ]),
+  };
+}
+
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
-  const environment = Object.entries(order.env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  const environment = Object.entries(guardedEnvironment(order.env, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
 }
 

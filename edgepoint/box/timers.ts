@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { bytesField, type Field, numberField, readFields, readImage, withFields, writeFields, writeImage } from './protobuf.ts';
+import { bytesField, imageEntries, imageOf, numberField, numberOf, readFields, withFields, writeFields } from './criu-image.ts';
 
 /**
  * CRIU restores two kinds of timerfd (timerfd_create(2)) wrongly, without a word, so a dump's image of them is mended (decision 100):
@@ -41,25 +41,21 @@ const field = { ticks: 5, settimeFlags: 6, leftSeconds: 7, leftNs: 8, intervalSe
 
 /** The image of a dump's open files with its timers mended, or null when there is nothing to mend. */
 export function mendFilesImage(image: Uint8Array): Uint8Array | null {
-  const messages = readImage(image);
+  const messages = imageEntries(image);
   const mended = messages.map((message) => mendFile(message) ?? message);
-  return mended.some((message, index) => message !== messages[index]) ? writeImage(image, mended) : null;
+  return mended.some((message, index) => message !== messages[index]) ? imageOf(image, mended) : null;
 }
 
 function mendFile(message: Uint8Array): Uint8Array | null {
   const fields = readFields(message);
   const entry = fields.find((each) => each.number === file.timerfd)?.bytes;
-  if (!entry || valueOf(fields, file.type) !== timerfdType) return null;
+  if (!entry || numberOf(fields, file.type) !== timerfdType) return null;
   const timerFields = readFields(entry);
-  const timer = Object.fromEntries(Object.entries(field).map(([name, number]) => [name, valueOf(timerFields, number)])) as unknown as Timerfd;
+  const timer = Object.fromEntries(Object.entries(field).map(([name, number]) => [name, numberOf(timerFields, number) ?? 0])) as unknown as Timerfd;
   const mended = mendTimerfd(timer);
   if (mended === null) return null;
   const changed = withFields(timerFields, [numberField(field.leftNs, mended.leftNs), numberField(field.settimeFlags, mended.settimeFlags)]);
   return writeFields(withFields(fields, [bytesField(file.timerfd, writeFields(changed))]));
-}
-
-function valueOf(fields: readonly Field[], number: number): number {
-  return fields.find((each) => each.number === number)?.value ?? 0;
 }
 
 /** Mends the timers of a dump that has just succeeded. Repeatable. */

@@ -2,7 +2,7 @@ import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import type { DeployPorts, PreparedInstance } from './ports.ts';
-import { judgePreparation, tryAgain } from './verdict.ts';
+import { judgePreparation, tryAgain, whyUnsafe } from './verdict.ts';
 import type { Measured } from './verdict.ts';
 
 /** A stage of a deploy has begun (`tookMs` missing), ended, or failed. */
@@ -45,11 +45,14 @@ export async function prepareRelease(order: ReleaseOrder, ports: DeployPorts, te
       figures: { coldBootMs },
     });
     await warmUp(order, booted, ports, tell);
+    await askBefore(order, booted, ports);
     stopIf(cancelled);
     const snapshot = await takeTemplate(order, booted, ports, tell);
     await booted.end();
-    const trial = 'failure' in snapshot ? null : await proveTemplate(order, snapshot.path, { coldBootMs }, ports, tell);
-    const facts = judgePreparation({ state: order.manifest.state, coldBootMs, snapshot, trial });
+    const unsafe = 'failure' in snapshot ? '' : whyUnsafe(snapshot.unguarded, order.manifest.snapshot);
+    const provable = !('failure' in snapshot) && (unsafe === '' || order.manifest.state === 'keep');
+    const trial = provable ? await proveTemplate(order, snapshot.path, { coldBootMs }, ports, tell) : null;
+    const facts = judgePreparation({ state: order.manifest.state, coldBootMs, snapshot, unsafe, trial });
     await dropUseless(facts, snapshot, ports);
     return facts;
   } finally {
@@ -100,7 +103,27 @@ async function warmUp(order: ReleaseOrder, booted: PreparedInstance, ports: Depl
   tell('warm', `${warmup.length} warm-up requests in ${formatMs(tookMs)}${how}.`, { tookMs, figures: { requests: warmup.length, failed } });
 }
 
-async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Measured['snapshot']> {
+/** The program's own part before its snapshot, when the manifest names one. */
+async function askBefore(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts): Promise<void> {
+  const path = order.manifest.snapshot.before;
+  if (path === undefined) return;
+  const outcome = await ports.probe({
+    address: booted.address,
+    port: order.manifest.port,
+    path,
+    hostname: order.hosts[0] ?? order.owner.app,
+    timeoutMs: order.manifest.probe.timeoutSeconds * 1000,
+    gone: booted.gone,
+  });
+  if (outcome.kind === 'answers') return;
+  throw new Failure('hook-failed', `GET ${path}, which the manifest names as \`snapshot.before\`, was not answered below 500`, {
+    remedy: 'Mend what answers it, or leave `snapshot.before` out.',
+  });
+}
+
+type Template = { readonly path: string; readonly bytes: number; readonly unguarded: readonly string[] } | { readonly failure: string };
+
+async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Template> {
   const path = ports.paths.template(order.owner, order.release);
   tell('snapshot', 'Takes the snapshot.');
   try {
@@ -111,7 +134,7 @@ async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports
       tookMs: taken.tookMs,
       figures: { bytes: taken.bytes, frozenMs: taken.frozenMs },
     });
-    return { path, bytes: taken.bytes };
+    return { path, bytes: taken.bytes, unguarded: taken.unguarded };
   } catch (thrown) {
     if (isPassing(thrown)) throw thrown;
     const failure = sentenceOf(thrown);
@@ -157,7 +180,7 @@ async function tryRestore(order: ReleaseOrder, snapshotPath: string, ports: Depl
     const outcome = await ports.probe({
       address: trial.address,
       port: order.manifest.port,
-      path: order.manifest.probe.path,
+      path: order.manifest.snapshot.after ?? order.manifest.probe.path,
       hostname: order.hosts[0] ?? order.owner.app,
       timeoutMs: Math.min(order.manifest.probe.timeoutSeconds * 1000, 30_000),
       gone: trial.gone,

@@ -103,6 +103,8 @@ export interface SnapshotTaken {
   readonly bytes: number;
   readonly frozenMs: number;
   readonly tookMs: number;
+  /** Programs that run without the clone guard (edgepoint/guard): whatever random generators they hold in memory are copied whole. */
+  readonly unguarded: readonly string[];
 }
 
 /** restored: starts and ends instances. Every call may be repeated: a second one for the same instance returns the first's result. */

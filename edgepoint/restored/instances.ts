@@ -24,6 +24,8 @@ export interface InstancesOptions {
   readonly runFolder: string;
   readonly subnet: Subnet;
   readonly baseRoot: string;
+  /** Folder in the base root: edgepoint/guard. */
+  readonly guard: string;
   readonly clock: Clock;
   readonly slots: SlotPool;
   readonly orphans: Pick<OrphanReaper, 'expect'>;
@@ -107,6 +109,7 @@ export function openInstances(options: InstancesOptions): Instances {
       const { pid, out } = await launch(slot, {
         folder: instanceFolder(runFolder, order.instance),
         base: options.baseRoot,
+        guard: options.guard,
         artefactUid: owner.uid,
         readerGid: owner.gid,
         dev: boxPlaces(runFolder).dev,

@@ -11,12 +11,14 @@ export interface SnapshotDescription {
   readonly uidSlot: number;
   readonly address: string;
   readonly volumes: readonly string[];
+  /** `SnapshotTaken.unguarded` */
+  readonly unguarded: readonly string[];
   readonly taken: SnapshotTaken;
 }
 
-export function describeSnapshot(record: InstanceRecord): Omit<SnapshotDescription, 'taken'> {
+export function describeSnapshot(record: InstanceRecord, unguarded: readonly string[]): Omit<SnapshotDescription, 'taken'> {
   const { instance, owner, release, uidSlot, volumes } = record.order;
-  return { instance, owner, release, uidSlot, address: record.address, volumes: volumes.map((volume) => volume.mountPath) };
+  return { instance, owner, release, uidSlot, address: record.address, volumes: volumes.map((volume) => volume.mountPath), unguarded };
 }
 
 export function writeDescription(snapshotPath: string, description: SnapshotDescription): void {

@@ -5,6 +5,7 @@ import type { Clock } from '../../kit/clock.ts';
 import { codeOf, Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { dumpArguments } from '../box/arguments.ts';
+import { cgroupProcesses } from '../box/cgroup.ts';
 import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
@@ -12,6 +13,8 @@ import { writeImageSizes } from '../box/image-sizes.ts';
 import { setLink } from '../box/network.ts';
 import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
 import { mendTimers } from '../box/timers.ts';
+import { unguardedPrograms } from '../box/unguarded.ts';
+import { wipeOnFork } from '../box/wipe-on-fork.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
@@ -64,7 +67,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
       throw new Failure('no-such-instance', `no instance ${order.instance} is running here`);
     }
     const begunNs = clock.bootNs();
-    const description = describeSnapshot(record);
+    const description = describeSnapshot(record, unguardedPrograms(cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu })));
     try {
       await dump(order, record, record.running, { order, description });
       return await finish(order, description, () => (clock.bootNs() - begunNs) / nsPerMs);
@@ -122,9 +125,10 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     const { images } = snapshotParts(part);
     rmSync(`${images}/dump.log`, { force: true });
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
-    const bytes = await folderBytes(part);
-    const taken = { bytes, frozenMs, tookMs: tookMs() };
+    wipeOnFork(images);
     mendTimers(images);
+    const bytes = await folderBytes(part);
+    const taken = { bytes, frozenMs, tookMs: tookMs(), unguarded: description.unguarded };
     writeImageSizes(part);
     writeDescription(part, { ...description, taken });
     renameSync(part, order.snapshotPath);

@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Failure } from '../../kit/errors.ts';
 import { formatMs } from '../../kit/units.ts';
-import { toolsFolder } from '../../host/tools.ts';
+import { tools, toolsFolder } from '../../host/tools.ts';
 import { baseRoot } from './base-root.ts';
 import { boxProgram } from './box.ts';
+import { cloneGuardIn } from './clone-guard.ts';
 import { criu } from './criu.ts';
 import { exampleApps } from './example-apps.ts';
 import { removeUnfinished } from './debian-extract.ts';
@@ -21,7 +22,8 @@ import type { Step } from './step.ts';
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
 function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
   const forTests = options.forTests ? [runtimesRoot] : [];
-  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests]];
+  const roots = options.forTests ? [tools.baseRoot, tools.runtimesRoot] : [tools.baseRoot];
+  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], roots.map(cloneGuardIn)];
 }
 
 export interface SetUpOptions {

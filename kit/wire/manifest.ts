@@ -21,6 +21,17 @@ export const manifestSchema = z.object({
     .prefault({}),
   /** Requests made once before the snapshot, so that the template is warm. */
   warmup: z.array(z.object({ path: z.string().startsWith('/').max(2048) })).max(32).default([]),
+  /** What the program does about being snapshotted and cloned. */
+  snapshot: z
+    .object({
+      /** Asked by GET once, after the warm-up and before the template is taken. */
+      before: z.string().startsWith('/').max(2048).optional(),
+      /** Asked by GET in each restored instance before it is given requests. */
+      after: z.string().startsWith('/').max(2048).optional(),
+      /** `own`: the program draws random numbers from the kernel alone, or renews its generators when asked by `after`. */
+      randomness: z.enum(['guarded', 'own']).default('guarded'),
+    })
+    .prefault({}),
   volume: z
     .array(
       z.object({

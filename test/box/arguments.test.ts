@@ -1,5 +1,5 @@
 import t from 'tap';
-import { bootArguments, type BoxFacts, cgroupFolders, dumpArguments, restoreArguments } from '../../edgepoint/box/arguments.ts';
+import { bootArguments, type BoxFacts, cgroupFolders, dumpArguments, guardedEnvironment, restoreArguments } from '../../edgepoint/box/arguments.ts';
 import { restoreRequest } from '../../edgepoint/box/criu-request.ts';
 import type { BoxOrder } from '../../edgepoint/model/calls.ts';
 
@@ -27,6 +27,7 @@ const facts: BoxFacts = {
   address: '10.1.16.9',
   prefixLength: 20,
   gateway: '10.1.16.1',
+  guard: '/usr/lib/guard',
 };
 /** The values that follow an option, once for each time it stands there, up to `--`. */
 const valuesOf = (words: readonly string[], option: string, count = 1): string[][] =>
@@ -38,7 +39,8 @@ t.test('a boot', async (t) => {
   const words = bootArguments({ ...order, command: ['node', '--x', '--', 'server.js'], env: { PORT: '80', EMPTY: '', 'ODD': 'a=b c' } }, facts);
   t.equal(words[0], 'boot');
   t.same(criu(words), ['node', '--x', '--', 'server.js'], 'the command comes whole after the first --');
-  t.same(valuesOf(words, '--env'), [['PORT=80'], ['EMPTY='], ['ODD=a=b c']]);
+  const guard = Object.entries(guardedEnvironment({}, '/usr/lib/guard')).map(([name, value]) => [`${name}=${value}`]);
+  t.same(valuesOf(words, '--env'), [['PORT=80'], ['EMPTY='], ['ODD=a=b c'], ...guard]);
   t.same(valuesOf(words, '--volume', 2), [['/data/a.ext4', '/srv/a'], ['/data/b.ext4', '/srv/b']]);
   const rows: readonly (readonly [string, string])[] = [
     ['--folder', '/run/e/instances/i1'],
@@ -59,12 +61,22 @@ t.test('a boot', async (t) => {
   t.ok(bootArguments({ ...order, ownNetwork: true, command: ['x'], env: {} }, facts).includes('--own-network'));
 });
 
+t.test('the clone guard is loaded before what the provider asks for', async (t) => {
+  t.same(guardedEnvironment({ COLOUR: 'red', LD_PRELOAD: '/app/a.so', NODE_OPTIONS: '--max-old-space-size=64', PYTHONPATH: '/app/lib' }, '/g'), {
+    COLOUR: 'red',
+    LD_PRELOAD: '/g/clone-guard.so:/app/a.so',
+    NODE_OPTIONS: '--require=/g/clone-guard.cjs --max-old-space-size=64',
+    BUN_OPTIONS: '--preload=/g/clone-guard.cjs',
+    PYTHONPATH: '/g/python:/app/lib',
+  });
+});
+
 t.test('a boot and a restore make the same box', async (t) => {
-  const booted = box(bootArguments({ ...order, command: ['x'], env: {} }, facts));
+  const booted = box(bootArguments({ ...order, command: ['x'], env: {} }, facts)).filter((word, at, words) => word !== '--env' && words[at - 1] !== '--env');
   for (const continues of [false, true]) {
     const restored = box(restoreArguments({ ...order, snapshotPath: '/s', continues }, facts, '/w'));
     restored.splice(restored.indexOf(continues ? '--disk-copy' : '--disk-layer'), 6);
-    t.same(restored, booted, 'but for where its private disk and its memory come from');
+    t.same(restored, booted, 'but for the environment, and for where its private disk and its memory come from');
   }
 });
 

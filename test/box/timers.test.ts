@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { bytesField, numberField, readFields, readImage, writeFields, writeImage } from '../../edgepoint/box/protobuf.ts';
+import { bytesField, imageEntries, imageOf, numberField, readFields, writeFields } from '../../edgepoint/box/criu-image.ts';
 import { mendFilesImage, mendTimerfd, type Timerfd } from '../../edgepoint/box/timers.ts';
 
 /*
@@ -41,8 +41,8 @@ t.test('which timers are mended', async (t) => {
 
 t.test('a real image', async (t) => {
   const mended = mendFilesImage(image) as Uint8Array;
-  const changes = readImage(mended).flatMap((message, index) => {
-    const before = readImage(image)[index] as Uint8Array;
+  const changes = imageEntries(mended).flatMap((message, index) => {
+    const before = imageEntries(image)[index] as Uint8Array;
     return Buffer.compare(message, before) === 0 ? [] : [[index, Buffer.from(before).toString('hex'), Buffer.from(message).toString('hex')]];
   });
   t.same(
@@ -58,7 +58,7 @@ t.test('a real image', async (t) => {
 });
 
 t.test('what was read is written as it was', async (t) => {
-  t.same(Buffer.from(writeImage(image, readImage(image))), image);
+  t.same(Buffer.from(imageOf(image, imageEntries(image))), image);
   const field = fc.oneof(
     fc.tuple(fc.integer({ min: 1, max: 500 }), fc.maxSafeNat()).map(([number, value]) => numberField(number, value)),
     fc.tuple(fc.integer({ min: 1, max: 500 }), fc.uint8Array({ maxLength: 300 })).map(([number, bytes]) => bytesField(number, bytes)),

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { planDeploy } from '../../edgepoint/deploy/plan.ts';
 import type { DeployFacts } from '../../edgepoint/deploy/plan.ts';
-import { judgePreparation, tryAgain } from '../../edgepoint/deploy/verdict.ts';
+import { judgePreparation, tryAgain, whyUnsafe } from '../../edgepoint/deploy/verdict.ts';
 import type { Measured } from '../../edgepoint/deploy/verdict.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../../edgepoint/model/app.ts';
 import { bootOrder, instanceEnv, restoreOrder, runsAlone } from '../../edgepoint/model/orders.ts';
@@ -39,11 +39,13 @@ for (const [story, of, expected] of rows) {
 }
 
 const snapshot = { path: '/s', bytes: 7 };
-const measured: Measured = { state: 'template', coldBootMs: 100, snapshot, trial: { restoreMs: 25 } };
+const measured: Measured = { state: 'template', coldBootMs: 100, snapshot, unsafe: '', trial: { restoreMs: 25 } };
 const verdicts: readonly [string, Measured, string][] = [
   ['it restores faster', measured, 'template'],
   ['it boots faster', { ...measured, coldBootMs: 25 }, 'cold: it boots faster (25.0 ms) than it restores (25.0 ms)'],
   ['it boots faster, but keeps state', { ...measured, state: 'keep', coldBootMs: 20 }, 'keep'],
+  ['clones would repeat each other', { ...measured, unsafe: 'it repeats', trial: null }, 'cold: it repeats'],
+  ['clones would, but there are none of what keeps state', { ...measured, state: 'keep', unsafe: 'it repeats' }, 'keep'],
   ['no snapshot', { ...measured, snapshot: { failure: 'io_uring' }, trial: null }, 'cold: it cannot be snapshotted: io_uring'],
   ['no restore', { ...measured, trial: { failure: 'torn' } }, 'cold: its snapshot does not restore: torn'],
   [
@@ -60,6 +62,14 @@ for (const [story, of, expected] of verdicts) {
     t.equal(verdict.snapshotPath, verdict.wakeBy === 'cold' ? '' : '/s');
   });
 }
+
+t.test('clones repeat random numbers unless every program has the guard or the manifest answers for it', async (t) => {
+  t.equal(whyUnsafe([], { randomness: 'guarded' }), '');
+  t.match(whyUnsafe(['server'], { randomness: 'guarded' }), /^`server` is linked statically, .*`snapshot.randomness = "own"`.*`snapshot.after`$/);
+  t.match(whyUnsafe(['a', 'b'], { randomness: 'guarded', before: '/b' }), /^`a`, `b` are linked statically/);
+  t.equal(whyUnsafe(['server'], { randomness: 'own' }), '');
+  t.equal(whyUnsafe(['server'], { randomness: 'guarded', after: '/renew' }), '');
+});
 
 t.test('a slow trial is tried again, a fast one not, and never for ever', async (t) => {
   const about = { state: 'template' as const, coldBootMs: 30, restoreMs: 40, trials: 1 };

@@ -8,7 +8,7 @@ import { openClock } from '../../host/clock.ts';
 import { Failure } from '../../kit/errors.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
-import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder } from '../../edgepoint/model/calls.ts';
+import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder, SnapshotTaken } from '../../edgepoint/model/calls.ts';
 import { quietLog } from '../host/nats.ts';
 
 /**
@@ -22,6 +22,8 @@ export interface FakeInstance {
   server: Server | null;
   /** Counts its requests: its memory. */
   requests: number;
+  /** Paths asked for since it runs, in order. */
+  readonly asked: string[];
 }
 
 let lastAddress = 1 + (process.pid % 60) * 4000;
@@ -30,6 +32,10 @@ export class FakeMachine {
   readonly instances = new Map<string, FakeInstance>();
   /** Calls in order, as `boot i-1`. */
   readonly calls: string[] = [];
+  /** Paths that ended instances were asked for, by instance. */
+  readonly asked = new Map<string, readonly string[]>();
+  /** Programs that snapshots say have no clone guard. */
+  unguarded: readonly string[] = [];
   failRestore = '';
   failSnapshot = '';
   failBoot = '';
@@ -140,8 +146,9 @@ export class FakeMachine {
       logStartBytes: 0,
       restored,
     };
-    const made: FakeInstance = { running, order, server: null, requests };
+    const made: FakeInstance = { running, order, server: null, requests, asked: [] };
     this.instances.set(order.instance, made);
+    this.asked.set(order.instance, made.asked);
     return made;
   }
 
@@ -154,10 +161,10 @@ export class FakeMachine {
     return { cpuNs: 5_000_000, memoryBytes: 1024 };
   }
 
-  private async snapshot(order: SnapshotOrder): Promise<{ bytes: number; frozenMs: number; tookMs: number }> {
+  private async snapshot(order: SnapshotOrder): Promise<SnapshotTaken> {
     this.calls.push(`snapshot ${order.instance} ${order.keepRunning ? 'and runs on' : 'and sleeps'}`);
     // As snapd: a repeated order for one that sleeps gets the first one's result.
-    if (!order.keepRunning && existsSync(order.snapshotPath)) return { bytes: 1000, frozenMs: 3, tookMs: 4 };
+    if (!order.keepRunning && existsSync(order.snapshotPath)) return { bytes: 1000, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
     const found = this.instances.get(order.instance);
     if (found === undefined) throw new Failure('no-such-instance', `there is no ${order.instance}`);
     if (this.failSnapshot !== '') throw new Failure('snapshot-failed', this.failSnapshot);
@@ -175,7 +182,7 @@ export class FakeMachine {
       closeServer(found);
       for (const peer of this.peers) peer.tell('exited', { instance: order.instance, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'snapshotted' });
     }
-    return { bytes: 1000, frozenMs: 3, tookMs: 4 };
+    return { bytes: 1000, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
   }
 }
 
@@ -185,9 +192,10 @@ function closeServer(instance: FakeInstance): void {
 }
 
 function listen(instance: FakeInstance, port: string, status: number): Promise<void> {
-  const server = createServer((_asked, answer) => {
+  const server = createServer((asked, answer) => {
     instance.requests += 1;
-    answer.writeHead(status, { 'x-instance': instance.running.instance });
+    instance.asked.push(asked.url ?? '');
+    answer.writeHead(asked.url?.startsWith('/failing') ? 503 : status, { 'x-instance': instance.running.instance });
     answer.end(`${instance.requests}`);
   });
   instance.server = server;

@@ -89,7 +89,7 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
   const dataFolder = join(folder, 'data');
   for (const path of [runFolder, dataFolder]) mkdirSync(path);
   const shared = { zone: 'z', edgepoint: 'e', runFolder, dataFolder, health: '' };
-  const settings = { restored: { ...shared, world, subnet, poolSize: options.poolSize ?? 2, ...(options.baseRoot && { baseRoot: options.baseRoot }) }, snapd: shared };
+  const settings = { restored: { ...shared, world, subnet, poolSize: options.poolSize ?? 2, ...(options.baseRoot ? { baseRoot: options.baseRoot } : {}) }, snapd: shared };
   for (const [name, values] of Object.entries(settings)) writeFileSync(join(folder, `${name}.json`), JSON.stringify(values));
   const place = await openPlace(t, world, folder);
   const daemons = new Map<DaemonName, ChildProcess>();

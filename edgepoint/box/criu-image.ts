@@ -1,24 +1,40 @@
-/**
- * As much of protobuf's encoding as CRIU's images need: fields that are numbers (varints) or bytes (strings, messages within messages).
- * A field keeps the bytes it was read from, so that what is not changed is written as it was.
- */
+/** What we read and change of CRIU's images: protobuf messages (images/*.proto), each after its length, behind one or two magic numbers. */
+
 export interface Field {
   readonly number: number;
-  /** Of a varint; exact up to 2^53. */
+  /** Of a number; exact below 2^53. */
   readonly value: number;
-  /** Of a string or message; null for a number. */
+  /** Of a string or message. */
   readonly bytes: Uint8Array | null;
-  /** The whole field as it was encoded. */
+  /** The whole field as it was encoded: what is not changed is written as it was. */
   readonly raw: Uint8Array;
 }
 
-/** The fields of a message in order; stops at the first that is neither a varint nor bytes. */
+const magicBytes = 8;
+const lengthBytes = 4;
+
+/** The messages of an image, in order; what follows a length that the image does not hold is left out. */
+export function imageEntries(image: Uint8Array): Uint8Array[] {
+  const entries: Uint8Array[] = [];
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  let at = magicBytes;
+  while (at + lengthBytes <= image.length) {
+    const length = view.getUint32(at, true);
+    const end = at + lengthBytes + length;
+    if (end > image.length) break;
+    entries.push(image.subarray(at + lengthBytes, end));
+    at = end;
+  }
+  return entries;
+}
+
+/** The fields of a protobuf message of varints and byte strings; stops at the first of another kind. */
 export function readFields(message: Uint8Array): Field[] {
   const fields: Field[] = [];
   let at = 0;
   const varint = (): number => {
     let value = 0;
-    for (let shift = 0; at < message.length; shift += 7) {
+    for (let shift = 0; at < message.length && shift < 70; shift += 7) {
       const byte = message[at++] as number;
       value += (byte & 127) * 2 ** shift;
       if (byte < 128) break;
@@ -30,16 +46,19 @@ export function readFields(message: Uint8Array): Field[] {
     const key = varint();
     const kind = key & 7;
     const number = Math.floor(key / 8);
-    if (kind === 0) {
-      const value = varint();
-      fields.push({ number, value, bytes: null, raw: message.subarray(from, at) });
-    } else if (kind === 2) {
+    if (kind === 0) fields.push({ number, value: varint(), bytes: null, raw: message.subarray(from, at) });
+    else if (kind === 2) {
       const length = varint();
       at += length;
       fields.push({ number, value: 0, bytes: message.subarray(at - length, at), raw: message.subarray(from, at) });
     } else break;
   }
   return fields;
+}
+
+/** The number in a field; undefined when it is absent. The last one counts, as in protobuf. */
+export function numberOf(fields: readonly Field[], number: number): number | undefined {
+  return fields.findLast((field) => field.number === number && field.bytes === null)?.value;
 }
 
 function varintBytes(value: number): number[] {
@@ -76,25 +95,10 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return whole;
 }
 
-/** Two magic numbers of four bytes stand before the messages of an image. */
-const magicBytes = 8;
-
-/** The messages of an image of CRIU's: each has its length, four bytes, before it. */
-export function readImage(image: Uint8Array): Uint8Array[] {
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
-  const messages: Uint8Array[] = [];
-  for (let at = magicBytes; at + 4 <= image.length; ) {
-    const length = view.getUint32(at, true);
-    messages.push(image.subarray(at + 4, at + 4 + length));
-    at += 4 + length;
-  }
-  return messages;
-}
-
 /** An image with the magic numbers of another and these messages. */
-export function writeImage(like: Uint8Array, messages: readonly Uint8Array[]): Uint8Array {
+export function imageOf(like: Uint8Array, messages: readonly Uint8Array[]): Uint8Array {
   const withLengths = messages.flatMap((message) => {
-    const length = new Uint8Array(4);
+    const length = new Uint8Array(lengthBytes);
     new DataView(length.buffer).setUint32(0, message.length, true);
     return [length, message];
   });

@@ -1,0 +1,16 @@
+import { readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
+
+/** The programs of these processes, each once, that have not loaded the clone guard: they are linked statically, or have shaken it off. */
+export function unguardedPrograms(pids: readonly number[]): string[] {
+  return [...new Set(pids.flatMap((pid) => programWithoutGuard(pid)))].toSorted();
+}
+
+function programWithoutGuard(pid: number): string[] {
+  try {
+    if (readFileSync(`/proc/${pid}/maps`, 'utf8').includes('/clone-guard.so')) return [];
+    return [basename(readlinkSync(`/proc/${pid}/exe`))];
+  } catch {
+    return []; // it has ended
+  }
+}
