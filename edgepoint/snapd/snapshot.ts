@@ -10,13 +10,15 @@ import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
 import { writeImageSizes } from '../box/image-sizes.ts';
+import { readMountinfo } from '../box/mount-table.ts';
 import { setLink } from '../box/network.ts';
 import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
 import { mendTimers } from '../box/timers.ts';
 import { unguardedPrograms } from '../box/unguarded.ts';
 import { wipeOnFork } from '../box/wipe-on-fork.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
-import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
+import { describeSnapshot, readDescription, writeDescription } from './description.ts';
+import { addLayerBelow, layerBelow } from './layer-below.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
 
 export interface SnapshotOptions {
@@ -69,8 +71,10 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     const begunNs = clock.bootNs();
     const description = describeSnapshot(record, unguardedPrograms(cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu })));
     try {
-      await dump(order, record, record.running, { order, description });
-      return await finish(order, description, () => (clock.bootNs() - begunNs) / nsPerMs);
+      const layer = layerBelow(readMountinfo(), `${instanceFolder(runFolder, order.instance)}/root`);
+      const unfinished = { order, description, layer };
+      await dump(order, record, record.running, unfinished);
+      return await finish(unfinished, () => (clock.bootNs() - begunNs) / nsPerMs);
     } catch (error) {
       const full = isFull(order.snapshotPath);
       await undo(order);
@@ -120,13 +124,14 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
   }
 
   /** A dump that has succeeded becomes a snapshot. */
-  async function finish(order: SnapshotOrder, description: Omit<SnapshotDescription, 'taken'>, tookMs: () => number): Promise<SnapshotTaken> {
+  async function finish({ order, description, layer }: UnfinishedSnapshot, tookMs: () => number): Promise<SnapshotTaken> {
     const part = `${order.snapshotPath}.part`;
-    const { images } = snapshotParts(part);
+    const { images, disk } = snapshotParts(part);
     rmSync(`${images}/dump.log`, { force: true });
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
     wipeOnFork(images);
     mendTimers(images);
+    if (layer !== null) await addLayerBelow(layer, disk);
     const bytes = await folderBytes(part);
     const taken = { bytes, frozenMs, tookMs: tookMs(), unguarded: description.unguarded };
     writeImageSizes(part);
@@ -150,11 +155,12 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
    * CRIU writes `stats-dump` last, and only when the dump succeeded. An instance that was to sleep is then gone, so its snapshot is
    * the only copy of its state and must be kept; one that runs on can be snapshotted again by whoever still wants it.
    */
-  async function settle({ order, description }: UnfinishedSnapshot): Promise<void> {
+  async function settle(unfinished: UnfinishedSnapshot): Promise<void> {
+    const { order } = unfinished;
     const { images } = snapshotParts(`${order.snapshotPath}.part`);
     await processesWithArgumentEnded(images, dumpTimeoutMs);
     if (order.keepRunning || !existsSync(`${images}/stats-dump`)) return undo(order);
-    await finish(order, description, () => 0);
+    await finish(unfinished, () => 0);
   }
 
   return {

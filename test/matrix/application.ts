@@ -51,6 +51,12 @@ export async function get(connect: () => Promise<Socket>, path = '/'): Promise<s
 /** Proportional set size of all processes of an instance: what it really adds to the machine (proc(5), smaps_rollup). */
 export function memoryBytes(instance: RunningInstance): number {
   const processes = readFileSync(join(instance.cgroup.cpu, 'cgroup.procs'), 'utf8').trim().split('\n');
-  const kilobytes = processes.map((pid) => Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1]));
+  const kilobytes = processes.map((pid) => {
+    try {
+      return Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0);
+    } catch {
+      return 0; // it ended meanwhile: what CRIU leaves behind does
+    }
+  });
   return kilobytes.reduce((sum, each) => sum + each, 0) * 1024;
 }

@@ -4,6 +4,8 @@ import { runtimesRoot } from './application.ts';
 import { applications } from './applications.ts';
 import { describeRows, journey, type Row } from './journey.ts';
 
+t.setTimeout(240_000);
+
 /* Any Linux application: each boots, answers, sleeps five times with each `state`, and goes on as its `state` says. */
 t.test('the matrix of applications', { timeout: 300_000 }, async (t) => {
   const engine = await openEngine(t, { baseRoot: runtimesRoot() });
