@@ -131,7 +131,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
     wipeOnFork(images);
     mendTimers(images);
-    if (layer !== null) await addLayerBelow(layer, disk);
+    if (layer) await addLayerBelow(layer, disk);
     const bytes = await folderBytes(part);
     const taken = { bytes, frozenMs, tookMs: tookMs(), unguarded: description.unguarded };
     writeImageSizes(part);

@@ -91,20 +91,23 @@ const redis: Application = {
   },
 };
 
-/** Makes its database on its private disk at the first start; refuses to run as root, so it runs as the user its package made. */
+/** Makes its database at the first start; refuses to run as root, so it runs as the user its package made. */
 const postgresStart = `#!/bin/sh
 set -e
 bin=/usr/lib/postgresql/17/bin
-mkdir -p /var/data
-chown postgres:postgres /var/data
+data=/var/data/17
 as_postgres="setpriv --reuid postgres --regid postgres --clear-groups"
-$as_postgres $bin/initdb --pgdata=/var/data --auth=trust --no-sync --no-instructions
-echo 'host all all all trust' >> /var/data/pg_hba.conf
-exec $as_postgres $bin/postgres -D /var/data -p 8080 -h '*' -k /tmp
+if [ ! -d $data ]; then
+  mkdir -p $data
+  chown postgres:postgres $data
+  $as_postgres $bin/initdb --pgdata=$data --auth=trust --no-sync --no-instructions
+  echo 'host all all all trust' >> $data/pg_hba.conf
+fi
+exec $as_postgres $bin/postgres -D $data -p 8080 -h '*' -k /tmp
 `;
 
 /** Rows survive, and so does a session's timer: a query that takes too long is ended by one of PostgreSQL's. */
-const postgres: Application = {
+export const postgres: Application = {
   name: 'PostgreSQL 17',
   command: ['/app/start.sh'],
   files: { 'start.sh': postgresStart },
@@ -122,10 +125,10 @@ const postgres: Application = {
     }
     const [number] = await answers('insert into rows default values returning number');
     const [rows] = await answers('select count(*) from rows');
-    if (rows !== number) throw new Error(`row ${number} is one of ${rows}`);
+    if (Number(rows) > Number(number)) throw new Error(`row ${number} is one of ${rows}`); // after a crash it skips numbers, not rows
     const ended = await answers('set statement_timeout = 50; select pg_sleep(20)').catch((error: Error) => error.message);
     if (!/statement timeout/.test(String(ended))) throw new Error(`its timer did not end a query: ${ended}`);
-    return Number(number);
+    return Number(rows);
   },
 };
 

@@ -317,7 +317,7 @@ static int by_timer_thread(int round) { return ticks_on(&thread_ticks) ? round :
 
 /* One alarm, no more, set in one round and due in the next: the program may sleep before it rings or after. */
 static int by_alarm(int round) {
-  struct itimerval once = {.it_value = {.tv_usec = 200000}};
+  struct itimerval once = {.it_value = {.tv_usec = 50000}};
   struct timespec pause = {.tv_nsec = 1000000};
   for (int waited = 0; alarm_ticks < round - 1; waited++) {
     if (waited > PATIENCE_MS) return WRONG;
@@ -337,7 +337,9 @@ static int start_timerfd(int clock, int flags, int first_ms, int interval_ms) {
   when.it_value = (struct timespec){.tv_nsec = first_ms * 1000000l};
   if (flags & TFD_TIMER_ABSTIME) {
     clock_gettime(clock, &when.it_value);
-    when.it_value.tv_sec += 1;
+    when.it_value.tv_nsec += first_ms * 1000000l;
+    when.it_value.tv_sec += when.it_value.tv_nsec / 1000000000l;
+    when.it_value.tv_nsec %= 1000000000l;
   }
   CHECK(timerfd_settime(fd, flags, &when, NULL));
   return fd;
@@ -556,7 +558,7 @@ int main(void) {
   pthread_t thread;
   if (pthread_create(&thread, NULL, count_when_asked, NULL)) return 1;
   periodic = start_timerfd(CLOCK_MONOTONIC, 0, TICK_MS, TICK_MS);
-  absolute = start_timerfd(CLOCK_REALTIME, TFD_TIMER_ABSTIME, 0, TICK_MS);
+  absolute = start_timerfd(CLOCK_REALTIME, TFD_TIMER_ABSTIME, TICK_MS, TICK_MS);
   since_boot = start_timerfd(CLOCK_BOOTTIME, 0, TICK_MS, TICK_MS);
   once = timerfd_create(CLOCK_MONOTONIC, 0);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(8080)};
