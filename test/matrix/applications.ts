@@ -106,6 +106,9 @@ fi
 exec $as_postgres $bin/postgres -D $data -p 8080 -h '*' -k /tmp
 `;
 
+/** The code of its errors while it starts or recovers (PostgreSQL's documentation, "Error Codes"). */
+const cannotConnectNow = '57P03';
+
 /** Rows survive, and so does a session's timer: a query that takes too long is ended by one of PostgreSQL's. */
 export const postgres: Application = {
   name: 'PostgreSQL 17',
@@ -119,7 +122,7 @@ export const postgres: Application = {
         await answers('create table if not exists rows (number serial)');
         break;
       } catch (error) {
-        if (attempt > 200 || !/starting up/.test(String(error))) throw error;
+        if (attempt > 500 || !String(error).includes(cannotConnectNow)) throw error;
         await sleep(20);
       }
     }
