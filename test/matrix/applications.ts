@@ -100,7 +100,7 @@ as_postgres="setpriv --reuid postgres --regid postgres --clear-groups"
 if [ ! -d $data ]; then
   mkdir -p $data
   chown postgres:postgres $data
-  $as_postgres $bin/initdb --pgdata=$data --auth=trust --no-sync --no-instructions
+  $as_postgres $bin/initdb --pgdata=$data --auth=trust --no-sync --no-instructions --wal-segsize=1
   echo 'host all all all trust' >> $data/pg_hba.conf
 fi
 exec $as_postgres $bin/postgres -D $data -p 8080 -h '*' -k /tmp
@@ -159,8 +159,8 @@ const nginx: Application = {
   count: async (connect) => Number(await get(connect)),
 };
 
-/** Compiles kinds.c; the program is static. */
-function compiled(source: string): Uint8Array {
+/** A program of test/programs in C, compiled; it is static, so it runs in any root. */
+export function compiled(source: string): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), 'compiled-'));
   try {
     const done = spawnSync('gcc', ['-static', '-O2', '-Wall', '-Wextra', '-Werror', '-o', join(folder, 'program'), join(programsFolder, source)]);
