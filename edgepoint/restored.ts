@@ -10,17 +10,20 @@ import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { tools } from '../host/tools.ts';
+import { readZramSwap } from '../host/zram.ts';
 import { parseSubnet } from './box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
 import { boxPlaces } from './box/folders.ts';
 import { prepareDev } from './box/dev.ts';
-import { becomeChildSubreaper } from './box/kernel.ts';
+import { becomeChildSubreaper, pageFaultsMayBeAnswered } from './box/kernel.ts';
 import { prepareBridge } from './box/network.ts';
 import { openOrphanReaper } from './box/orphans.ts';
 import { openSlotPool } from './box/slot.ts';
 import { allRecords } from './box/record.ts';
 import type { RestoredCalls } from './model/calls.ts';
+import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
+import { openFreezing } from './restored/freezing.ts';
 import { openInstances } from './restored/instances.ts';
 
 const settingsSchema = z.object({
@@ -31,6 +34,7 @@ const settingsSchema = z.object({
   dataFolder: z.string().describe('snapshots, volumes'),
   subnet: z.string().describe('IPv4 subnet of instances, for example 10.1.16.0/20'),
   poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('slots (network namespace, cgroups, a waiting edgepoint-box) made beforehand'),
+  lazyFromBytes: z.coerce.number().int().min(0).default(lazyFromBytes).describe('from this much memory on, a restored instance runs before its memory is filled'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
   criu: z.string().default(tools.criu).describe('the CRIU program'),
@@ -75,11 +79,14 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     guard: tools.guard,
     clock,
     slots,
+    lazy: { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes: settings.lazyFromBytes },
     orphans,
+    freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null }),
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
     },
     note: (text, fields) => log.debug(text, fields),
+    warn: (text, fields) => log.warn(text, fields),
   });
   const fail = (thrown: unknown): void => log.error('an ended instance could not be cleaned up', { reason: messageOf(thrown) });
   const watch = openExitWatch(
@@ -111,6 +118,8 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       boot: (order: Order<'boot'>) => measured('boot', order.instance, instances.boot(order)),
       restore: (order: Order<'restore'>) => measured('restore', order.instance, instances.restore(order)),
       stop: (order: Order<'stop'>) => instances.stop(order),
+      freeze: (order: Order<'freeze'>) => instances.freeze(order),
+      thaw: (order: Order<'thaw'>) => instances.thaw(order),
       list: () => instances.list(),
     },
     {

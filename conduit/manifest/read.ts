@@ -72,6 +72,8 @@ const examples: Readonly<Record<string, string>> = {
   'volume.name': 'name = "storage"',
   'volume.path': 'path = "/data"',
   'warmup.path': 'path = "/"',
+  'file.path': 'path = "/run/me.json"',
+  'file.text': `text = '{"me": "{instance}"}'`,
 };
 
 function issueProblem(where: Locations, issue: z.core.$ZodIssue, raw: unknown): ManifestProblem {

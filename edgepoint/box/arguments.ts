@@ -1,4 +1,5 @@
 import type { BootOrder, BoxOrder, CgroupPaths, RestoreOrder } from '../model/calls.ts';
+import { fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
 
@@ -14,6 +15,8 @@ export interface BoxFacts {
   readonly readerGid: number;
   /** Where the clone guard (edgepoint/guard) lies in the base root. */
   readonly guard: string;
+  /** Addresses of the app's other instances on this edgepoint, when this one starts. */
+  readonly peers?: readonly string[];
 }
 
 const idsPerInstance = 65_536;
@@ -25,6 +28,7 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   const firstUid = order.uidSlot * idsPerInstance;
   const options: readonly (readonly string[])[] = [
     ...order.volumes.map((volume) => ['--volume', volume.imagePath, volume.mountPath]),
+    ...(order.files ?? []).map((file) => ['--file', file.path, fillText(file.text, { instance: order.instance, address: facts.address, peers: (facts.peers ?? []).join(',') })]),
     ['--folder', facts.folder],
     ['--base', facts.base],
     ['--artefact', order.artefactPath],
@@ -63,8 +67,8 @@ export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
 }
 
-/** CRIU's log goes to `workFolder`. */
-export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string): string[] {
+/** CRIU's log goes to `workFolder`. With a fill file (fill.ts) the restore is lazy: memory comes after it. */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string, fillFile: string | null): string[] {
   const snapshot = snapshotParts(order.snapshotPath);
   const request = restoreRequest({
     root: `${facts.folder}/root`,
@@ -72,6 +76,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     connections: order.continues ? 'keep' : 'close',
     ownNetwork: order.ownNetwork,
     logFile: 'restore.log',
+    lazy: fillFile !== null,
   });
   return [
     'restore',
@@ -82,6 +87,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     snapshot.images,
     '--work',
     workFolder,
+    ...(fillFile === null ? [] : ['--fill', fillFile, snapshot.firstPages]),
     '--',
     Buffer.from(request).toString('hex'),
   ];

@@ -23,6 +23,11 @@ export function imageDamage(snapshotPath: string): string | null {
   return null;
 }
 
+/** How much memory a restore of the snapshot fills from its images: CRIU's images of pages; 0 when nothing is known. */
+export function memoryBytes(snapshotPath: string): number {
+  return Object.entries(readSizes(snapshotPath)).reduce((sum, [name, bytes]) => (name.startsWith('pages-') ? sum + bytes : sum), 0);
+}
+
 /** Snapshots of earlier versions have no such list: they are tried as they are. */
 function readSizes(snapshotPath: string): ImageSizes {
   try {

@@ -2,15 +2,27 @@ import { formatMs } from '../../kit/units.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { ReleaseFacts } from '../model/app.ts';
 
+/** Why a part of a preparation failed: the whole sentence, and its parts where it was a Failure. */
+export interface PartFailure {
+  readonly failure: string;
+  readonly code?: string;
+  readonly why?: string;
+  readonly remedy?: string;
+}
+
 /** What the preparation measured. Times are from the order to the first answer. */
 export interface Measured {
   readonly state: 'template' | 'keep';
   readonly coldBootMs: number;
-  readonly snapshot: { readonly path: string; readonly bytes: number } | { readonly failure: string };
+  /** `frozenMs`: how long the program stood still meanwhile. */
+  readonly snapshot: { readonly path: string; readonly bytes: number; readonly frozenMs?: number } | PartFailure;
   /** Why clones of it would draw the same random numbers; empty when they do not. */
   readonly unsafe: string;
   /** The fastest of the trials, the failure of the last, or null when there was nothing to try. */
-  readonly trial: { readonly restoreMs: number } | { readonly failure: string } | null;
+  readonly trial: { readonly restoreMs: number; readonly trials?: number; readonly cloneMemoryBytes?: number | null } | PartFailure | null;
+  readonly warmupsFailed?: number;
+  /** It had empty volumes, not those that the app has. */
+  readonly emptyVolumes?: boolean;
 }
 
 /**

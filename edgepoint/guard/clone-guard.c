@@ -93,13 +93,29 @@ __attribute__((visibility("default"))) int getpid(void) {
 }
 
 /*
- * The same file as a Node-API module, for clone-guard.cjs: its value is an ArrayBuffer over the generation, or undefined.
- * (https://nodejs.org/api/n-api.html; the types are opaque pointers here.)
+ * The same file as a Node-API module, for clone-guard.cjs (https://nodejs.org/api/n-api.html; its types are opaque pointers here):
+ * a function that has V8 and the C library give back the memory they do not use. V8 says so by Isolate::LowMemoryNotification
+ * (v8-isolate.h); a gc() from JavaScript keeps its pages. The function's property `generation` is an ArrayBuffer over the generation.
  */
 WEAK int napi_create_external_arraybuffer(void *environment, void *data, size_t bytes, void *finalize, void *hint, void **result);
+WEAK int napi_create_function(void *environment, const char *name, size_t length, void *(*work)(void *, void *), void *data, void **result);
+WEAK int napi_set_named_property(void *environment, void *object, const char *name, void *value);
+WEAK void *_ZN2v87Isolate10GetCurrentEv(void);
+WEAK void _ZN2v87Isolate21LowMemoryNotificationEv(void *isolate);
+WEAK int malloc_trim(size_t);
+
+static void *give_back_memory(void *environment, void *information) {
+  (void)environment, (void)information;
+  void *isolate = _ZN2v87Isolate10GetCurrentEv && _ZN2v87Isolate21LowMemoryNotificationEv ? _ZN2v87Isolate10GetCurrentEv() : NULL;
+  if (isolate) _ZN2v87Isolate21LowMemoryNotificationEv(isolate);
+  if (malloc_trim) malloc_trim(0);
+  return NULL;
+}
 
 __attribute__((visibility("default"))) void *napi_register_module_v1(void *environment, void *exports) {
-  void *buffer;
-  if (!generation || !napi_create_external_arraybuffer) return exports;
-  return napi_create_external_arraybuffer(environment, (void *)(uintptr_t)generation, GENERATION_BYTES, NULL, NULL, &buffer) ? exports : buffer;
+  void *buffer, *function;
+  if (!generation || !napi_create_external_arraybuffer || !napi_create_function || !napi_set_named_property) return exports;
+  if (napi_create_external_arraybuffer(environment, (void *)(uintptr_t)generation, GENERATION_BYTES, NULL, NULL, &buffer)) return exports;
+  if (napi_create_function(environment, "giveBackMemory", (size_t)-1, give_back_memory, NULL, &function)) return exports;
+  return napi_set_named_property(environment, function, "generation", buffer) ? exports : function;
 }

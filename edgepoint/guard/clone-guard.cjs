@@ -6,12 +6,12 @@
  */
 const crypto = require('node:crypto');
 
-/** @returns {Uint32Array | null} the generation, a view of memory that changes by itself; null outside an instance */
-function mapGeneration() {
+/** @returns {{ generation: ArrayBuffer, (): void } | null} clone-guard.c as a module; null outside an instance */
+function loadAddon() {
   const addon = { exports: {} };
   try {
     process.dlopen(addon, require('node:path').join(__dirname, 'clone-guard.so'));
-    return addon.exports instanceof ArrayBuffer ? new Uint32Array(addon.exports) : null;
+    return typeof addon.exports === 'function' ? addon.exports : null;
   } catch {
     return null; // a runtime without Node-API: its own random generators stay as they are
   }
@@ -29,10 +29,21 @@ function freshUuid() {
   return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
-/** An app may ask for its own: `process[Symbol.for('edgepoint.generation')]` changes with each restore. */
-const generation = mapGeneration();
+const giveBackMemory = loadAddon();
+const generation = giveBackMemory === null ? null : new Uint32Array(giveBackMemory.generation);
 
 if (generation !== null) {
+  /* snapd asks by this signal before it takes a template, and waits until nobody listens to it any more (settle.ts). */
+  if (require('node:worker_threads').isMainThread) {
+    const settle = () => {
+      globalThis.Bun?.gc(true);
+      giveBackMemory();
+      process.off('SIGPWR', settle);
+    };
+    process.on('SIGPWR', settle);
+  }
+
+  /* For the app: a text that changes with each restore. */
   Object.defineProperty(process, Symbol.for('edgepoint.generation'), { get: () => `${generation[0]}-${generation[1]}` });
 
   /* Node draws 128 UUIDs in advance unless told not to; Bun always draws some, and small random arrays, in advance. */

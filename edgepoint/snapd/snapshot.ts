@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../kit/clock.ts';
 import { codeOf, Failure } from '../../kit/errors.ts';
@@ -8,6 +9,7 @@ import { dumpArguments } from '../box/arguments.ts';
 import { cgroupProcesses } from '../box/cgroup.ts';
 import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
+import { fillSettled } from '../box/fill.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
 import { writeImageSizes } from '../box/image-sizes.ts';
 import { readMountinfo } from '../box/mount-table.ts';
@@ -19,6 +21,7 @@ import { wipeOnFork } from '../box/wipe-on-fork.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 import { describeSnapshot, readDescription, writeDescription } from './description.ts';
 import { addLayerBelow, layerBelow } from './layer-below.ts';
+import { settlePrograms } from './settle.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
 
 export interface SnapshotOptions {
@@ -68,8 +71,11 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     if (!record?.running || processStartTicks(record.running.pid) !== record.startTicks) {
       throw new Failure('no-such-instance', `no instance ${order.instance} is running here`);
     }
+    await wholeMemory(order.instance);
     const begunNs = clock.bootNs();
-    const description = describeSnapshot(record, unguardedPrograms(cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu })));
+    const pids = cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu });
+    if (order.keepRunning) await settlePrograms(pids);
+    const description = describeSnapshot(record, unguardedPrograms(pids));
     try {
       const layer = layerBelow(readMountinfo(), `${instanceFolder(runFolder, order.instance)}/root`);
       const unfinished = { order, description, layer };
@@ -83,6 +89,12 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
       }
       throw error;
     }
+  }
+
+  /** A lazily restored instance is snapshotted once its memory is there: what is still missing would be snapshotted as zeros. */
+  async function wholeMemory(instance: string): Promise<void> {
+    const fill = await fillSettled(runFolder, instance, sleep);
+    if (fill.kind === 'failed') throw new Failure('no-such-instance', `the instance ${instance} is being ended: ${fill.reason}`);
   }
 
   async function dump(order: SnapshotOrder, record: InstanceRecord, running: RunningInstance, unfinished: UnfinishedSnapshot): Promise<void> {
@@ -185,7 +197,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
 function dumpFailure(logFile: string, stderr: string): Failure {
   const log = existsSync(logFile) ? readFileSync(logFile, 'utf8') : '';
   const failure = explainCriuLog(log + stderr);
-  return new Failure(failure.code, `it could not be snapshotted: ${failure.text}`, { remedy: failure.evidence });
+  return new Failure(failure.code, `it could not be snapshotted: ${failure.text}`, { remedy: [failure.remedy, failure.evidence === '' ? '' : `(${failure.evidence})`].filter((part) => part !== '').join(' ') });
 }
 
 function isFull(path: string): boolean {

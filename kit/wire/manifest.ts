@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { namePattern } from '../ids.ts';
 
+/** What may stand in braces in a file's text: true of each instance, also where clones come from one template. */
+export const fileNames = ['instance', 'address', 'peers', 'app', 'release', 'host'] as const;
+
 /** What a provider writes in `edgepoint.toml`, after parsing. Unknown keys are refused by the conduit, which knows the lines. */
 export const manifestSchema = z.object({
   app: z.string().regex(namePattern, 'a name is lower-case letters, digits and inner hyphens, 1 to 40 of them, and begins with a letter'),
@@ -43,6 +46,14 @@ export const manifestSchema = z.object({
       }),
     )
     .max(8)
+    .default([]),
+  /**
+   * Files written on the private disk of each instance, clones too, before it runs; in a text, `fileNames` in braces stand for
+   * what is true of that instance.
+   */
+  file: z
+    .array(z.object({ path: z.string().regex(/^\/[^\0]*$/).max(255), text: z.string().max(16_384) }))
+    .max(16)
     .default([]),
   scale: z
     .object({

@@ -5,6 +5,7 @@ import { judgePreparation, tryAgain, whyUnsafe } from '../../edgepoint/deploy/ve
 import type { Measured } from '../../edgepoint/deploy/verdict.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../../edgepoint/model/app.ts';
 import { bootOrder, instanceEnv, restoreOrder, runsAlone } from '../../edgepoint/model/orders.ts';
+import { fillText } from '../../edgepoint/model/files.ts';
 import { dataPaths } from '../../edgepoint/model/paths.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
 
@@ -93,5 +94,10 @@ t.test('orders say what the manifest says, and PORT is always true', async (t) =
   t.match(bootOrder(stored, 'i-1', null, paths).volumes, [{ imagePath: '/data/volumes/p.main.shop/data.ext4', sizeBytes: 8 * 1024 * 1024, mountPath: '/data' }]);
   t.ok(runsAlone(stored));
   t.notOk(runsAlone({ ...order, manifest: { ...order.manifest, volume: [{ ...volume, shareable: true }] } }));
+  const filed = { ...order, manifest: { ...order.manifest, file: [{ path: '/run/me', text: '{app} {release} {host} {instance} {address} {peers} {other} {"app"}' }] } };
+  const [file] = bootOrder(filed, 'i-1', null, paths).files ?? [];
+  t.strictSame(file, { path: '/run/me', text: 'shop 3 shop.edge.test {instance} {address} {peers} {other} {"app"}' }, 'what only restored knows is left to it');
+  t.equal(fillText(file?.text ?? '', { instance: 'i-1', address: '10.0.0.9', peers: '' }), 'shop 3 shop.edge.test i-1 10.0.0.9  {other} {"app"}');
+  t.equal(fillText('{instance}', { instance: '{address}', address: 'x' }), '{address}', 'a value is not looked into');
   t.throws(() => bootOrder({ ...order, manifest: { ...order.manifest, offering: 'huge' } }, 'i-1', null, paths), { code: 'unknown-offering' });
 });

@@ -31,8 +31,8 @@ t.test('one that cannot renew itself is booted', async (t) => {
   const rig = await startRig(t);
   await rig.deploy('shop', { snapshot: { after: '/failing' }, probe: { timeoutSeconds: 1 } });
   t.equal((await rig.ended('shop')).stage, 'ready');
-  await until('its state is told', async () => (await appOf(rig, 'shop'))?.wakeBy === 'cold');
-  t.match(await appOf(rig, 'shop'), { wakeReason: /its snapshot does not restore/ });
+  await until('its state is told', async () => (await appOf(rig, 'shop'))?.status === 'ready');
+  t.match(await appOf(rig, 'shop'), { wakeBy: 'cold', wakeReason: /its snapshot does not restore/ });
 });
 
 t.test('a program without the clone guard is not cloned unless its manifest answers for it', async (t) => {

@@ -53,6 +53,8 @@ export interface Engine {
   /** A connection to a port of an instance. */
   connect(instance: { readonly address: string }): Promise<Socket>;
   startDaemon(name: DaemonName): Promise<ChildProcess>;
+  /** Changes settings of a daemon; they hold from its next start. */
+  configure(name: DaemonName, change: Record<string, unknown>): void;
   daemon(name: DaemonName): ChildProcess;
   /** kill -9 and wait for its end. */
   killDaemon(name: DaemonName): Promise<void>;
@@ -81,7 +83,7 @@ export function ended(child: ChildProcess): Promise<void> {
 }
 
 /** Brings it up; everything goes when the test ends, and the test fails when something does not. */
-export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string } = {}): Promise<Engine> {
+export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string; lazyFromBytes?: number } = {}): Promise<Engine> {
   const folder = mkdtempSync(join(tmpdir(), 'engine-'));
   chmodSync(folder, 0o755);
   const world = `t${basename(folder).slice('engine-'.length).toLowerCase()}${process.pid}`;
@@ -89,7 +91,8 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
   const dataFolder = join(folder, 'data');
   for (const path of [runFolder, dataFolder]) mkdirSync(path);
   const shared = { zone: 'z', edgepoint: 'e', runFolder, dataFolder, health: '' };
-  const settings = { restored: { ...shared, world, subnet, poolSize: options.poolSize ?? 2, ...(options.baseRoot ? { baseRoot: options.baseRoot } : {}) }, snapd: shared };
+  const { poolSize = 2, ...given } = options;
+  const settings = { restored: { ...shared, world, subnet, poolSize, ...given }, snapd: shared };
   for (const [name, values] of Object.entries(settings)) writeFileSync(join(folder, `${name}.json`), JSON.stringify(values));
   const place = await openPlace(t, world, folder);
   const daemons = new Map<DaemonName, ChildProcess>();
@@ -179,6 +182,7 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
     },
     connect: ({ address }) => until(`${address} accepts`, () => join_(address).catch(() => null)),
     startDaemon,
+    configure: (name, change) => writeFileSync(join(folder, `${name}.json`), JSON.stringify({ ...settings[name], ...change })),
     daemon: (name) => daemons.get(name) as ChildProcess,
     killDaemon: async (name) => {
       const child = daemons.get(name) as ChildProcess;

@@ -37,6 +37,20 @@ t.test('orders that repeat, contradict or come to nobody', async (t) => {
   await engine.nothingRemains(t, 'nothing remains');
 });
 
+t.test('a program gives back the memory it does not use before it becomes a template, and only then', async (t) => {
+  const engine = await openEngine(t);
+  const program = await engine.boot(engine.order('garbage'));
+  const heldMb = async (): Promise<number> => Number(await engine.run(program, 'return process.memoryUsage().heapTotal')) / 2 ** 20;
+  await engine.run(program, 'for (let i = 0; i < 3e5; i += 1) state.last = { i, text: String(i) };');
+  const before = await heldMb();
+  const taken = await engine.snapshot('garbage', engine.snapshotPath('garbage'), true);
+  t.ok((await heldMb()) < before - 2, `${before.toFixed(1)} MiB of heap became ${(await heldMb()).toFixed(1)}`);
+  t.ok(taken.bytes < 12 * 2 ** 20, `a snapshot of ${taken.bytes} bytes`);
+  t.equal(await engine.run(program, `return process.listenerCount('SIGPWR')`), 0, 'it is asked once');
+  await engine.boot(engine.order('asleep'));
+  await engine.snapshot('asleep', engine.snapshotPath('asleep'), false);
+});
+
 t.test('a snapshot names the programs that have no clone guard', async (t) => {
   const engine = await openEngine(t);
   const guarded = await engine.boot(engine.order('guarded'));
