@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openClock } from '../host/clock.ts';
 import { tools } from '../host/tools.ts';
+import { bytesPerMebibyte } from '../kit/units.ts';
 import { parseSubnet } from '../edgepoint/box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents, removeCgroup } from '../edgepoint/box/cgroup.ts';
 import { prepareDev } from '../edgepoint/box/dev.ts';
@@ -17,11 +18,15 @@ import { openFreezing } from '../edgepoint/restored/freezing.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
+import { openStoreSurroundings } from '../edgepoint/template-store.ts';
+import { type HotCache, openHotCache } from '../edgepoint/templates/hot-cache.ts';
+import { openSealer } from '../edgepoint/templates/sealer.ts';
 
 /** The real snapshot engine in this process, in namespaces of the benchmark's own. */
 export interface Engine {
   readonly instances: Instances;
   readonly snapshots: SnapdCalls;
+  readonly templates: HotCache;
   readonly dataFolder: string;
   /** From how much memory on its restores are lazy; may be changed between two. */
   readonly lazy: { readonly machineAllows: boolean; lazyFromBytes: number };
@@ -44,8 +49,8 @@ export async function enterOwnNamespaces(): Promise<void> {
   process.exit(await inside.exited);
 }
 
-/** `poolSize`: how many slots stand ready. */
-export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): Promise<Engine> {
+/** `poolSize`: how many slots stand ready; `hotBytes`: how much room the hot cache has. */
+export async function openEngine({ poolSize = 8, hotBytes = 512 * bytesPerMebibyte }: { poolSize?: number; hotBytes?: number } = {}): Promise<Engine> {
   const world = `bench${process.pid}`;
   const edgepoint = 'bench';
   const version = cgroupVersion();
@@ -63,8 +68,19 @@ export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): 
   const slots = await openSlotPool(place, { size: poolSize, inUse: new Set() });
   const clock = openClock();
   const lazy = { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes };
-  const instances = openInstances({
+  const store = openStoreSurroundings({ zone: 'bench', edgepoint, runFolder, dataFolder, keyFolder: '', criu: tools.criu, boxProgram: tools.box, baseRoot: tools.baseRoot });
+  const templates: HotCache = openHotCache({
+    folder: store.folder,
+    bytesMax: hotBytes,
+    ports: store.ports,
+    here: store.here,
+    layersInUse: () => instances.layers(),
+    wallMs: clock.wallMs,
+  });
+  const instances: Instances = openInstances({
     place,
+    templates,
+    baseRootName: store.baseRootName,
     runFolder,
     subnet,
     baseRoot: tools.baseRoot,
@@ -84,14 +100,17 @@ export async function openEngine({ poolSize = 8 }: { poolSize?: number } = {}): 
     () => undefined,
   );
   await instances.recover(watch);
+  templates.begin();
   return {
     instances,
-    snapshots: openSnapshots({ runFolder, criu: tools.criu, clock }),
+    templates,
+    snapshots: openSnapshots({ runFolder, criu: tools.criu, clock, store: openSealer(store.folder, store.ports, store.here) }),
     dataFolder,
     lazy,
     async close(): Promise<void> {
       for (const running of await instances.list()) await instances.stop({ instance: running.instance, graceMs: 0 });
       watch.stop();
+      templates.close();
       slots.close();
       await openSlotPool(place, { size: 1, inUse: new Set() }).then(async (pool) => removeSlot(place, (await pool.take()).name));
       for (const folder of ['cpu', 'cpuLimit', 'memory', 'pids', 'freezer'] as const) {

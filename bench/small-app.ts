@@ -34,13 +34,28 @@ export function boxOrder(instance: string, artefactPath: string): BoxOrder {
   return { instance, owner, release: 1, uidSlot: 9, offering, artefactPath, volumes: [], hostname: 'bench', ownNetwork: false, address: null };
 }
 
-/** Boots the app, lets it answer three times and takes its template; the template's path. */
+/** Boots the app, lets it answer three times and takes its template, as a deploy does; the template's path. */
 export async function makeTemplate(engine: Engine, name: string, app: BenchApp): Promise<string> {
   const snapshotPath = join(engine.dataFolder, `${name}.template`);
   const instance = `template-${name}`;
   const { address } = await engine.instances.boot({ ...boxOrder(instance, app.artefactPath), command: app.command, env: { PORT: `${appPort}` } });
   for (let warm = 0; warm < 3; warm += 1) await firstByte(address, appPort);
-  await engine.snapshots.snapshot({ instance, snapshotPath, keepRunning: true }); // as a deploy does
+  const taken = await engine.snapshots.snapshot({ instance, snapshotPath, keepRunning: true });
   await engine.instances.stop({ instance, graceMs: 0 });
-  return snapshotPath;
+  return taken.snapshotPath;
+}
+
+const settleMs = 300; // after each run, so that making the next slots is not counted to the next contender
+let count = 0;
+
+/** Starts an instance of this name; milliseconds until its first byte. It is stopped before this returns. */
+export async function timed(engine: Engine, start: (instance: string) => Promise<{ address: string }>): Promise<number> {
+  const instance = `bench-${(count += 1)}`;
+  const begunMs = performance.now();
+  const { address } = await start(instance);
+  await firstByte(address, appPort);
+  const tookMs = performance.now() - begunMs;
+  await engine.instances.stop({ instance, graceMs: 0 });
+  await Bun.sleep(settleMs);
+  return tookMs;
 }

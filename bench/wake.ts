@@ -1,15 +1,14 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
-import { type Engine, enterOwnNamespaces, firstByte, openEngine } from './engine.ts';
+import { type Engine, enterOwnNamespaces, openEngine } from './engine.ts';
 import { type Contender, interleave } from './interleave.ts';
 import { openPodmanPeer } from './podman.ts';
 import type { Report } from './report.ts';
 import { openRuncPeer, type RuncPeer } from './runc.ts';
-import { appPort, type BenchApp, boxOrder, makeTemplate, placeArtefact, placeSmallApp } from './small-app.ts';
+import { appPort, type BenchApp, boxOrder, makeTemplate, placeArtefact, placeSmallApp, timed } from './small-app.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
 
-const settleMs = 300; // after each run, so that making the next slots is not counted to the next contender
 
 /**
  * From asleep to the first byte: the small app (express on Node 20) restored by us, booted cold by us in the same isolation, and
@@ -111,19 +110,6 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>, podmanFailur
       'runc restores without a user namespace, private disk or seccomp of ours: less work than we do. Its root and network namespace are made beforehand.',
     ],
   };
-}
-
-let count = 0;
-
-async function timed(engine: Engine, start: (instance: string) => Promise<{ address: string }>): Promise<number> {
-  const instance = `bench-${(count += 1)}`;
-  const begunMs = performance.now();
-  const { address } = await start(instance);
-  await firstByte(address, appPort);
-  const tookMs = performance.now() - begunMs;
-  await engine.instances.stop({ instance, graceMs: 0 });
-  await Bun.sleep(settleMs);
-  return tookMs;
 }
 
 function compileTiny(engine: Engine): string {

@@ -137,6 +137,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     paths,
     newInstanceId: (purpose) => newIdOf(idPrefixes[purpose]),
     wakeAt: (bootNs, callback) => wakeAt(clock, bootNs, callback),
+    remake: (order) => deployer.remake(order),
     stateChanged: () => publisher.changed(),
     warn,
   });

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Failure, messageOf } from '../kit/errors.ts';
+import { bytesPerMebibyte } from '../kit/units.ts';
 import { listenForPeers, type Peer } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
@@ -24,7 +25,9 @@ import type { RestoredCalls } from './model/calls.ts';
 import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
 import { openFreezing } from './restored/freezing.ts';
-import { openInstances } from './restored/instances.ts';
+import { type Instances, openInstances } from './restored/instances.ts';
+import { openStoreSurroundings } from './template-store.ts';
+import { type HotCache, openHotCache } from './templates/hot-cache.ts';
 
 const settingsSchema = z.object({
   world: z.string().default('main').describe('names the cgroups and namespaces made, so that two can stand side by side'),
@@ -39,6 +42,8 @@ const settingsSchema = z.object({
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
   criu: z.string().default(tools.criu).describe('the CRIU program'),
   baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of instances'),
+  keyFolder: z.string().default('').describe('keys of snapshots, for root alone; empty for `keys` in the data folder'),
+  hotBytes: z.coerce.number().int().min(0).default(512 * bytesPerMebibyte).describe('memory for unpacked snapshots that no running instance stands on; 0 to unpack for each wake'),
 });
 
 /** The process `edgepoint restored`: starts and ends instances for the head. Needs root. */
@@ -71,8 +76,27 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
 
   const peers = new Set<Peer>();
   const orphans = openOrphanReaper();
-  const instances = openInstances({
+  const uses = metrics.counter('edgepoint_snapshot_uses_total', 'Restores by whether their snapshot was unpacked already', ['hot']);
+  const hotBytes = metrics.gauge('edgepoint_hot_snapshot_bytes', 'Memory of unpacked snapshots: tmpfs, not resident memory of any process');
+  const hotSnapshots = metrics.gauge('edgepoint_hot_snapshots', 'Unpacked snapshots');
+  const store = openStoreSurroundings(settings);
+  const templates: HotCache = openHotCache({
+    folder: store.folder,
+    bytesMax: settings.hotBytes,
+    ports: store.ports,
+    here: store.here,
+    layersInUse: () => instances.layers(),
+    wallMs: clock.wallMs,
+    onUse: ({ hot }) => uses.inc({ hot: String(hot) }),
+    onChange: ({ bytes, snapshots }) => {
+      hotBytes.set({}, bytes);
+      hotSnapshots.set({}, snapshots);
+    },
+  });
+  const instances: Instances = openInstances({
     place,
+    templates,
+    baseRootName: store.baseRootName,
     runFolder,
     subnet,
     baseRoot: settings.baseRoot,
@@ -98,6 +122,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     },
   );
   await instances.recover(watch);
+  templates.begin();
 
   async function measured<T extends { tookMs: number; stepsMs: unknown }>(how: string, instance: string, work: Promise<T>): Promise<T> {
     try {
@@ -139,6 +164,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     watch.stop();
     orphans.stop();
     slots.close();
+    templates.close();
     process.exit(0); // instances live on: the next restored adopts them
   });
 }

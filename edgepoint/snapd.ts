@@ -11,6 +11,8 @@ import { openMetrics } from '../host/metrics.ts';
 import { tools } from '../host/tools.ts';
 import type { SnapdCalls } from './model/calls.ts';
 import { openSnapshots } from './snapd/snapshot.ts';
+import { openStoreSurroundings } from './template-store.ts';
+import { openSealer } from './templates/sealer.ts';
 
 const settingsSchema = z.object({
   zone: z.string().describe('the zone of this edgepoint'),
@@ -19,6 +21,9 @@ const settingsSchema = z.object({
   dataFolder: z.string().describe('snapshots, volumes'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
   criu: z.string().default(tools.criu).describe('the CRIU program'),
+  keyFolder: z.string().default('').describe('keys of snapshots, for root alone; empty for `keys` in the data folder'),
+  boxProgram: z.string().default(tools.box).describe('the edgepoint-box program of the instances'),
+  baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of the instances'),
 });
 
 /** The process `edgepoint snapd`: snapshots instances for the head. Needs root. */
@@ -33,7 +38,8 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
   const metrics = openMetrics('snapd');
   const tookMs = metrics.histogram('edgepoint_snapshot_ms', 'Time to snapshot an instance', [], [10, 20, 50, 100, 200, 500, 1000, 5000, 20_000]);
   const failures = metrics.counter('edgepoint_snapshot_failures_total', 'Snapshots that failed', ['code']);
-  const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu, clock: openClock() });
+  const store = openStoreSurroundings(settings);
+  const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu, clock: openClock(), store: openSealer(store.folder, store.ports, store.here) });
   void snapshots.recover(settings.dataFolder).catch((error: unknown) => log.error('a snapshot left under way could not be settled', { reason: messageOf(error) }));
 
   const server = listenForPeers(

@@ -40,12 +40,11 @@ export function logIn(disk: string): string {
   return join(disk, 'var/log/app.log');
 }
 
-/** A snapshot's folder. */
-export function snapshotParts(snapshotPath: string): { images: string; disk: string; description: string; firstPages: string } {
+/** An unpacked snapshot's folder. */
+export function snapshotParts(snapshotPath: string): { images: string; disk: string; firstPages: string } {
   return {
     images: join(snapshotPath, 'images'),
     disk: join(snapshotPath, 'disk'),
-    description: join(snapshotPath, 'snapshot.json'),
     /** What lazy restores give first, noted by the first of them (pages.c); may be absent. */
     firstPages: join(snapshotPath, 'first-pages'),
   };

@@ -15,6 +15,10 @@ export interface InstanceRecord {
   /** The slot it lives in: the name of its network namespace and cgroups. */
   readonly slot: string;
   readonly address: string;
+  /** Names the base root below it. */
+  readonly baseRoot?: string;
+  /** The unpacked snapshot whose disk is a layer below its own: it must stay while this lives. */
+  readonly layer?: string;
   /** While running: what restored tells about it, and when its first process began (field 22 of /proc/PID/stat, in clock ticks). */
   readonly running: RunningInstance | null;
   readonly startTicks: number;

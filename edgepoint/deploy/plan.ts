@@ -30,7 +30,7 @@ export function planDeploy(wanted: ReleaseOrder, facts: DeployFacts): readonly D
     if (facts.mustPause) {
       steps.push({ kind: 'pause', reason: `release ${wanted.release} prepares on the same volume or state; requests are held meanwhile` });
     }
-    steps.push({ kind: 'prepare', reason: `release ${wanted.release} has never been prepared here` });
+    steps.push({ kind: 'prepare', reason: `release ${wanted.release} has no template here that was tried` });
   }
   if (facts.known === null || facts.servingRelease !== wanted.release) {
     steps.push({ kind: 'promote', reason: `release ${wanted.release} is wanted and release ${facts.servingRelease ?? 'none'} serves` });

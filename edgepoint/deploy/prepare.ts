@@ -134,7 +134,7 @@ async function askBefore(order: ReleaseOrder, booted: PreparedInstance, ports: D
   });
 }
 
-type Template = { readonly path: string; readonly bytes: number; readonly frozenMs: number; readonly unguarded: readonly string[] } | PartFailure;
+type Template = { readonly path: string; readonly bytes: number; readonly imageBytes: number; readonly frozenMs: number; readonly unguarded: readonly string[] } | PartFailure;
 
 async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Template> {
   const path = ports.paths.template(order.owner, order.release);
@@ -143,11 +143,11 @@ async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports
     // What an earlier, interrupted deploy of this release left.
     await ports.snapd.discard({ snapshotPath: path });
     const taken = await ports.snapd.snapshot({ instance: booted.instance, snapshotPath: path, keepRunning: true });
-    tell('snapshot', `The template is ${formatBytes(taken.bytes)}; it was frozen for ${formatMs(taken.frozenMs)}.`, {
+    tell('snapshot', `The template is ${formatBytes(taken.bytes)} (${formatBytes(taken.imageBytes)} of memory); it was frozen for ${formatMs(taken.frozenMs)}.`, {
       tookMs: taken.tookMs,
       figures: { bytes: taken.bytes, frozenMs: taken.frozenMs },
     });
-    return { path, bytes: taken.bytes, frozenMs: taken.frozenMs, unguarded: taken.unguarded };
+    return { path: taken.snapshotPath, bytes: taken.bytes, imageBytes: taken.imageBytes, frozenMs: taken.frozenMs, unguarded: taken.unguarded };
   } catch (thrown) {
     if (isPassing(thrown)) throw thrown;
     const failed = partFailure(thrown);

@@ -24,7 +24,7 @@ export function reportPreparation(measured: Measured, facts: ReleaseFacts, manif
     wakeBy: facts.wakeBy,
     wakeReason: facts.wakeReason === '' ? wakeWords(facts) : facts.wakeReason,
     staysAwake: facts.staysAwake,
-    imageBytes: taken?.bytes ?? null,
+    imageBytes: taken?.imageBytes ?? taken?.bytes ?? null,
     frozenMs: taken?.frozenMs ?? null,
     coldBootMs: measured.coldBootMs,
     restoreMs: tried?.restoreMs ?? null,

@@ -17,7 +17,12 @@ interface Wish {
   readonly owner: Owner;
   readonly order: ReleaseOrder | null;
   readonly artefactBytes: number;
+  /** What is known of the release counts for nothing: its template is of no use any more. */
+  readonly again?: boolean;
 }
+
+/** A template that is refused so soon after it was made would be refused again. */
+const remakeGapMs = 600_000;
 
 /** After a failure of the edgepoint rather than of the release. */
 const retryMs = 1000;
@@ -35,6 +40,8 @@ export class Deployer {
   private readonly next = new Map<string, Wish>();
   /** Apps being worked on; aborting breaks the work off. */
   private readonly working = new Map<string, AbortController>();
+  /** When another template was last asked for. */
+  private readonly remade = new Map<string, number>();
   /** Also those of checks. */
   readonly preparations = new Slots(preparationsMax);
   private stopped = false;
@@ -46,6 +53,21 @@ export class Deployer {
   wish(order: ReleaseOrder, artefactBytes: number): void {
     this.ports.serving.want(order);
     this.enqueue({ owner: order.owner, order, artefactBytes });
+  }
+
+  /**
+   * Another template of a release that serves, which is booted cold meanwhile. Nothing when one was made a short while ago, or when
+   * a wish that waits will see to it.
+   */
+  remake(order: ReleaseOrder): void {
+    const key = ownerKey(order.owner);
+    const nowBootNs = this.ports.clock.bootNs();
+    const before = this.remade.get(key) ?? -Infinity;
+    if (this.next.has(key) || nowBootNs - before < remakeGapMs * nsPerMs) return;
+    this.remade.set(key, nowBootNs);
+    if (this.stopped) return;
+    this.next.set(key, { owner: order.owner, order, artefactBytes: 0, again: true });
+    if (!this.working.has(key)) void this.work(key);
   }
 
   wishGone(owner: Owner): void {
@@ -83,15 +105,21 @@ export class Deployer {
   }
 
   private async fulfil(wish: Wish, cancelled: AbortSignal): Promise<void> {
-    if (wish.order === null) return removeApp(wish.owner, this.ports);
+    if (wish.order === null) {
+      this.remade.delete(ownerKey(wish.owner));
+      return removeApp(wish.owner, this.ports);
+    }
     const { order } = wish;
+    if (wish.again === true && this.ports.serving.servingRelease(order.owner) !== order.release) return;
     const tell = stageTeller(order, this.ports);
     for (let tries = 1; !cancelled.aborted; tries += 1) {
       try {
         return await this.deploy(order, wish, tell, cancelled);
       } catch (thrown) {
         if (cancelled.aborted) return;
-        if (!isPassing(thrown) || tries > retriesMax) return await this.reject(order, tell, thrown);
+        if ((!isPassing(thrown) || tries > retriesMax) && wish.again !== true) return await this.reject(order, tell, thrown);
+        // It serves as it is; a preparation that does not succeed takes nothing from it.
+        if (!isPassing(thrown) || tries > retriesMax) return this.ports.warn('another template could not be made', { app: ownerKey(order.owner), failure: thrown });
         this.ports.warn('a deploy waits and tries again', { app: ownerKey(order.owner), release: order.release, failure: thrown });
         await this.ports.sleepMs(retryMs);
       }
@@ -113,7 +141,7 @@ export class Deployer {
     const servingRelease = ports.serving.servingRelease(owner);
     const steps = planDeploy(order, {
       servingRelease,
-      known: record !== null && record.rejected === '' ? record.facts : null,
+      known: record !== null && record.rejected === '' && wish.again !== true ? record.facts : null,
       // The same release asked for again by a later deploy is tried again.
       rejected: record?.order.deployId === order.deployId ? record.rejected : '',
       unpacked: await isUnpacked(folder),

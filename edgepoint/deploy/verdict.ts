@@ -15,7 +15,7 @@ export interface Measured {
   readonly state: 'template' | 'keep';
   readonly coldBootMs: number;
   /** `frozenMs`: how long the program stood still meanwhile. */
-  readonly snapshot: { readonly path: string; readonly bytes: number; readonly frozenMs?: number } | PartFailure;
+  readonly snapshot: { readonly path: string; readonly bytes: number; readonly imageBytes?: number; readonly frozenMs?: number } | PartFailure;
   /** Why clones of it would draw the same random numbers; empty when they do not. */
   readonly unsafe: string;
   /** The fastest of the trials, the failure of the last, or null when there was nothing to try. */
@@ -54,6 +54,7 @@ export function judgePreparation(measured: Measured): ReleaseFacts {
     staysAwake: '',
     snapshotPath: snapshot.path,
     templateBytes: snapshot.bytes,
+    imageBytes: snapshot.imageBytes ?? snapshot.bytes,
     coldBootMs,
     restoreMs: trial.restoreMs,
   };

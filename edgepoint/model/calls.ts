@@ -51,7 +51,7 @@ export interface BootOrder extends BoxOrder {
 }
 
 export interface RestoreOrder extends BoxOrder {
-  /** The snapshot's folder: CRIU images, private disk, description. */
+  /** What `SnapshotTaken.snapshotPath` said: only the very snapshot that its last part names is restored. */
   readonly snapshotPath: string;
   /**
    * True when the same instance wakes (`state = "keep"`): its connections are restored (the address must be the one it slept
@@ -120,7 +120,12 @@ export interface SnapshotOrder {
 }
 
 export interface SnapshotTaken {
+  /** The sealed snapshot: in the ordered folder, called by the digest of its index. */
+  readonly snapshotPath: string;
+  /** At rest: compressed and encrypted. */
   readonly bytes: number;
+  /** Memory that a restore fills: about what the instance held of its own. */
+  readonly imageBytes: number;
   readonly frozenMs: number;
   readonly tookMs: number;
   /** Programs that run without the clone guard (edgepoint/guard): whatever random generators they hold in memory are copied whole. */
@@ -151,7 +156,7 @@ export interface RestoredNews {
 /** snapd: snapshots running instances. */
 export interface SnapdCalls {
   snapshot(order: SnapshotOrder): Promise<SnapshotTaken>;
-  /** Removes a snapshot's folder; absent is success. */
+  /** Removes a snapshot, named as it was ordered or as it was told; absent is success. */
   discard(order: { snapshotPath: string }): Promise<void>;
 }
 

@@ -77,7 +77,7 @@ async function sleepWithState(manager: Manages, app: AppEntry, entry: InstanceEn
   await ports.records.intendKept(app.owner, next);
   const taken = await ports.snapd.snapshot({ instance: id, snapshotPath: next.snapshotPath, keepRunning: false });
   // From here on the state is on disk only: whatever fails now must not lose it.
-  app.kept = { ...next, bytes: taken.bytes };
+  app.kept = { ...next, snapshotPath: taken.snapshotPath, bytes: taken.bytes, imageBytes: taken.imageBytes };
   try {
     await ports.records.saveKept(app.owner, app.kept);
   } catch (failure) {

@@ -1,6 +1,6 @@
 import type { Clock } from '../../kit/clock.ts';
 import type { Owner } from '../../kit/ids.ts';
-import type { InstanceWatch, KeptInstance, Purpose } from '../model/app.ts';
+import type { InstanceWatch, KeptInstance, Purpose, ReleaseOrder } from '../model/app.ts';
 import type { RestoredCalls, Route, SnapdCalls } from '../model/calls.ts';
 import type { Tell } from '../model/happening.ts';
 import type { DataPaths } from '../model/paths.ts';
@@ -22,6 +22,8 @@ export interface ResourcePorts {
   wakeAt(bootNs: number, callback: () => void): () => void;
   /** Something the edgepoint's published state shows may have changed. */
   stateChanged(): void;
+  /** The template of a release that serves cannot be used: another is to be made. */
+  remake(order: ReleaseOrder): void;
   /** A sentence for whoever runs the edgepoint. */
   warn(text: string, fields: Record<string, unknown>): void;
 }

@@ -104,7 +104,7 @@ export async function settleKept(
   if (intended === null) return { kept, drop: '' };
   try {
     const taken = await snapd.snapshot({ instance: intended.instance, snapshotPath: intended.snapshotPath, keepRunning: false });
-    return { kept: { ...intended, bytes: taken.bytes }, drop: kept?.snapshotPath ?? '' };
+    return { kept: { ...intended, snapshotPath: taken.snapshotPath, bytes: taken.bytes }, drop: kept?.snapshotPath ?? '' };
   } catch (failure) {
     // Only a snapd that could not be asked leaves the question open.
     if (codeOf(failure) === 'peer-gone' || codeOf(failure) === 'peer-slow') throw failure;

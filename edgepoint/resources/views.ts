@@ -39,7 +39,7 @@ export function viewServing(app: AppEntry): ServingView | null {
     idleNs: scale.idleSeconds * nsPerSecond,
     memoryBytes: offeringOf(serving.order).memoryBytes,
     wakeMs: serving.facts.wakeBy === 'cold' ? serving.facts.coldBootMs : serving.facts.restoreMs,
-    imageBytes: Math.max(serving.facts.templateBytes, app.kept?.bytes ?? 0),
+    imageBytes: Math.max(serving.facts.imageBytes ?? serving.facts.templateBytes, app.kept?.imageBytes ?? app.kept?.bytes ?? 0),
     staysAwake: serving.facts.staysAwake,
   };
 }

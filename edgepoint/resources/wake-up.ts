@@ -116,7 +116,10 @@ async function fallBack(manager: Manages, app: AppEntry, entry: InstanceEntry, o
   if (!stillWanted(manager, app)) return;
   if (start.kind === 'restore') {
     app.restoreFailures += 1;
-    if (app.restoreFailures >= restoreFailuresMax && !kept) wakeCold(app, serving, reason);
+    if (codeOf(failure) === 'snapshot-refused' && !kept) {
+      wakeCold(app, serving, reason);
+      ports.remake(serving.order);
+    } else if (app.restoreFailures >= restoreFailuresMax && !kept) wakeCold(app, serving, `its template could not be restored ${restoreFailuresMax} times in a row: ${reason}`);
     const again = { ...order, start: { kind: 'boot' as const, address: start.address } };
     const id = kept ? entry.facts.id : ports.newInstanceId('serve');
     const meterId = kept ? `${id}.${ports.newInstanceId('serve').slice(2)}` : id;
@@ -132,12 +135,10 @@ async function fallBack(manager: Manages, app: AppEntry, entry: InstanceEntry, o
   manager.touchRefused();
 }
 
-function wakeCold(app: AppEntry, serving: ServingRelease, reason: string): void {
+/** From now on, until another template of it is there. */
+function wakeCold(app: AppEntry, serving: ServingRelease, wakeReason: string): void {
   if (app.serving !== serving) return;
-  app.serving = {
-    ...serving,
-    facts: { ...serving.facts, wakeBy: 'cold', wakeReason: `its template could not be restored ${restoreFailuresMax} times in a row: ${reason}` },
-  };
+  app.serving = { ...serving, facts: { ...serving.facts, wakeBy: 'cold', wakeReason } };
 }
 
 function tellWake(

@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { readFill } from '../box/fill.ts';
+import { fillSettled, readFill } from '../box/fill.ts';
 import { boxPlaces, fillPath, hotPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
-import { imageDamage, memoryBytes } from '../box/image-sizes.ts';
+import { memoryBytes } from '../box/memory-bytes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import type { OrphanReaper } from '../box/orphans.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
@@ -23,8 +23,26 @@ import { followFill } from './fills.ts';
 import type { Freezing } from './freezing.ts';
 import { prepareVolume } from './volume.ts';
 
+/** Snapshots, unpacked and verified, for restores (edgepoint/templates). */
+export interface TemplateSource {
+  /**
+   * Where the snapshot of this order lies, until `done`; rejects when it cannot be used, with the reason. Its disk stays as long as an
+   * instance stands on it as a layer.
+   */
+  use(order: { snapshotPath: string; owner: Owner; release: number; continues: boolean }): Promise<{
+    readonly path: string;
+    readonly name: string;
+    done(about: { spent: boolean }): void;
+  }>;
+  /** An instance has ended. */
+  settle(): void;
+}
+
 /** What restored needs of its surroundings; each a thing of the composition. */
 export interface InstancesOptions {
+  readonly templates: TemplateSource;
+  /** Names what the base root is now. */
+  readonly baseRootName: () => string;
   readonly place: SlotPlace;
   readonly runFolder: string;
   readonly subnet: Subnet;
@@ -74,6 +92,8 @@ export interface Instances extends RestoredCalls {
   recover(watch: ExitWatch): Promise<void>;
   /** To be called when a watched process ended. */
   exited(pid: number): Promise<void>;
+  /** Names of the snapshots whose disk an instance stands on. */
+  layers(): ReadonlySet<string>;
 }
 
 export function openInstances(options: InstancesOptions): Instances {
@@ -100,7 +120,7 @@ export function openInstances(options: InstancesOptions): Instances {
     return address;
   }
 
-  async function start(order: BoxOrder, restoredFrom: string | null, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
+  async function start(order: BoxOrder, from: { path: string; layer: string | null; unpackMs: number } | null, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
     const begunNs = clock.bootNs();
     for (const volume of order.volumes) await prepareVolume(volume);
     const address = takeAddress(order.address);
@@ -108,7 +128,8 @@ export function openInstances(options: InstancesOptions): Instances {
       taken.delete(address);
       throw error;
     });
-    const making: InstanceRecord = { state: 'making', order, slot: slot.name, address, running: null, startTicks: 0 };
+    const baseRoot = options.baseRootName();
+    const making: InstanceRecord = { state: 'making', order, slot: slot.name, address, baseRoot, ...(from?.layer ? { layer: from.layer } : {}), running: null, startTicks: 0 };
     records.set(order.instance, making);
     try {
       writeRecord(runFolder, making);
@@ -127,20 +148,20 @@ export function openInstances(options: InstancesOptions): Instances {
         peers: peersOf(order),
       });
       const endNs = clock.bootNs();
-      const stepsMs: Record<string, number> = { prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
+      const stepsMs: Record<string, number> = { ...(from === null ? {} : { unpack: from.unpackMs }), prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
       for (const [, step, ns] of out.matchAll(/^(disk|network) (\d+)$/gm)) stepsMs[step as string] = Number(ns) / nsPerMs;
       const running: RunningInstance = {
         instance: order.instance,
         pid,
         address,
-        tookMs: (endNs - begunNs) / nsPerMs,
+        tookMs: (endNs - begunNs) / nsPerMs + (from?.unpackMs ?? 0),
         stepsMs,
         owner: order.owner,
         release: order.release,
         cgroup: slot.cgroup,
         logPath: logPath(runFolder, order.instance),
-        logStartBytes: restoredFrom === null ? 0 : fileBytes(logIn(snapshotParts(restoredFrom).disk)),
-        restored: restoredFrom !== null,
+        logStartBytes: from === null ? 0 : fileBytes(logIn(snapshotParts(from.path).disk)),
+        restored: from !== null,
       };
       const record: InstanceRecord = { ...making, state: 'running', running, startTicks: processStartTicks(pid) };
       records.set(order.instance, record);
@@ -178,6 +199,7 @@ export function openInstances(options: InstancesOptions): Instances {
     records.delete(instance);
     taken.delete(record.address);
     if (record.running) options.orphans.expect(record.running.pid);
+    if (record.layer !== undefined) options.templates.settle();
     return counters;
   }
 
@@ -208,6 +230,24 @@ export function openInstances(options: InstancesOptions): Instances {
     if (processStartTicks(record.running.pid) === record.startTicks) return record.running;
     await exited(record.running.pid);
     return null;
+  }
+
+  /** A start from a snapshot, which stays unpacked meanwhile. One that continues is the only one there will be of its snapshot. */
+  async function startFrom(order: RestoreOrder, launch: (slot: Slot, facts: BoxFacts, unpacked: string) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
+    const begunNs = clock.bootNs();
+    const { owner, release, continues, snapshotPath } = order;
+    const hot = await options.templates.use({ snapshotPath, owner, release, continues });
+    const unpackMs = (clock.bootNs() - begunNs) / nsPerMs;
+    let spent = false;
+    try {
+      const running = await start(order, { path: hot.path, layer: continues ? null : hot.name, unpackMs }, (slot, facts) => launch(slot, facts, hot.path));
+      spent = continues;
+      return running;
+    } finally {
+      /* What is restored lazily still reads from it. */
+      if (spent) void fillSettled(runFolder, order.instance, sleep).finally(() => hot.done({ spent }));
+      else hot.done({ spent });
+    }
   }
 
   /** One start at a time for an instance; a repeated order gets the first one's result. */
@@ -262,16 +302,14 @@ export function openInstances(options: InstancesOptions): Instances {
 
     restore: (order: RestoreOrder) =>
       startOnce(order, () =>
-        start(order, order.snapshotPath, async (slot, facts) => {
-          const damage = imageDamage(order.snapshotPath);
-          if (damage !== null) throw new Failure('cannot-restore', `its snapshot is damaged: ${damage}`);
-          const choice = chooseRestore({ ...options.lazy, memoryBytes: memoryBytes(order.snapshotPath) });
+        startFrom(order, async (slot, facts, unpacked) => {
+          const choice = chooseRestore({ ...options.lazy, memoryBytes: memoryBytes(unpacked) });
           options.note(`a restore that is ${choice.lazy ? 'lazy' : 'eager'}`, { instance: order.instance, reason: choice.reason });
           const fill = choice.lazy ? fillPath(runFolder, order.instance) : null;
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {
-            const done = await run(slot, order, restoreArguments(order, facts, work, fill), restoreTimeoutMs);
+            const done = await run(slot, order, restoreArguments({ ...order, snapshotPath: unpacked }, facts, work, fill), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
               const memory = readFill(runFolder, order.instance);
@@ -337,6 +375,8 @@ export function openInstances(options: InstancesOptions): Instances {
     },
 
     exited,
+
+    layers: () => new Set([...records.values()].flatMap(({ layer }) => (layer === undefined ? [] : [layer]))),
   };
 }
 

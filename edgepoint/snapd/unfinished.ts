@@ -11,8 +11,6 @@ import type { SnapshotDescription } from './description.ts';
 export interface UnfinishedSnapshot {
   readonly order: SnapshotOrder;
   readonly description: Omit<SnapshotDescription, 'taken'>;
-  /** The disk of the template a clone lies above: layer-below.ts. Null when it is no clone. */
-  readonly layer: string | null;
 }
 
 const pollMs = 10;

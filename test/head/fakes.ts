@@ -42,6 +42,7 @@ export class FakeMachine {
   /** What was ordered to be booted or restored, in order. */
   readonly orders: (BootOrder | RestoreOrder)[] = [];
   failRestore = '';
+  failRestoreCode = 'restore-failed';
   failSnapshot = '';
   failBoot = '';
   failFreeze = '';
@@ -132,7 +133,7 @@ export class FakeMachine {
     if (known !== undefined) return known.running;
     await this.holdRestore;
     await new Promise((resolve) => setTimeout(resolve, this.restoreMs));
-    if (this.failRestore !== '') throw new Failure('restore-failed', this.failRestore);
+    if (this.failRestore !== '') throw new Failure(this.failRestoreCode, this.failRestore);
     const image = JSON.parse(readFileSync(join(order.snapshotPath, 'image.json'), 'utf8')) as { requests: number; port: string };
     const made = this.make(order, true, image.requests);
     await listen(made, image.port, 200);
@@ -198,10 +199,14 @@ export class FakeMachine {
     return { cpuNs: 5_000_000, memoryBytes: 1024 };
   }
 
+  private taken({ snapshotPath }: SnapshotOrder): SnapshotTaken {
+    return { snapshotPath, bytes: this.snapshotBytes, imageBytes: this.snapshotBytes, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
+  }
+
   private async snapshot(order: SnapshotOrder): Promise<SnapshotTaken> {
     this.calls.push(`snapshot ${order.instance} ${order.keepRunning ? 'and runs on' : 'and sleeps'}`);
     // As snapd: a repeated order for one that sleeps gets the first one's result.
-    if (!order.keepRunning && existsSync(order.snapshotPath)) return { bytes: this.snapshotBytes, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
+    if (!order.keepRunning && existsSync(order.snapshotPath)) return this.taken(order);
     const found = this.instances.get(order.instance);
     if (found === undefined) throw new Failure('no-such-instance', `there is no ${order.instance}`);
     if (found.frozen) throw new Failure('snapshot-failed', 'it stands still');
@@ -220,7 +225,7 @@ export class FakeMachine {
       closeServer(found);
       for (const peer of this.peers) peer.tell('exited', { instance: order.instance, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'snapshotted' });
     }
-    return { bytes: this.snapshotBytes, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
+    return this.taken(order);
   }
 }
 

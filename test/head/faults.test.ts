@@ -78,3 +78,24 @@ t.test('an app that cannot be started at all answers 503 for a while and is trie
   await until('requests are held again', () => rig.dispatcher.route('shop')?.status === 'ready');
   t.equal((await rig.dispatcher.ask('shop')).status, 200);
 });
+
+t.test('a template that is refused is made again, once, while cold boots serve', async (t) => {
+  const rig = await startRig(t);
+  await rig.deploy('shop', { scale: { idleSeconds: 0.3 } });
+  await rig.ended('shop');
+  rig.machine.failRestore = 'its snapshot is refused: it was altered';
+  rig.machine.failRestoreCode = 'snapshot-refused';
+  t.equal((await rig.dispatcher.ask('shop')).status, 200, 'the request is answered');
+  rig.machine.failRestore = '';
+  await until('another one is taken', () => rig.machine.count('snapshot p-') === 2);
+  await until('it is woken by that', async () => (await rig.state())?.apps[0]?.wakeBy === 'template' && rig.machine.instances.size === 0);
+  const before = rig.machine.count('restore i-');
+  t.equal((await rig.dispatcher.ask('shop')).status, 200);
+  t.equal(rig.machine.count('restore i-'), before + 1, 'restored, not booted');
+  await until('it sleeps', () => rig.machine.instances.size === 0);
+  rig.machine.failRestore = 'its snapshot is refused: it was altered';
+  t.equal((await rig.dispatcher.ask('shop')).status, 200, 'refused again');
+  await until('it is known to boot cold, and why', async () => /is refused: it was altered/.test((await rig.state())?.apps[0]?.wakeReason ?? ''));
+  await until('it sleeps', () => rig.machine.instances.size === 0);
+  t.equal(rig.machine.count('snapshot p-'), 2, 'a third so soon would be refused, too: none is made');
+});

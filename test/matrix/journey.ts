@@ -1,5 +1,3 @@
-import { statSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import { makeArtefact } from '../restored/app.ts';
@@ -13,6 +11,8 @@ export interface Row {
   readonly name: string;
   readonly memoryBytes: number;
   readonly imageBytes: number;
+  /** The template, compressed and sealed. */
+  readonly diskBytes: number;
   readonly frozenMs: number;
   readonly coldMs: number;
   readonly restoreMs: number;
@@ -83,14 +83,8 @@ export async function journey(t: Test, engine: Engine, application: Application)
     template = t.equal(await count(awake.instance), first.counted + 2, 'and goes on') && template;
     await engine.stop(name);
   }
-  const imageBytes = imagesBytes(snapshotPath);
   await engine.snapd.call('discard', { snapshotPath });
-  return { name: application.name, memoryBytes: memory, imageBytes, frozenMs: median([...frozenMs, taken.frozenMs]), coldMs: median(coldMs), restoreMs: median(restoreMs), kept, template };
-}
-
-function imagesBytes(snapshotPath: string): number {
-  const images = join(snapshotPath, 'images');
-  return readdirSync(images).reduce((sum, name) => sum + statSync(join(images, name)).size, 0);
+  return { name: application.name, memoryBytes: memory, imageBytes: taken.imageBytes, diskBytes: taken.bytes, frozenMs: median([...frozenMs, taken.frozenMs]), coldMs: median(coldMs), restoreMs: median(restoreMs), kept, template };
 }
 
 function median(values: readonly number[]): number {
@@ -100,13 +94,14 @@ function median(values: readonly number[]): number {
 
 /** The matrix as a table for people. */
 export function describeRows(rows: readonly Row[]): string[] {
-  const head = ['application', 'memory MB', 'image MB', 'frozen ms', 'cold ms', 'restore ms', 'times', 'kept', 'template'];
+  const head = ['application', 'memory MB', 'image MB', 'disk MB', 'frozen ms', 'cold ms', 'restore ms', 'times', 'kept', 'template'];
   const yes = (right: boolean): string => (right ? 'ok' : 'WRONG');
   const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
   const lines = rows.map((row) => [
     row.name,
     megabytes(row.memoryBytes),
     megabytes(row.imageBytes),
+    megabytes(row.diskBytes),
     row.frozenMs.toFixed(0),
     row.coldMs.toFixed(0),
     row.restoreMs.toFixed(0),

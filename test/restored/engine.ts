@@ -83,7 +83,7 @@ export function ended(child: ChildProcess): Promise<void> {
 }
 
 /** Brings it up; everything goes when the test ends, and the test fails when something does not. */
-export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string; lazyFromBytes?: number } = {}): Promise<Engine> {
+export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string; lazyFromBytes?: number; hotBytes?: number } = {}): Promise<Engine> {
   const folder = mkdtempSync(join(tmpdir(), 'engine-'));
   chmodSync(folder, 0o755);
   const world = `t${basename(folder).slice('engine-'.length).toLowerCase()}${process.pid}`;

@@ -83,7 +83,7 @@ t.test('a program that ends at once is told of, and its box goes', async (t) => 
 t.test('a full disk fails the snapshot, not the instance', async (t) => {
   const engine = await openEngine(t);
   const instance = await engine.boot(engine.order('first'));
-  await engine.run(instance, `require('fs').writeFileSync('/var/much', Buffer.alloc(6 << 20, 'x'))`);
+  await engine.run(instance, `require('fs').writeFileSync('/var/much', require('crypto').randomBytes(12 << 20))`); // which no sealing makes smaller
   const small = join(engine.folder, 'data', 'small');
   mkdirSync(small);
   const inPlace = (...command: string[]): void => {
@@ -99,6 +99,14 @@ t.test('a full disk fails the snapshot, not the instance', async (t) => {
     t.same(readdirSync(engine.place.path(join(small, 'x'))), [], 'no part of it is left');
     inPlace('umount', small);
   }
+  const memory = join(engine.runFolder, 'templates');
+  inPlace('mount', '-o', 'remount,size=8m', memory);
+  for (const keepRunning of [true, false]) {
+    await t.rejects(engine.snapshot('first', engine.snapshotPath('big'), keepRunning), { code: 'memory-full' }, `too little memory, ${keepRunning ? 'to run on' : 'to sleep'}`);
+    t.ok(await engine.run(instance, 'return ++state.count'), 'it runs on and answers');
+  }
+  t.same(readdirSync(engine.place.path(join(memory, 'staging'))), [], 'no part of it is left');
+  inPlace('mount', '-o', 'remount,size=50%', memory);
   await engine.snapshot('first', engine.snapshotPath('shop'));
   t.ok(existsSync(engine.snapshotPath('shop')), 'with room it succeeds');
 });

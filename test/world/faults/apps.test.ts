@@ -1,9 +1,9 @@
-import { readdirSync, statSync, truncateSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { AppState } from '../../../kit/wire/edgepoint-state.ts';
-import { ask, asleep, openFaultWorld, until, writeApp } from './fault-world.ts';
-import type { Provider, Ran } from './fault-world.ts';
+import { ask, asleep, openFaultWorld, runCommand, until, writeApp } from './fault-world.ts';
+import type { FaultWorld, Provider, Ran } from './fault-world.ts';
 
 /** Faults of apps and of providers, through the real command line, in one world. */
 
@@ -80,11 +80,20 @@ createServer((_, response) => response.end('cold but here')).listen(process.env.
   t.test('a snapshot that was damaged on disk: the request is answered by a cold boot, and an event says so', async (t) => {
     await ada.deploy(writeApp(world.folder, 'frail', { manifest: '[scale]\nidleSeconds = 0.5\n' }));
     await settled(ada, 'frail', (state) => state.wakeBy === 'template');
-    damage(join(first.dataFolder, 'snapshots/ada.main.frail/1/images'));
+    const before = damage(join(first.dataFolder, 'snapshots/ada.main.frail/1'));
+    await forgetUnpacked(world, first.edgepoint);
     const answer = await ask({ host: first.ipv4, name: 'frail.edge.test', path: '/' });
     t.equal(answer.status, 200, `${answer.error}${answer.body}`);
     await until('the fault is told', () => world.logOf(`${first.edgepoint}-head`).includes('could not be restored'));
-    t.match(world.logOf(`${first.edgepoint}-head`), /"code":"restore-failed"/);
+    t.match(world.logOf(`${first.edgepoint}-head`), /"code":"restore-failed"[^\n]*its snapshot is refused: its end is missing/);
+    await until('another template was made, and is what it is woken by', async () => {
+      const [state] = (await ada.status('frail')).sites.flatMap((site) => (site.edgepoint === first.edgepoint && site.state !== null ? [site.state] : []));
+      return state?.wakeBy === 'template' && sealedIn(join(first.dataFolder, 'snapshots/ada.main.frail/1')) !== before;
+    });
+    await asleep(world);
+    t.equal((await ask({ host: first.ipv4, name: 'frail.edge.test', path: '/' })).status, 200);
+    const log = world.logOf(`${first.edgepoint}-head`);
+    t.match(log.slice(log.indexOf('its snapshot is refused')), /was restored from its template/, 'and not booted');
     await asleep(world);
   });
 
@@ -148,10 +157,27 @@ async function refusal(provider: Pick<Provider, 'conduit'>, argv: readonly strin
   return { exitCode: ran.exitCode, ...failureOf(ran) };
 }
 
-/** Cuts the largest image, which holds the memory, in half. */
-function damage(images: string): void {
-  const largest = readdirSync(images).map((name) => join(images, name)).toSorted((one, other) => statSync(other).size - statSync(one).size)[0] ?? '';
-  truncateSync(largest, Math.floor(statSync(largest).size / 2));
+/** The name of the sealed snapshot in a folder, empty when there is none. */
+function sealedIn(folder: string): string {
+  return (existsSync(folder) ? readdirSync(folder) : []).find((name) => /^[0-9a-f]{64}$/.test(name)) ?? '';
+}
+
+/** Cuts a snapshot in half; its name. */
+function damage(folder: string): string {
+  const name = sealedIn(folder);
+  const path = join(folder, name);
+  truncateSync(path, Math.floor(statSync(path).size / 2));
+  return name;
+}
+
+/** As after a restart of the machine: nothing is unpacked. */
+async function forgetUnpacked(world: FaultWorld, edgepoint: string): Promise<void> {
+  const pids = await world.daemons();
+  const { runFolder } = world.edgepoints.find((one) => one.edgepoint === edgepoint) ?? { runFolder: '' };
+  await world.kill(`${edgepoint}-restored`, 'SIGKILL');
+  const ran = await runCommand(['nsenter', `--mount=/proc/${pids[`${edgepoint}-snapd`]}/ns/mnt`, '--', 'find', join(runFolder, 'templates/hot'), '-mindepth', '1', '-delete']);
+  if (ran.exitCode !== 0) throw new Error(ran.stderr);
+  await world.allHealthy();
 }
 
 function filesBelow(folder: string): number {

@@ -16,7 +16,7 @@ t.test('a full disk', async (t) => {
 
   await t.test('while a template is taken: the deploy says disk-full, the app is served by cold boots, nothing half written stays', async (t) => {
     await inMounts(world, ['mkdir', '-p', snapshots]);
-    await inMounts(world, ['mount', '-t', 'tmpfs', '-o', 'size=3m', 'full', snapshots]);
+    await inMounts(world, ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'full', snapshots]);
     const ran = await ada.conduit(['deploy', '--json', writeApp(world.folder, 'big', { manifest: '[scale]\nidleSeconds = 0.5\n' })]);
     t.equal(ran.exitCode, 0, `the deploy is done: ${ran.stderr}`);
     const told = ran.stdout.split('\n').filter((line) => line.includes('"disk-full"'));
