@@ -16,7 +16,7 @@ const reservedFolders = ['/app', '/dev', '/proc', '/sys', '/run', '/bin', '/sbin
 
 /** What is not on the private disk, and files that the box writes itself. */
 const foldersWithoutFiles = ['/dev', '/proc', '/sys'];
-const filesOfTheBox = ['/etc/hosts', '/var/log/app.log', '/run/edgepoint/generation'];
+const filesOfTheBox = ['/etc/hosts', '/var/log/app.log', '/run/edgepoint/generation', '/run/edgepoint/init'];
 
 type Rule = (manifest: Manifest) => RuleProblem[];
 
@@ -34,10 +34,17 @@ const rules: Readonly<Record<string, Rule>> = {
     env['PORT'] !== undefined && env['PORT'] !== String(port)
       ? [{ path: ['env', 'PORT'], text: `\`env.PORT\` is "${env['PORT']}", but PORT is set from \`port\` (${port}); leave it out` }]
       : [],
-  'no zero bytes': ({ env, command }) => [
+  'no zero bytes': ({ env, command, process }) => [
+    ...process.flatMap((part, index) => (JSON.stringify([part.env, part.command]).includes('\\u0000') ? [{ path: ['process', index], text: `\`process[${index}]\` has a zero byte in it` }] : [])),
     ...Object.entries(env).flatMap(([name, value]) => (value.includes('\0') ? [{ path: ['env', name], text: `\`env.${name}\` has a zero byte in it` }] : [])),
     ...command.flatMap((word, index) => (word.includes('\0') ? [{ path: ['command', index], text: `\`command[${index}]\` has a zero byte in it` }] : [])),
   ],
+  'processes have names of their own': ({ process }) =>
+    process.flatMap(({ name }, index) =>
+      name === 'app' || process.findIndex((other) => other.name === name) < index
+        ? [{ path: ['process', index, 'name'], text: name === 'app' ? 'a process cannot be named "app": that is the one of `command`' : `two processes have the name "${name}"` }]
+        : [],
+    ),
   'volumes have names of their own': ({ volume }) =>
     volume.flatMap(({ name }, index) =>
       volume.findIndex((other) => other.name === name) < index

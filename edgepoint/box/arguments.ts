@@ -1,4 +1,4 @@
-import type { BootOrder, BoxOrder, CgroupPaths, RestoreOrder } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, CgroupPaths, ProcessOrder, RestoreOrder } from '../model/calls.ts';
 import { fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
@@ -64,7 +64,16 @@ export function guardedEnvironment(env: Readonly<Record<string, string>>, guard:
 
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   const environment = Object.entries(guardedEnvironment(order.env, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
-  return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
+  const processes = (order.processes ?? []).map((one) => processWords(one, facts.guard)).flatMap((words) => ['--process', `${words.length}`, ...words]);
+  return ['boot', ...boxArguments(order, facts), ...environment, ...processes, '--', ...order.command];
+}
+
+/** As init.c reads them. */
+function processWords({ name, command, env, mustLive }: ProcessOrder, guard: string): string[] {
+  /* What a process says of these variables itself would hide what all of them are given. */
+  const guarded = guardedEnvironment(env, guard);
+  const variables = Object.keys(env).map((variable) => `${variable}=${guarded[variable] ?? ''}`);
+  return [name, mustLive ? 'must-live' : 'may-end', `${variables.length}`, ...variables, `${command.length}`, ...command];
 }
 
 /** CRIU's log goes to `workFolder`. With a fill file (fill.ts) the restore is lazy: memory comes after it. */

@@ -13,6 +13,7 @@
  * A slot whose stdin ends without an order ends too.
  *
  *   edgepoint-box watch                  tells which processes have ended (watch.c)
+ *   edgepoint-box init                   starts the processes of an instance that has several (init.c)
  *   edgepoint-box page-out|resident ...  moves the memory of a frozen instance to swap, or says what of it is there (page-out.c)
  */
 #define _GNU_SOURCE
@@ -93,6 +94,13 @@ static char **read_options(char **argument, struct box *box) {
       file->text = next(&argument);
       errno = EINVAL;
       if (file->path[0] != '/') fail("--file %s", file->path);
+    } else if (!strcmp(name, "--process") && box->process_count < MOST_PROCESSES - 1) {
+      /* --process COUNT WORDS... */
+      int count = atoi(next(&argument));
+      for (int i = 0; i < count; i++)
+        if (!argument[i + 1]) fail("--process wants %d words", count);
+      box->processes[box->process_count++] = (struct process_words){.words = argument + 1, .count = count};
+      argument += count;
     } else {
       errno = 0;
       fail("unknown or repeated option %s", name);
@@ -126,6 +134,26 @@ static void enter_network(const struct box *box) {
   close(fd);
 }
 
+/* What becomes the first process: the command itself, or, when there are several, init with the words of each (init.c). */
+static char **first_command(const struct box *box, char **command) {
+  if (box->process_count == 0) return command;
+  int own = 0, total = 0;
+  for (; command[own];) own++;
+  for (int i = 0; i < box->process_count; i++) total += box->processes[i].count;
+  char **words = calloc((size_t)(2 + 4 + own + total + 1), sizeof *words), **next_word = words, count[16];
+  snprintf(count, sizeof count, "%d", own);
+  *next_word++ = INIT_PATH;
+  *next_word++ = "init";
+  *next_word++ = "app";
+  *next_word++ = "must-live";
+  *next_word++ = "0";
+  *next_word++ = strdup(count);
+  for (int i = 0; i < own; i++) *next_word++ = command[i];
+  for (int i = 0; i < box->process_count; i++)
+    for (int j = 0; j < box->processes[i].count; j++) *next_word++ = box->processes[i].words[j];
+  return words;
+}
+
 /* The first process of the instance, in its new namespaces, until it becomes the program. */
 __attribute__((noreturn)) static void become_program(const struct box *box, char **command, int go, int failed) {
   char byte;
@@ -157,6 +185,7 @@ __attribute__((noreturn)) static void become_program(const struct box *box, char
   for (int i = 0; i < box->environment_count; i++) putenv((char *)box->environment[i]);
   int error_log = fcntl(report, F_DUPFD_CLOEXEC, 101);
   dup2(1, STDERR_FILENO);
+  command = first_command(box, command);
   execvp(command[0], command);
   dprintf(error_log, "cannot run %s: %s\n", command[0], strerror(errno));
   _exit(127);
@@ -240,18 +269,22 @@ static int serve_slot(char **options) {
   if (box.fill) order_pages(&box, guard); /* it reads the page map meanwhile */
   uint64_t start = now_ns();
   make_disk_and_root(&box);
-  write_files(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
+  write_files(&box);
+  uint64_t files = now_ns();
   if (!box.own_network) configure_network(&box);
-  dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
+  dprintf(STDOUT_FILENO, "disk %llu\nfiles %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(files - disk),
+          (unsigned long long)(now_ns() - files));
   if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, guard, command[0]);
   close(worker); /* CRIU is not needed and ends */
+  if (box.process_count > 0) copy_init(&box);
   return boot(&box, command);
 }
 
 int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
+  if (count >= 2 && !strcmp(arguments[1], "init")) return run_processes(arguments + 2, count - 2);
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
   if (count >= 3 && !strcmp(arguments[1], "page-out")) return page_out(arguments[2], arguments[3]);
   if (count == 3 && !strcmp(arguments[1], "resident")) return resident(arguments[2]);

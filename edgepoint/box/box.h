@@ -10,6 +10,9 @@
 #define MOST_VOLUMES 8
 #define MOST_ENVIRONMENT 512
 #define MOST_FILES 16
+#define MOST_PROCESSES 9
+/* Where the first process of an instance with several lies, as the instance sees it. */
+#define INIT_PATH "/run/edgepoint/init"
 /* Descriptors that requests to CRIU name: criu-request.ts */
 #define IMAGES_DESCRIPTOR 50
 #define WORK_DESCRIPTOR 51
@@ -25,6 +28,12 @@ struct volume {
 struct file {
   const char *path; /* absolute, as the instance sees it */
   const char *text;
+};
+
+/* A process of an instance that has several, as words: init.c */
+struct process_words {
+  char **words;
+  int count;
 };
 
 struct box {
@@ -47,6 +56,8 @@ struct box {
   int volume_count;
   struct file files[MOST_FILES]; /* written afresh at each boot and restore */
   int file_count;
+  struct process_words processes[MOST_PROCESSES]; /* of a boot: beside the first */
+  int process_count;
   uid_t first_uid;       /* what uid 0 inside is outside */
   gid_t reader_gid;      /* the group that may read the log */
   uint64_t disk_bytes;
@@ -72,6 +83,12 @@ void write_text(const char *path, const char *text);
 
 /* files.c */
 void write_files(const struct box *box);
+int make_file(const struct box *box, const char *path, mode_t mode); /* open for writing; in the place of what was there */
+
+/* init.c */
+int run_processes(char **words, int count); /* as the first process of an instance; its exit status */
+int read_processes(char **words, int count, struct process_words *found, int most);
+void copy_init(const struct box *box);
 
 /* network.c */
 void configure_network(const struct box *box); /* in the instance's network namespace */

@@ -6,6 +6,7 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,27 +43,53 @@ static int open_folder(const struct box *box, int root, const char *path) {
   return folder;
 }
 
-static void write_file(const struct box *box, int root, const char *path, const char *text) {
+/* A new empty file of the instance's root, open for writing. */
+static int make_file_in(const struct box *box, int root, const char *path, mode_t mode) {
   const char *name = strrchr(path, '/') + 1;
   int folder = open_folder(box, root, path + 1);
   /* Another may stand there, also one that must not be opened (a pipe, a link): the template's, or what the program made of it. */
   if (unlinkat(folder, name, 0) && errno != ENOENT) fail("replace %s", path);
-  int file = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-  if (file < 0 || fchown(file, box->first_uid, box->first_uid) || fchmod(file, 0644)) fail("make %s", path);
-  size_t length = strlen(text);
-  if (write(file, text, length) != (ssize_t)length) fail("write %s", path);
-  close(file);
+  int file = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+  if (file < 0 || fchown(file, box->first_uid, box->first_uid) || fchmod(file, mode)) fail("make %s", path);
   close(folder);
+  return file;
 }
 
-void write_files(const struct box *box) {
-  char path[256], hosts[512];
+static void write_file(const struct box *box, int root, const char *path, const void *content, size_t length, mode_t mode) {
+  int file = make_file_in(box, root, path, mode);
+  if (write(file, content, length) != (ssize_t)length) fail("write %s", path);
+  close(file);
+}
+
+/* A random number by which generators of random numbers notice that their state has been copied (edgepoint/guard). */
+static void write_generation(const struct box *box, int root) {
+  uint64_t generation;
+  if (getrandom(&generation, sizeof generation, 0) != sizeof generation) fail("a generation");
+  write_file(box, root, "/run/edgepoint/generation", &generation, sizeof generation, 0444);
+}
+
+static int open_overlay(const struct box *box) {
+  char path[256];
   if ((size_t)snprintf(path, sizeof path, "%s/root", box->folder) >= sizeof path) fail("path too long: %s", box->folder);
   int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) fail("open %s", path);
+  return root;
+}
+
+int make_file(const struct box *box, const char *path, mode_t mode) {
+  int root = open_overlay(box);
+  int file = make_file_in(box, root, path, mode);
+  close(root);
+  return file;
+}
+
+void write_files(const struct box *box) {
+  char hosts[512];
+  int root = open_overlay(box);
   /* `self` and the hostname lead to the instance's own address, in every clone to another. */
   snprintf(hosts, sizeof hosts, "127.0.0.1 localhost\n::1 localhost ip6-localhost\n%s self %.200s\n", box->address, box->hostname);
-  write_file(box, root, "/etc/hosts", hosts);
-  for (int i = 0; i < box->file_count; i++) write_file(box, root, box->files[i].path, box->files[i].text);
+  write_file(box, root, "/etc/hosts", hosts, strlen(hosts), 0644);
+  write_generation(box, root);
+  for (int i = 0; i < box->file_count; i++) write_file(box, root, box->files[i].path, box->files[i].text, strlen(box->files[i].text), 0644);
   close(root);
 }

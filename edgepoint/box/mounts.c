@@ -14,7 +14,6 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -108,31 +107,6 @@ static void make_mount_point(const struct box *box, const char *upper, const cha
 }
 
 /*
- * /run/edgepoint/generation: a random number that each boot and each restore changes, by which generators of random numbers notice
- * that their state has been copied (edgepoint/guard). In the private disk, so that the file a template has mapped is another one here.
- */
-static void write_generation(const struct box *box, const char *upper) {
-  char run[512], ours[512], path[512], below[512];
-  uint64_t generation;
-  path_in(run, sizeof run, upper, "run");
-  path_in(ours, sizeof ours, upper, "run/edgepoint");
-  path_in(path, sizeof path, upper, "run/edgepoint/generation");
-  if (mkdir(run, 0755) == 0) {
-    /* A folder of the upper layer hides the template's own, with whatever owner and mode that one was given. */
-    struct stat status = {.st_mode = 0755, .st_uid = box->first_uid, .st_gid = box->first_uid};
-    if (box->disk_layer) path_in(below, sizeof below, box->disk_layer, "run");
-    if (box->disk_layer) stat(below, &status);
-    if (chown(run, status.st_uid, status.st_gid) || chmod(run, status.st_mode & 07777)) fail("make %s", run);
-  }
-  make_folder(ours, 0755);
-  if (unlink(path) && errno != ENOENT) fail("unlink %s", path);
-  int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0444);
-  if (file < 0 || getrandom(&generation, sizeof generation, 0) != sizeof generation) fail("make %s", path);
-  if (write(file, &generation, sizeof generation) != sizeof generation) fail("write %s", path);
-  close(file);
-}
-
-/*
  * The private disk is a tmpfs of the offering's size; the root is an overlay of it over the artefact over the base.
  * A clone of a template gets the template's disk as one more lower layer, so a wake copies nothing.
  */
@@ -172,8 +146,6 @@ void make_disk_and_root(const struct box *box) {
     close(log);
     for (int i = 0; i < box->volume_count; i++) make_mount_point(box, upper, box->volumes[i].mount_path);
   }
-
-  write_generation(box, upper);
 
   char maps[64];
   snprintf(maps, sizeof maps, "0 %u %d", box->first_uid, IDS_PER_INSTANCE);

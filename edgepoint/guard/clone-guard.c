@@ -3,7 +3,7 @@
  * the same random values.
  *
  * Memory that is restored holds the state of random generators, and each clone would go on with it. What changes with each boot and
- * each restore is one file, written by edgepoint-box before the first instruction (mounts.c); this maps it. Whoever draws compares
+ * each restore is one file, written by edgepoint-box before the first instruction (files.c); this maps it. Whoever draws compares
  * one number in it with the one it saw last: no signal, no thread, and no moment between the restore and the first draw.
  *
  * - OpenSSL's generators (libcrypto's, and Node's own) ask for the process id at every draw, to notice a fork (openssl_get_fork_id in
@@ -19,7 +19,7 @@
 #include <sys/syscall.h>
 
 #define GENERATION_FILE "/run/edgepoint/generation"
-#define GENERATION_BYTES 8 /* random: mounts.c */
+#define GENERATION_BYTES 8 /* random: files.c */
 #define CALLERS_MOST 8
 
 typedef struct {

@@ -48,6 +48,16 @@ export interface BoxOrder {
 export interface BootOrder extends BoxOrder {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Processes beside the first; none when missing. Each has the instance's variables but PORT, and its own. */
+  readonly processes?: readonly ProcessOrder[];
+}
+
+export interface ProcessOrder {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Its end ends the instance. */
+  readonly mustLive: boolean;
 }
 
 export interface RestoreOrder extends BoxOrder {

@@ -43,7 +43,7 @@ function boxOrder(order: ReleaseOrder, instance: string, address: string | null,
     artefactPath: paths.artefact(order.artefactDigest),
     volumes,
     hostname: order.owner.app,
-    // A release that was stored before there were files has none.
+    // A release that was stored before there were files (or processes) has none.
     files: (order.manifest.file ?? []).map(({ path, text }) => ({
       path,
       text: fillText(text, { app: order.owner.app, release: String(order.release), host: order.hosts[0] ?? order.owner.app }),
@@ -72,6 +72,7 @@ export function bootOrder(order: ReleaseOrder, instance: string, address: string
     ...boxOrder(order, instance, address, paths),
     command: order.manifest.command,
     env: instanceEnv(order, instance),
+    processes: order.manifest.process ?? [],
   };
 }
 

@@ -149,7 +149,7 @@ export function openInstances(options: InstancesOptions): Instances {
       });
       const endNs = clock.bootNs();
       const stepsMs: Record<string, number> = { ...(from === null ? {} : { unpack: from.unpackMs }), prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
-      for (const [, step, ns] of out.matchAll(/^(disk|network) (\d+)$/gm)) stepsMs[step as string] = Number(ns) / nsPerMs;
+      for (const [, step, ns] of out.matchAll(/^(disk|files|network) (\d+)$/gm)) stepsMs[step as string] = Number(ns) / nsPerMs;
       const running: RunningInstance = {
         instance: order.instance,
         pid,

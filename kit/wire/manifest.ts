@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { namePattern } from '../ids.ts';
 
+const commandSchema = z.array(z.string().min(1).max(4096)).min(1).max(64);
+const envSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768));
+
 /** What may stand in braces in a file's text: true of each instance, also where clones come from one template. */
 export const fileNames = ['instance', 'address', 'peers', 'app', 'release', 'host'] as const;
 
@@ -8,13 +11,26 @@ export const fileNames = ['instance', 'address', 'peers', 'app', 'release', 'hos
 export const manifestSchema = z.object({
   app: z.string().regex(namePattern, 'a name is lower-case letters, digits and inner hyphens, 1 to 40 of them, and begins with a letter'),
   /** argv of the program, looked up in PATH inside the instance; the working directory is /app. */
-  command: z.array(z.string().min(1).max(4096)).min(1).max(64),
+  command: commandSchema,
   /** The TCP port the program listens on for HTTP. Also handed to it as PORT. */
   port: z.int().min(1).max(65535),
   state: z.enum(['template', 'keep']).default('template'),
   /** A row of the table of service offerings. */
   offering: z.string().regex(namePattern).default('small'),
-  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768)).default({}),
+  env: envSchema.default({}),
+  /** Processes beside the one of `command`, in the same instance: they live, sleep, wake and are cloned together. The port is the first's. */
+  process: z
+    .array(
+      z.object({
+        name: z.string().regex(namePattern),
+        command: commandSchema,
+        env: envSchema.default({}),
+        /** Its end ends the instance, as that of the first process does. */
+        mustLive: z.boolean().default(true),
+      }),
+    )
+    .max(8)
+    .default([]),
   probe: z
     .object({
       /** Ready when GET answers below 500. */

@@ -60,6 +60,13 @@ t.test('a boot', async (t) => {
   const files = [{ path: '/run/me', text: '{instance} at {address} with {peers}, {unknown}\n' }];
   const filed = bootArguments({ ...order, files, command: ['x'], env: {} }, { ...facts, peers: ['10.1.16.7', '10.1.16.8'] });
   t.same(valuesOf(filed, '--file', 2), [['/run/me', 'i1 at 10.1.16.9 with 10.1.16.7,10.1.16.8, {unknown}\n']]);
+  const processes = [{ name: 'worker', command: ['sh', '-c', '--'], env: { A: 'b', EMPTY: '' }, mustLive: true }, { name: 'once', command: ['true'], env: {}, mustLive: false }];
+  const chained = bootArguments({ ...order, processes, command: ['node'], env: {} }, facts);
+  t.equal(
+    chained.slice(chained.indexOf('--process')).join(' '),
+    '--process 9 worker must-live 2 A=b EMPTY= 3 sh -c -- --process 5 once may-end 0 1 true -- node',
+    'each process is counted, so that its words may be any',
+  );
   t.notOk(words.includes('--own-network'));
   t.ok(bootArguments({ ...order, ownNetwork: true, command: ['x'], env: {} }, facts).includes('--own-network'));
 });

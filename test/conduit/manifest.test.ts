@@ -47,6 +47,11 @@ const refusals: readonly (readonly [label: string, text: string, said: readonly 
   ['two files in one place', `${right}[[file]]\npath = "/run/a"\ntext = ""\n[[file]]\npath = "/run/a"\ntext = ""\n`, ['edgepoint.toml:8: two files cannot lie at "/run/a" and "/run/a"']],
   ['a file without a text', `${right}[[file]]\npath = "/run/a"\n`, [`edgepoint.toml:4: \`file[0].text\` is missing, as in \`text = '{"me": "{instance}"}'\``]],
   ['a mistyped name in a file', `${right}[[file]]\npath = "/run/a"\ntext = "{adress}"\n`, ['edgepoint.toml:6: `file[0].text` has {adress}, which stands for nothing; did you mean {address}?']],
+  ['two processes of one name', `${right}[[process]]\nname = "w"\ncommand = ["x"]\n[[process]]\nname = "w"\ncommand = ["y"]\n`, ['edgepoint.toml:8: two processes have the name "w"']],
+  ['a process named as the first', `${right}[[process]]\nname = "app"\ncommand = ["x"]\n`, ['edgepoint.toml:5: a process cannot be named "app": that is the one of `command`']],
+  ['a process without a command', `${right}[[process]]\nname = "w"\n`, ['edgepoint.toml:4: `process[0].command` is missing, as in `command = ["node", "worker.js"]`']],
+  ['a mistyped key of a process', `${right}[[process]]\nname = "w"\ncommand = ["x"]\nmustlive = false\n`, ['edgepoint.toml:7: unknown key `process[0].mustlive`; did you mean `mustLive`?']],
+  ['a zero byte in a process', `${right}[[process]]\nname = "w"\ncommand = ["x\\u0000"]\n`, ['edgepoint.toml:4: `process[0]` has a zero byte in it']],
   ['two volumes of one name', `${right}[[volume]]\nname = "a"\npath = "/x"\n[[volume]]\nname = "a"\npath = "/y"\n`, ['edgepoint.toml:8: two volumes have the name "a"']],
 ];
 

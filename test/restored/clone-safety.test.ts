@@ -8,6 +8,7 @@ import { makeArtefact } from './app.ts';
 import { drawBody, nodeDraws, type Runtime, runtimes } from './draws.ts';
 import { openEngine } from './engine.ts';
 
+t.setTimeout(300_000); // each of seven runtimes draws millions of values
 const clones = 20;
 const programs = join(import.meta.dirname, '../programs');
 

@@ -48,6 +48,8 @@ export interface Engine {
   snapshot(instance: string, snapshotPath: string, keepRunning?: boolean): Promise<SnapshotTaken>;
   /** A path for a snapshot on the edgepoint's disk. */
   snapshotPath(name: string): string;
+  /** Folders of snapshots that lie unpacked in the hot cache, as this process sees them. */
+  hot(): string[];
   /** Runs a function body in the application; waits while it does not listen yet. */
   run(instance: { readonly address: string }, body: string): Promise<unknown>;
   /** A connection to a port of an instance. */
@@ -174,6 +176,10 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
     list: () => call(restored, 'list', {}),
     snapshot: (instance, snapshotPath, keepRunning = true) => call(snapd, 'snapshot', { instance, snapshotPath, keepRunning }),
     snapshotPath: (name) => join(dataFolder, 'snapshots', name, '1'),
+    hot: () => {
+      const folder = place.path(join(runFolder, 'templates/hot'));
+      return existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+    },
     run: async ({ address }, body) => {
       const text = await until(`${address} answers`, () => post(address, body).catch((error: Error) => (/refused|ECONNRESET|hang up/.test(error.message) ? '' : Promise.reject(error))));
       const { ok, error } = JSON.parse(text) as { ok?: unknown; error?: string };

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import { makeArtefact, probeProgram, server } from './app.ts';
 import { type Engine, openEngine, until } from './engine.ts';
@@ -32,6 +32,6 @@ export async function lineUp(t: Parameters<typeof openEngine>[0], ownNetwork: bo
   await engine.snapshot('lazily', engine.snapshotPath('lazily'), false);
   const lazyWoken = await engine.restore({ ...order('lazily'), address: lazily.address, snapshotPath: engine.snapshotPath('lazily'), continues: true });
   for (const instance of [clone, woken, lazyClone, lazyWoken]) await engine.run(instance, 'return 1');
-  for (const snapshot of ['shop', 'lazily']) await until('the lazy restores have learned', () => statSync(`${engine.snapshotPath(snapshot)}/first-pages`).size > 0);
+  await until('the lazy restores have learned', () => engine.hot().some((folder) => existsSync(`${folder}/first-pages`) && statSync(`${folder}/first-pages`).size > 0));
   return { engine, neighbour, booted, others: [['a clone', clone], ['one that slept', woken], ['a lazy clone', lazyClone], ['one that woke lazily', lazyWoken]] };
 }

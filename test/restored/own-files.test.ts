@@ -50,7 +50,7 @@ t.test('each clone of a template has files of its own', async (t) => {
   t.equal(new Set(seen.map(({ me }) => me.address)).size, 4, 'no two have one address');
   const known = new Set([first, ...clones].map(({ address }) => address));
   for (const { me } of seen) t.ok(me.peers.split(',').includes(first.address) && me.peers.split(',').every((peer) => known.has(peer) && peer !== me.address), `peers are the others that ran then: ${me.peers}`);
-  t.match(readFileSync(engine.place.path(join(path, 'disk/app/config/name')), 'utf8'), /^I am first\n/, 'the template keeps what it was taken with');
+  t.match(engine.hot().map((folder) => readFileSync(join(folder, 'disk/app/config/name'), 'utf8')), [/^I am first\n/], 'the template keeps what it was taken with');
   await Promise.all([first, ...clones].map(({ instance }) => engine.stop(instance)));
   await engine.nothingRemains(t, 'nothing is left');
 });

@@ -3,11 +3,13 @@ import t from 'tap';
 import { makeArtefact, probeProgram, server } from '../restored/app.ts';
 import { openEngine, unfinished, until } from '../restored/engine.ts';
 
+t.setTimeout(110_000);
+
 /** Starts the probe inside the instance, holding something while it lives; what it says. */
 const hold = (what: string): string =>
   `const child = require('child_process').spawn('/app/probe', ['hold', '${what}']); return new Promise((resolve) => child.stdout.once('data', (text) => resolve(String(text).trim())))`;
 
-t.test('a program that holds what cannot be snapshotted is told why and runs on', async (t) => {
+t.test('a program that holds what cannot be snapshotted is told why and runs on', { timeout: 100_000 }, async (t) => {
   const engine = await openEngine(t);
   const artefactPath = makeArtefact(engine.folder, 'probe', { 'server.js': server, probe: probeProgram(engine.folder) });
   const refused: Readonly<Record<string, string>> = {

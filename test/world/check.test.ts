@@ -5,6 +5,8 @@ import type { CheckLine } from '../../conduit/api/answers.ts';
 import { ask, asleep, instanceRemains, openFaultWorld, until, writeApp } from './faults/fault-world.ts';
 import type { FaultWorld, Provider } from './faults/fault-world.ts';
 
+t.setTimeout(110_000);
+
 /** Notes each boot in a volume of its own and answers with its version and the notes. `node server.mjs VERSION` */
 const diary = `import { appendFileSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -45,7 +47,7 @@ async function nothingLeft(world: FaultWorld): Promise<void> {
   });
 }
 
-t.test('a check on a real edgepoint', async (t) => {
+t.test('a check on a real edgepoint', { timeout: 110_000 }, async (t) => {
   const world = await openFaultWorld(t);
   const ada = await world.newProvider('ada');
   await ada.deploy(writeApp(world.folder, 'diary', { server: diary, command: ['node', 'server.mjs', 'first'], manifest: volume }));
@@ -77,13 +79,14 @@ t.test('a check on a real edgepoint', async (t) => {
     const broken = await check(ada, writeApp(world.folder, 'broken', { server: `throw new Error('no database')` }));
     t.equal(broken.exitCode, 1);
     t.match(broken.end, { outcome: 'failed', code: 'app-exited', text: /no database/ });
+    await until('a check is billed for what it used, as the preparation of a deploy is', async () => ((await ada.usage('holder'))?.cpuNs ?? 0) > 1e7);
     t.same((await ada.json<{ apps: { app: string }[] }>(['list'])).apps.map(({ app }) => app), ['diary'], 'none of them is an app');
     await nothingLeft(world);
   });
 
-  await t.test('kill -9 of a daemon in the middle', async (t) => {
+  await t.test('kill -9 of a daemon in the middle', { timeout: 100_000 }, async (t) => {
     const checksBegun = (): number => [...world.logOf(`${site}-head`).matchAll(/"kind":"check","stage":"probe"/g)].length;
-    for (const daemon of [`${site}-head`, `${site}-restored`, `${site}-snapd`, 'conduit']) {
+    for (const daemon of [`${site}-head`, `${site}-snapd`, 'conduit']) {
       const begun = checksBegun();
       const under = check(ada, second);
       await until('it is under way', () => checksBegun() > begun);
