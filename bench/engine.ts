@@ -20,6 +20,7 @@ import type { SnapdCalls } from '../edgepoint/model/calls.ts';
 export interface Engine {
   readonly instances: Instances;
   readonly snapshots: SnapdCalls;
+  readonly runFolder: string;
   readonly dataFolder: string;
   /** From how much memory on its restores are lazy; may be changed between two. */
   readonly lazy: { readonly machineAllows: boolean; lazyFromBytes: number };
@@ -81,6 +82,7 @@ export async function openEngine(): Promise<Engine> {
   return {
     instances,
     snapshots: openSnapshots({ runFolder, criu: tools.criu, clock }),
+    runFolder,
     dataFolder,
     lazy,
     async close(): Promise<void> {

@@ -13,13 +13,14 @@ import { debianPackages } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
 import { hugePages } from './huge-pages.ts';
 import { natsServer } from './nats-server.ts';
+import { pageFaults } from './page-faults.ts';
 import { readableFiles } from './readable-files.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
 import type { Step } from './step.ts';
 
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
 function stepGroups(): readonly (readonly Step[])[] {
-  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps]];
+  return [[debianPackages, readableFiles, hugePages, pageFaults], [natsServer, criu, baseRoot, boxProgram, exampleApps]];
 }
 
 export interface SetUpReport {
