@@ -27,6 +27,7 @@ export interface Engine {
   readonly instances: Instances;
   readonly snapshots: SnapdCalls;
   readonly templates: HotCache;
+  readonly runFolder: string;
   readonly dataFolder: string;
   /** From how much memory on its restores are lazy; may be changed between two. */
   readonly lazy: { readonly machineAllows: boolean; lazyFromBytes: number };
@@ -105,6 +106,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 512 * bytesPerMebiby
     instances,
     templates,
     snapshots: openSnapshots({ runFolder, criu: tools.criu, clock, store: openSealer(store.folder, store.ports, store.here) }),
+    runFolder,
     dataFolder,
     lazy,
     async close(): Promise<void> {

@@ -12,6 +12,7 @@ const restoreType = 2;
 const option = {
   imagesDescriptor: 1,
   tcpEstablished: 5,
+  fileLocks: 8,
   logLevel: 9,
   logFile: 10,
   notifyScripts: 12,
@@ -48,6 +49,8 @@ export function restoreRequest(wish: RestoreWish): Uint8Array {
     text(option.logFile, wish.logFile),
     text(option.root, wish.root),
     number(option.manageCgroupsMode, cgroupsIgnored),
+    /* Without it the locks of the image are forgotten, silently. */
+    number(option.fileLocks, 1),
     ...wish.external.map((mount) => text(option.external, mount)),
     number(wish.connections === 'keep' ? option.tcpEstablished : option.tcpClose, 1),
     ...(wish.lazy ? [number(option.lazyPages, 1)] : []),

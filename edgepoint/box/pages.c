@@ -25,15 +25,14 @@ enum { FINISHED = 0x52535446 }; /* of CRIU, in place of a process id */
 
 #define PIECE_BYTES (16u << 10) /* given together with a page that is waited for */
 #define FILL_BYTES (32u << 10)  /* given at once in the background: a fault may have to wait for it, some 15 us */
-#define QUIET_MS 5               /* the background waits for a moment without faults: the processor is the first answer's */
-#define LONGEST_QUIET_NS 50000000ull
-#define REGISTERED_MS 1         /* before the restore is finished, CRIU may not have handed over all mappings yet: look again */
+#define WAIT_MS 1               /* for CRIU to hand over the next mappings, and for the end of learning */
 
 /*
  * What an instance asks for right after its restore is nearly the same each time. Its first restore notes it in the snapshot's file
  * of first pages, and later ones give those first, some before the instance even runs. A hint: a wrong one costs nothing but time.
  */
-#define MOST_FIRST_PAGES 1024
+#define MOST_FIRST_PAGES 2048
+#define LEARNING_MS 100 /* of the first restore: what is asked for so soon is noted, and the background waits */
 
 struct memory {
   int uffd;
@@ -281,8 +280,7 @@ void serve_pages(int listener, int first_pages_file, const struct image *images,
     polled[0] = (struct pollfd){.fd = finished ? -1 : connection, .events = POLLIN};
     for (size_t i = 0; i < known; i++) polled[i + 1] = (struct pollfd){.fd = memories[i].uffd, .events = POLLIN};
     int waits = fault_count > 0 || (memory_count > 0 && first_given < first_count && !learning);
-    int ready = poll(polled, known + 1, filling ? 0 : waits ? REGISTERED_MS : finished ? QUIET_MS : -1);
-    if (ready < 0 && errno != EINTR) fail("poll");
+    if (poll(polled, known + 1, filling ? 0 : finished || waits ? WAIT_MS : -1) < 0 && errno != EINTR) fail("poll");
     int heard = 0;
     for (size_t i = 0; i < known; i++)
       if (polled[i + 1].revents) heard |= hear(i);
@@ -293,10 +291,8 @@ void serve_pages(int listener, int first_pages_file, const struct image *images,
       close(connection);
     }
     if (!learning) give_first();
-    if (!filling && finished && (ready == 0 || now_ns() - finished_ns > LONGEST_QUIET_NS)) {
-      filling = 1;
-      if (learning) note_first_pages(first_pages_file);
-    }
+    if (finished && learning && now_ns() - finished_ns > LEARNING_MS * 1000000ull) note_first_pages(first_pages_file);
+    filling = finished && !learning;
     if (filling && !heard && !fill()) return;
   }
 }

@@ -1,10 +1,10 @@
 import { bytesPerMebibyte, formatBytes } from '../../kit/units.ts';
 
 /**
- * From this much memory on a restore is lazy. Measured (docs/MEASURED.md): a small app gains nothing, for its pages are asked for
- * one by one while it starts.
+ * From this much memory on a restore is lazy. Measured (decision 109): 15 MiB gain nothing, and of apps with less than this, those
+ * that need much of their memory for the first answer lose.
  */
-export const lazyFromBytes = 64 * bytesPerMebibyte;
+export const lazyFromBytes = 128 * bytesPerMebibyte;
 
 export interface RestoreFacts {
   /** What the snapshot holds of memory. */

@@ -167,7 +167,7 @@ export function openInstances(options: InstancesOptions): Instances {
       records.set(order.instance, record);
       writeRecord(runFolder, record);
       watch?.watch(pid);
-      void follow(record);
+      follow(record);
       return running;
     } catch (error) {
       await removeBox(records.get(order.instance) ?? making);
@@ -214,12 +214,16 @@ export function openInstances(options: InstancesOptions): Instances {
   }
 
   /** An instance whose memory will never be whole is ended; its end is then noticed as any other. */
-  function follow({ order: { instance }, running, startTicks }: InstanceRecord): Promise<void> {
-    return followFill(runFolder, instance, (reason) => {
+  function follow({ order: { instance }, running, startTicks }: InstanceRecord): void {
+    const endIt = (reason: string): void => {
       if (running === null || processStartTicks(running.pid) !== startTicks) return;
       options.warn('an instance is ended because its memory could not be filled', { instance, reason });
       process.kill(running.pid, 'SIGKILL');
-    });
+    };
+    followFill(runFolder, instance).then(
+      (fill) => fill.kind === 'failed' && endIt(fill.reason),
+      (error: unknown) => endIt(messageOf(error)),
+    );
   }
 
   /** What runs under this name, after taking away what has ended but was not noticed yet: a wake may follow a sleep at once. */
@@ -368,7 +372,7 @@ export function openInstances(options: InstancesOptions): Instances {
         const alive = record.running !== null && record.startTicks !== 0 && processStartTicks(record.running.pid) === record.startTicks;
         if (alive && record.running) {
           watch.watch(record.running.pid);
-          void follow(record);
+          follow(record);
         } else await removeBox(record);
       }
       sweep();

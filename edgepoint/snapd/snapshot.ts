@@ -13,12 +13,15 @@ import { explainCriuLog } from '../box/dump-failure.ts';
 import { fillSettled } from '../box/fill.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
 import { memoryBytes } from '../box/memory-bytes.ts';
+import { readMountinfo } from '../box/mount-table.ts';
 import { setLink } from '../box/network.ts';
 import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
+import { mendTimers } from '../box/timers.ts';
 import { unguardedPrograms } from '../box/unguarded.ts';
 import { wipeOnFork } from '../box/wipe-on-fork.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
+import { copyLayerBelow, joinLayerBelow, layerBelow } from './layer-below.ts';
 import { settlePrograms } from './settle.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
 
@@ -126,6 +129,8 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     /* Root alone walks into the snapshot; the images below are open because CRIU reads some of them as the instance's own uid, through a descriptor. */
     for (const folder of [part, staging]) mkdirSync(folder, { recursive: true, mode: 0o700 });
     mkdirSync(parts.images, { mode: 0o755 });
+    const layer = layerBelow(readMountinfo(), `${instanceFolder(runFolder, order.instance)}/root`);
+    if (layer !== null) await copyLayerBelow(layer, upperFolder(runFolder, order.instance), staging);
     if (!order.keepRunning) {
       /* What came in after its socket was read would be acknowledged and lost, so nothing may come in. */
       writeFileSync(snapshottedMark(runFolder, order.instance), '');
@@ -166,10 +171,12 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
   async function finish(order: SnapshotOrder, description: Omit<SnapshotDescription, 'taken'>, tookMs: () => number): Promise<SnapshotTaken> {
     const part = `${order.snapshotPath}.part`;
     const staging = store.staging(order.instance);
-    const { images } = snapshotParts(staging);
+    const { images, disk } = snapshotParts(staging);
     rmSync(`${images}/dump.log`, { force: true });
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
     wipeOnFork(images);
+    mendTimers(images);
+    joinLayerBelow(staging, disk);
     const imageBytes = memoryBytes(staging);
     const { owner, release, instance, baseRoot } = description;
     mkdirSync(part, { recursive: true, mode: 0o700 });

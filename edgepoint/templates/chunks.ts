@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, createHash, hkdfSync } from 'node:crypto';
 
 /** So much plain text goes into one chunk: what is decrypted, verified and unpacked in one step. */
-export const chunkBytes = 1024 * 1024;
+export const chunkBytes = 2 * 1024 * 1024;
 
 /** Where a chunk belongs. It is bound to the chunk as associated data, so that one in another place is not authentic. */
 export interface ChunkPlace {

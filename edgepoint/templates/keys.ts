@@ -1,7 +1,8 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
 import { linkSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Failure } from '../../kit/errors.ts';
+import { assertInvariant, Failure } from '../../kit/errors.ts';
+import { namePattern } from '../../kit/ids.ts';
 
 /** The keys of one edgepoint, files of root alone: `edgepoint.pem` (Ed25519, signs indexes) and `provider-<provider>.key` (AES-256). */
 export interface KeyRing {
@@ -53,7 +54,11 @@ export function openKeyRing(folder: string): KeyRing {
     return make(name, bytes);
   }
 
-  const providerName = (provider: string): string => `provider-${provider}.key`;
+  const providerName = (provider: string): string => {
+    // It comes from a process of fewer rights and becomes part of a path.
+    assertInvariant(namePattern.test(provider), `${JSON.stringify(provider)} is a provider's name`);
+    return `provider-${provider}.key`;
+  };
   const signingName = 'edgepoint.pem';
   const checked = (provider: string, key: Buffer | null): Buffer | null => {
     if (key !== null && key.length !== keyBytes) throw new Failure('key-spoilt', `the key of provider ${provider} has ${key.length} of ${keyBytes} bytes`);

@@ -38,8 +38,8 @@ export interface SealOrder {
 
 export const parts = ['images', 'disk'] as const;
 const saltBytes = 32;
-/** Chunks compressed at the same time. */
-const ahead = 4;
+/** Chunks compressed at the same time: no more, for whoever is served meanwhile wants the processors, too. */
+const ahead = 2;
 
 /** Writes a folder's files as one sealed file, on the disk when this returns; its name is for the caller to give. */
 export async function sealSnapshot(order: SealOrder, ports: SealPorts): Promise<{ name: string; bytes: number; index: SealedIndex }> {

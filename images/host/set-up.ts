@@ -14,6 +14,7 @@ import { debianPackages, debianPeers } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
 import { hugePages } from './huge-pages.ts';
 import { natsServer } from './nats-server.ts';
+import { pageFaults } from './page-faults.ts';
 import { readableFiles } from './readable-files.ts';
 import { runtimesRoot } from './runtimes-root.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
@@ -25,7 +26,7 @@ function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
   const forTests = options.forTests ? [runtimesRoot] : [];
   const roots = options.forTests ? [tools.baseRoot, tools.runtimesRoot] : [tools.baseRoot];
   const forBenches = options.forBenches ? [debianPeers] : [];
-  return [[debianPackages, readableFiles, hugePages], forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], roots.map(cloneGuardIn)];
+  return [[debianPackages, readableFiles, hugePages, pageFaults], forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], roots.map(cloneGuardIn)];
 }
 
 export interface SetUpOptions {

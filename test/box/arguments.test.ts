@@ -116,13 +116,14 @@ t.test('a request to CRIU, byte by byte', async (t) => {
   const request = restoreRequest({ root: '/r', external: ['mnt[dev]:/d'], connections: 'close', ownNetwork: true, logFile: 'l', lazy: true });
   const rows: [string, string][] = [
     ['criu_req.type = RESTORE', '08 02'],
-    ['criu_req.opts, 46 bytes', '12 2e'],
+    ['criu_req.opts, 48 bytes', '12 30'],
     ['images_dir_fd = 50', '08 32'],
     ['work_dir_fd = 51', '88 01 33'],
     ['log_level = 2', '48 02'],
     ['log_file = l', '52 01 6c'],
     ['root = /r', '6a 02 2f 72'],
     ['manage_cgroups_mode = IGNORE', '90 02 00'],
+    ['file_locks = true', '40 01'],
     ['external = mnt[dev]:/d', 'aa 02 0b 6d 6e 74 5b 64 65 76 5d 3a 2f 64'],
     ['tcp_close = true', 'a0 03 01'],
     ['lazy_pages = true', '80 03 01'],

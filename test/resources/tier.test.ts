@@ -98,6 +98,11 @@ const plans: readonly [string, AppView, string][] = [
     'freeze i-1: unused for 15.0 s; a wake from disk takes its next user 190 ms longer, which is worth 13 min 59 s of holding it\nlook again in 838.6',
   ],
   ['one more than one is not held', app({ serving: slow, instances: [instance('i-1', unused), instance('i-2', { outstanding: 1 })] }), 'sleep i-1: unused for 15.0 s'],
+  [
+    'the last one, wanted by nobody for as long as its idle time though it was used since',
+    app({ serving: slow, surplusSinceBootNs: nowBootNs - 15 * second, instances: [instance('i-1')] }),
+    'freeze i-1: unused for 15.0 s',
+  ],
   ['frozen and wanted', app({ serving: slow, waiting: 1, instances: [frozen('i-1')] }), 'thaw i-1: 1 waiting and none warm'],
   ['frozen and wanted by many', app({ serving: slow, waiting: 20, instances: [frozen('i-1')] }), 'thaw i-1: 20 waiting and none warm\nwake template: 20 waiting and none warm'],
   ['one at a time, frozen and wanted', app({ serving: { ...slow, alone: true }, waiting: 1, instances: [frozen('i-1')] }), 'thaw i-1: 1 waiting and none warm'],

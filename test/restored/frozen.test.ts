@@ -1,6 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import t from 'tap';
+import { hotPath } from '../../edgepoint/box/folders.ts';
 import type { FreezeTaken } from '../../edgepoint/model/calls.ts';
+import { readCounters } from '../../edgepoint/perf/counters.ts';
 import { readZramSwap } from '../../host/zram.ts';
 import { echo, makeArtefact } from './app.ts';
 import { chance, moment, rounds } from './chance.ts';
@@ -23,6 +25,8 @@ t.test('a frozen instance stands still, gives its memory back, and goes on with 
   const shop = await engine.boot(engine.order('shop', { ownNetwork: true }));
   const digest = await engine.run(shop, fill);
   await engine.run(shop, 'state.ticks = 0; setInterval(() => { state.ticks += 1; }, 5)');
+  const billed = (): number => readCounters(shop.cgroup)?.memoryBytes ?? 0;
+  const billedBefore = billed();
   const taken = await freeze(engine, 'shop');
   t.same(await frozenOnes(engine), ['shop']);
   const counted = (): string => readFileSync(`${shop.cgroup.cpu}/${shop.cgroup.version === 1 ? 'cpuacct.usage' : 'cpu.stat'}`, 'utf8');
@@ -32,6 +36,7 @@ t.test('a frozen instance stands still, gives its memory back, and goes on with 
   t.ok(taken.memoryBytes > 40e6, `it held ${taken.memoryBytes} bytes`);
   if (readZramSwap() === null) t.equal(taken.givenBackBytes, 0, 'with no swap on zram it keeps its memory');
   else t.ok(taken.givenBackBytes > 40e6, `it gave ${taken.givenBackBytes} bytes back`);
+  t.ok(billed() <= billedBefore - taken.givenBackBytes + 2e6, `what it gave back is not billed: ${billed()} bytes after ${billedBefore}`);
   t.match(await freeze(engine, 'shop'), { memoryBytes: Number }, 'a repeated freeze is none');
   t.same(await frozenOnes(engine), ['shop']);
 
@@ -52,6 +57,39 @@ t.test('a frozen instance stands still, gives its memory back, and goes on with 
   t.equal(await engine.run(awake, 'return state.digest()'), digest, 'also through a snapshot');
   await t.rejects(freeze(engine, 'nobody'), { code: 'no-such-instance' });
   await t.rejects(thaw(engine, 'nobody'), { code: 'no-such-instance' });
+});
+
+t.test('what a thaw needed stays in memory at the next freeze, and is read from nowhere', { skip: readZramSwap() === null ? 'this machine has no swap on zram' : false }, async (t) => {
+  const engine = await openEngine(t);
+  const shop = await engine.boot(engine.order('shop'));
+  const digest = await engine.run(shop, fill);
+  const residentBytes = (): number => Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${shop.pid}/status`, 'utf8'))?.[1]) * 1024;
+  const majorFaults = (): number => Number(readFileSync(`/proc/${shop.pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[9]);
+  const hot = hotPath(engine.runFolder, 'shop');
+  const wake = async (): Promise<number> => {
+    const before = majorFaults();
+    await thaw(engine, 'shop');
+    await engine.run(shop, 'return 1');
+    return majorFaults() - before;
+  };
+  await freeze(engine, 'shop');
+  const coldBytes = residentBytes();
+  const unlearnt = await wake();
+  await until('it is learnt what that needed', () => existsSync(hot));
+  await freeze(engine, 'shop');
+  const keptBytes = residentBytes();
+  t.ok(keptBytes > coldBytes && keptBytes < 20e6, `${keptBytes} bytes stay, after ${coldBytes}`);
+  const learnt = await wake();
+  t.ok(learnt < unlearnt / 4, `${learnt} page faults are waited for, after ${unlearnt}`);
+  await engine.run(shop, 'return state.digest()');
+  await until('what it has touched meanwhile is too much to keep', async () => {
+    await freeze(engine, 'shop');
+    await thaw(engine, 'shop');
+    await engine.run(shop, 'return state.digest()');
+    await moment(200);
+    return !existsSync(hot);
+  });
+  t.equal(await engine.run(shop, 'return state.digest()'), digest, 'its memory is whole');
 });
 
 t.test('an open connection goes on where it was', async (t) => {

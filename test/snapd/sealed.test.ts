@@ -49,8 +49,8 @@ t.test('of a snapshot nothing in plain text comes to the disk, and in memory roo
   await until('what it slept with has left memory: nobody else wakes by it', () => readdirSync(engine.place.path(join(memory, 'hot'))).length === 0);
   t.same(readdirSync(engine.place.path(join(memory, 'staging'))), []);
   const clone = await engine.restore({ ...order, instance: 'clone', snapshotPath: template.snapshotPath, continues: false });
-  const hot = (): string[] => readdirSync(engine.place.path(join(memory, 'hot')), { recursive: true }).map(String).filter((path) => /(images|disk)$/.test(path)).map((path) => path.slice(65));
-  t.same(hot().toSorted(), ['disk', 'images'], 'unpacked for a clone');
+  const hot = (): string[] => readdirSync(engine.place.path(join(memory, 'hot'))).flatMap((name) => ['disk', 'images'].filter((part) => existsSync(engine.place.path(join(memory, 'hot', name, part)))));
+  t.same(hot(), ['disk', 'images'], 'unpacked for a clone');
   await engine.snapd.call('discard', { snapshotPath: template.snapshotPath });
   t.notOk(existsSync(engine.snapshotPath('template')), 'discarded by the name that was told');
   await until('of what is discarded only the disk is left, on which a clone stands', () => hot().join() === 'disk');

@@ -171,7 +171,8 @@ function planSleep(about: {
   const surplusDueNs = view.surplusSinceBootNs === null ? Infinity : view.surplusSinceBootNs + serving.idleNs;
   const dueNs = Math.max(Math.min(unusedDueNs, surplusDueNs), view.noSleepBeforeBootNs);
   if (dueNs > nowBootNs) return { ...nothing, lookAgainBootNs: dueNs };
-  if (unusedDueNs <= nowBootNs) return { ...nothing, unused: { instance: longest, idleNs: nowBootNs - idleSince(longest) } };
+  /* The last one is no surplus of others: where it belongs is for `tier.ts` to say, as for any that is unused. */
+  if (unusedDueNs <= nowBootNs || have === 1) return { ...nothing, unused: { instance: longest, idleNs: nowBootNs - Math.min(idleSince(longest), view.surplusSinceBootNs ?? nowBootNs) } };
   const reason = `${have} there and ${wanted} wanted for ${seconds(nowBootNs - (view.surplusSinceBootNs ?? nowBootNs))}`;
   return { ...nothing, steps: [{ kind: 'sleep', app: view.app, instance: longest.id, reason }] };
 }
