@@ -207,13 +207,14 @@ static int hear(size_t index) {
   }
 }
 
-/* Gives as many of the first pages, with their neighbours, as can be given now. */
-static void give_first(void) {
+/* Gives the next of the first pages, with its neighbours; false when none is left, or CRIU must hand over its mapping before. */
+static int give_first(void) {
   for (; memory_count > 0 && first_given < first_count; first_given++) {
     uint64_t page = first_pages[first_given], start = page / PIECE_BYTES * PIECE_BYTES;
     const struct extent *extent = missing_at(&memories[0], page);
-    if (extent && give_piece(&memories[0], *extent, start, start + PIECE_BYTES) != GIVEN) return;
+    if (extent) return give_piece(&memories[0], *extent, start, start + PIECE_BYTES) == GIVEN;
   }
+  return 0;
 }
 
 /* A piece of the background; false when nothing is missing. */
@@ -274,13 +275,13 @@ void serve_pages(int listener, int first_pages_file, const struct image *images,
   if (connection < 0) fail("accept CRIU");
   close(listener);
   uint64_t finished_ns = 0;
-  for (int filling = 0;;) {
+  for (int at_work = 0;;) {
     struct pollfd polled[memory_count + 1];
     size_t known = memory_count;
     polled[0] = (struct pollfd){.fd = finished ? -1 : connection, .events = POLLIN};
     for (size_t i = 0; i < known; i++) polled[i + 1] = (struct pollfd){.fd = memories[i].uffd, .events = POLLIN};
     int waits = fault_count > 0 || (memory_count > 0 && first_given < first_count && !learning);
-    if (poll(polled, known + 1, filling ? 0 : finished || waits ? WAIT_MS : -1) < 0 && errno != EINTR) fail("poll");
+    if (poll(polled, known + 1, at_work ? 0 : finished || waits ? WAIT_MS : -1) < 0 && errno != EINTR) fail("poll");
     int heard = 0;
     for (size_t i = 0; i < known; i++)
       if (polled[i + 1].revents) heard |= hear(i);
@@ -290,9 +291,11 @@ void serve_pages(int listener, int first_pages_file, const struct image *images,
       finished_ns = now_ns();
       close(connection);
     }
-    if (!learning) give_first();
     if (finished && learning && now_ns() - finished_ns > LEARNING_MS * 1000000ull) note_first_pages(first_pages_file);
-    filling = finished && !learning;
-    if (filling && !heard && !fill()) return;
+    if (heard) continue;
+    at_work = !learning && give_first();
+    if (at_work || learning || !finished) continue;
+    at_work = 1;
+    if (!fill()) return;
   }
 }

@@ -28,8 +28,8 @@ function allProcesses(): Process[] {
 /** The guards that wait in the ready slots of the engine: edgepoint-box whose parent is edgepoint-box. */
 function waitingGuards(engine: Engine): number[] {
   const boxes = allProcesses().filter(({ command }) => command[1] === 'slot' && command.some((word) => word.includes(`${engine.world}-e-`)));
-  const pids = new Set(boxes.map((box) => box.pid));
-  return boxes.filter((box) => pids.has(box.parent) && box.command[0]?.includes('edgepoint-box')).map((box) => box.pid);
+  /* The first child of each: the next is CRIU, which looks the same until it is executed. */
+  return boxes.flatMap((box) => boxes.filter(({ parent }) => parent === box.pid).map(({ pid }) => pid).toSorted((a, b) => a - b).slice(0, 1));
 }
 
 /**
