@@ -1,12 +1,11 @@
 import { closeSync, fdatasyncSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { dlopen } from 'bun:ffi';
-import { exampleApp } from '../images/host/example-apps.ts';
 import { type Engine, enterOwnNamespaces, openEngine } from './engine.ts';
 import { interleave } from './interleave.ts';
 import type { Report } from './report.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
-import { makeTemplate, order, placeArtefact, port, timed } from './wake.ts';
+import { appPort, boxOrder, makeTemplate, placeSmallApp, timed } from './small-app.ts';
 
 const libc = dlopen('libc.so.6', { posix_fadvise: { args: ['i32', 'i64', 'i64', 'i32'], returns: 'i32' } }).symbols;
 const dontNeed = 4; // POSIX_FADV_DONTNEED
@@ -20,9 +19,9 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
   await enterOwnNamespaces();
   const engine = await openEngine();
   try {
-    const app = { artefactPath: placeArtefact(engine, 'small', exampleApp('hello')), command: ['node', 'server.js'] };
-    const template = await makeTemplate(engine, 'small', app, true);
-    const wanted = { ...order('bench', app.artefactPath), snapshotPath: template, continues: false };
+    const app = placeSmallApp(engine);
+    const template = await makeTemplate(engine, 'small', app);
+    const wanted = { ...boxOrder('bench', app.artefactPath), snapshotPath: template, continues: false };
     const wake = (): Promise<number> => timed(engine, (instance) => engine.instances.restore({ ...wanted, instance }));
     const unpack = async (spent: boolean): Promise<void> => (await engine.templates.use(wanted)).done({ spent });
     const samples = await interleave(
@@ -30,11 +29,11 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
         { name: 'hot', run: () => unpack(false).then(wake) },
         { name: 'coldCache', run: () => unpack(true).then(wake) },
         { name: 'coldDisk', run: () => unpack(true).then(() => forget(template)).then(wake) },
-        { name: 'coldBoot', run: () => timed(engine, (instance) => engine.instances.boot({ ...order(instance, app.artefactPath), command: app.command, env: { PORT: `${port}` } })) },
+        { name: 'coldBoot', run: () => timed(engine, (instance) => engine.instances.boot({ ...boxOrder(instance, app.artefactPath), command: app.command, env: { PORT: `${appPort}` } })) },
       ],
       quick ? { rounds: 15, deadlineMs: 30_000 } : { rounds: 60, deadlineMs: 240_000 },
     );
-    const other = await makeTemplate(engine, 'other', app, true);
+    const other = await makeTemplate(engine, 'other', app);
     return summarize(samples, await sizes(engine, [template, other]));
   } finally {
     await engine.close();
@@ -61,7 +60,7 @@ interface Sizes {
 async function sizes(engine: Engine, templates: readonly string[]): Promise<Sizes> {
   const memories: Buffer[] = [];
   for (const snapshotPath of templates) {
-    const hot = await engine.templates.use({ ...order('bench', ''), snapshotPath, continues: false });
+    const hot = await engine.templates.use({ ...boxOrder('bench', ''), snapshotPath, continues: false });
     memories.push(readFileSync(join(hot.path, 'images/pages-1.img')));
     hot.done({ spent: false });
   }

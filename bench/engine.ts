@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openClock } from '../host/clock.ts';
 import { tools } from '../host/tools.ts';
@@ -7,11 +7,14 @@ import { parseSubnet } from '../edgepoint/box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents, removeCgroup } from '../edgepoint/box/cgroup.ts';
 import { prepareDev } from '../edgepoint/box/dev.ts';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
-import { becomeChildSubreaper } from '../edgepoint/box/kernel.ts';
+import { becomeChildSubreaper, pageFaultsMayBeAnswered } from '../edgepoint/box/kernel.ts';
 import { prepareBridge } from '../edgepoint/box/network.ts';
 import { openOrphanReaper } from '../edgepoint/box/orphans.ts';
 import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
+import { lazyFromBytes } from '../edgepoint/restored/choose-restore.ts';
+import { readZramSwap } from '../host/zram.ts';
 import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
+import { openFreezing } from '../edgepoint/restored/freezing.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
@@ -24,7 +27,10 @@ export interface Engine {
   readonly instances: Instances;
   readonly snapshots: SnapdCalls;
   readonly templates: HotCache;
+  readonly runFolder: string;
   readonly dataFolder: string;
+  /** From how much memory on its restores are lazy; may be changed between two. */
+  readonly lazy: { readonly machineAllows: boolean; lazyFromBytes: number };
   close(): Promise<void>;
 }
 
@@ -44,7 +50,8 @@ export async function enterOwnNamespaces(): Promise<void> {
   process.exit(await inside.exited);
 }
 
-export async function openEngine(options: { hotBytes?: number } = {}): Promise<Engine> {
+/** `poolSize`: how many slots stand ready; `hotBytes`: how much room the hot cache has. */
+export async function openEngine({ poolSize = 8, hotBytes = 512 * bytesPerMebibyte }: { poolSize?: number; hotBytes?: number } = {}): Promise<Engine> {
   const world = `bench${process.pid}`;
   const edgepoint = 'bench';
   const version = cgroupVersion();
@@ -52,18 +59,20 @@ export async function openEngine(options: { hotBytes?: number } = {}): Promise<E
   const dataFolder = mkdtempSync('/var/tmp/edgepoint-bench-');
   mkdirSync(runFolder, { recursive: true });
   becomeChildSubreaper();
+  removeDeadBenchmarks();
   const place: SlotPlace = { world, edgepoint, boxProgram: tools.box, criu: tools.criu, cgroupVersion: version };
   const parents = cgroupOf(version, world, edgepoint, 'any');
   prepareCgroupParents(parents);
   prepareDev(boxPlaces(runFolder).dev);
   const subnet = parseSubnet('10.250.0.0/22');
   await prepareBridge(subnet, '10.250.0.0/22');
-  const slots = await openSlotPool(place, { size: 8, inUse: new Set() });
+  const slots = await openSlotPool(place, { size: poolSize, inUse: new Set() });
   const clock = openClock();
+  const lazy = { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes };
   const store = openStoreSurroundings({ zone: 'bench', edgepoint, runFolder, dataFolder, keyFolder: '', criu: tools.criu, boxProgram: tools.box, baseRoot: tools.baseRoot });
   const templates: HotCache = openHotCache({
     folder: store.folder,
-    bytesMax: options.hotBytes ?? 512 * bytesPerMebibyte,
+    bytesMax: hotBytes,
     ports: store.ports,
     here: store.here,
     layersInUse: () => instances.layers(),
@@ -76,11 +85,15 @@ export async function openEngine(options: { hotBytes?: number } = {}): Promise<E
     runFolder,
     subnet,
     baseRoot: tools.baseRoot,
+    guard: tools.guard,
     clock,
     orphans: openOrphanReaper(),
+    freezing: openFreezing({ boxProgram: tools.box, clock, swaps: () => readZramSwap() !== null }),
     slots,
+    lazy,
     tell: () => undefined,
     note: () => undefined,
+    warn: (text, fields) => console.error(text, fields),
   });
   const watch = openExitWatch(
     tools.box,
@@ -93,7 +106,9 @@ export async function openEngine(options: { hotBytes?: number } = {}): Promise<E
     instances,
     templates,
     snapshots: openSnapshots({ runFolder, criu: tools.criu, clock, store: openSealer(store.folder, store.ports, store.here) }),
+    runFolder,
     dataFolder,
+    lazy,
     async close(): Promise<void> {
       for (const running of await instances.list()) await instances.stop({ instance: running.instance, graceMs: 0 });
       watch.stop();
@@ -109,6 +124,16 @@ export async function openEngine(options: { hotBytes?: number } = {}): Promise<E
       rmSync(dataFolder, { recursive: true, force: true });
     },
   };
+}
+
+/** Cgroups of benchmarks that were killed: their names tell whose they are. */
+function removeDeadBenchmarks(): void {
+  const found = ['*/edgepoint-bench*', 'edgepoint-bench*'].flatMap((pattern) => [...new Bun.Glob(pattern).scanSync({ cwd: '/sys/fs/cgroup', onlyFiles: false, absolute: true })]);
+  for (const folder of found) {
+    const pid = /edgepoint-bench-?(\d+)/.exec(folder)?.[1];
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    Bun.spawnSync(['find', folder, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], { stderr: 'ignore' });
+  }
 }
 
 /** Milliseconds until the first byte of the answer to a GET, trying again while nobody listens; a fresh connection each time. */

@@ -3,6 +3,7 @@ import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFi
 import { join } from 'node:path';
 import { tools } from '../host/tools.ts';
 import { firstByte } from './engine.ts';
+import { openNetwork } from './peer-network.ts';
 
 const libc = dlopen('libc.so.6', { pipe: { args: ['ptr'], returns: 'i32' } }).symbols;
 
@@ -43,7 +44,6 @@ export async function openRuncPeer(options: {
   networkLock: 'default' | 'nftables' | 'skip';
   address: string;
   prefixLength: number;
-  gateway: string;
 }): Promise<RuncPeer> {
   const { folder, address, port } = options;
   const id = `edgepoint-bench-${process.pid}-${options.networkLock}`;
@@ -51,12 +51,7 @@ export async function openRuncPeer(options: {
   const link = `runc-${options.networkLock}`;
   const netns = `${link}-${process.pid}`;
   for (const name of ['rootfs', 'upper', 'work', 'images', 'criu', 'state']) mkdirSync(join(folder, name), { recursive: true });
-  run('ip', 'netns', 'add', netns);
-  run('ip', 'link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
-  run('ip', 'link', 'set', link, 'master', 'instances0', 'up');
-  run('ip', '-n', netns, 'addr', 'add', `${address}/${options.prefixLength}`, 'dev', 'eth0');
-  run('ip', '-n', netns, 'link', 'set', 'eth0', 'up');
-  run('ip', '-n', netns, 'link', 'set', 'lo', 'up');
+  const network = openNetwork(netns, link, { address, prefixLength: options.prefixLength });
 
   run('runc', 'spec', '--bundle', folder);
   const spec = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
@@ -69,7 +64,7 @@ export async function openRuncPeer(options: {
     { destination: '/proc', type: 'proc', source: 'proc' },
     { destination: '/dev', type: 'bind', source: options.dev, options: ['rbind', 'ro'] },
   ];
-  spec.linux.namespaces = spec.linux.namespaces.map((namespace: { type: string }) => (namespace.type === 'network' ? { type: 'network', path: `/run/netns/${netns}` } : namespace));
+  spec.linux.namespaces = spec.linux.namespaces.map((namespace: { type: string }) => (namespace.type === 'network' ? { type: 'network', path: network.path } : namespace));
   /* As for ours: CRIU cannot dump an io_uring, and Node opens one where it may. */
   spec.linux.seccomp = {
     defaultAction: 'SCMP_ACT_ALLOW',
@@ -117,7 +112,7 @@ export async function openRuncPeer(options: {
     close(): void {
       /* Also when a round failed half way: its container and cgroups go with it. */
       Bun.spawnSync(['runc', '--root', join(folder, 'state'), 'delete', '--force', id], { stdout: 'ignore', stderr: 'ignore' });
-      run('ip', 'netns', 'delete', netns);
+      network.close();
     },
   };
 }

@@ -64,7 +64,7 @@ export function openDeploys(ports: DeployPorts): Deploys {
       try {
         const upload = await uploads.receive(newId('up', ports.randomBytes), request.body, { bytes: request.bytes, digest: request.digest });
         try {
-          const manifest = await judgeUpload(upload, request.app);
+          const manifest = await judgeUpload(upload, request.app, 'releases');
           return await inTurn(() => write(ports, request, upload, manifest));
         } finally {
           await uploads.discard(upload);
@@ -100,7 +100,8 @@ export async function ownApp(apps: AppStore, speaker: Speaker, name: string): Pr
   throw new Failure('app-unknown', `you have no app named ${JSON.stringify(name)}`, { remedy: '`conduit list` shows your apps.' });
 }
 
-async function ownedOrFree(apps: AppStore, speaker: Speaker, name: string): Promise<StoredApp | null> {
+/** The speaker's app of this name, or null when nobody has it. */
+export async function ownedOrFree(apps: AppStore, speaker: Speaker, name: string): Promise<StoredApp | null> {
   const app = await apps.findByName(name);
   if (!app || app.owner.provider === speaker.provider) return app;
   throw new Failure('name-taken', `the name ${JSON.stringify(name)} is taken by another provider`, {
@@ -108,7 +109,8 @@ async function ownedOrFree(apps: AppStore, speaker: Speaker, name: string): Prom
   });
 }
 
-async function judgeUpload(upload: ReceivedUpload, app: string): Promise<Manifest> {
+/** Reads an uploaded archive through; the manifest in it, which must be of that app. `way`: where under the app it was sent to. */
+export async function judgeUpload(upload: ReceivedUpload, app: string, way: 'releases' | 'checks'): Promise<Manifest> {
   const { manifestText } = await inspectArchive(readUpload(upload.path));
   if (manifestText === null) {
     throw new Failure('manifest-missing', `there is no ${manifestFile} at the root of the archive`, { remedy: '`conduit init` writes one.' });
@@ -117,7 +119,7 @@ async function judgeUpload(upload: ReceivedUpload, app: string): Promise<Manifes
   if (!read.ok) throw manifestFailure(read.problems);
   if (read.manifest.app !== app) {
     throw new Failure('manifest-differs', `the manifest is of the app ${JSON.stringify(read.manifest.app)}, but it was sent to ${JSON.stringify(app)}`, {
-      remedy: `Send it to /v1/apps/${read.manifest.app}/releases.`,
+      remedy: `Send it to /v1/apps/${read.manifest.app}/${way}.`,
     });
   }
   return read.manifest;

@@ -17,6 +17,7 @@ import type { Environment } from './api/routes.ts';
 import { openSignIn } from './api/sign-in.ts';
 import { conduitSettings } from './config.ts';
 import type { ConduitSettings } from './config.ts';
+import { openChecks } from './checks.ts';
 import { openDeploys } from './deploy.ts';
 import { describeApp } from './describe-app.ts';
 import { watchEdgepoints } from './edgepoints.ts';
@@ -24,6 +25,7 @@ import { startPublisher } from './publisher.ts';
 import { openAccountStore } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
+import { openCheckStore } from './store/checks.ts';
 import { migrations } from './store/migrations.ts';
 import { openUploads, overshootBytes } from './uploads.ts';
 import { askUsage } from './usage.ts';
@@ -61,10 +63,12 @@ async function openParts(settings: ConduitSettings, log: Log) {
   };
   const deploys = openDeploys({ apps, uploads, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
+  const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
+  await checks.recover();
   bus.onUp(() => {
     publisher.verifyAll().catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
   });
-  return { settings, log, clock, metrics, database, apps, accounts, bus, edgepoints, changes, publisher, deploys };
+  return { settings, log, clock, metrics, database, apps, accounts, bus, edgepoints, changes, publisher, deploys, checks };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -84,7 +88,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys } = parts;
+  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys, checks } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id)]);
@@ -92,7 +96,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName });
   };
   const signIn = openSignIn(accounts, () => clock.bootNs() / nsPerMs);
-  const follow = openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, followersMax });
+  const follow = openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, checkMs: settings.checkSeconds * 1000, followersMax });
   const usage = (provider: string, app: string) => askUsage(bus, provider, app);
   const appsOf = async (provider: string) => Promise.all((await apps.list(provider)).map(describe));
   const answered = metrics.counter('conduit_answers_total', 'Answered requests', ['status']);
@@ -102,7 +106,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ apps, deploys, checks, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
   door.notFound((c) => answerJson({ log }, new Failure('no-such-way', 'there is nothing at this address'), c));
@@ -130,6 +134,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     log.info('stopping', { signal });
     await server.stop(true);
     await parts.publisher.stop();
+    parts.checks.stop();
     parts.edgepoints.stop();
     await parts.bus.close();
     parts.database.close();

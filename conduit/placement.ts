@@ -1,6 +1,7 @@
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import type { Manifest } from '../kit/wire/manifest.ts';
+import type { SeenEdgepoint } from './describe-app.ts';
 
 export interface Placement {
   readonly sites: readonly Site[];
@@ -51,6 +52,18 @@ function pinReason(manifest: Pick<Manifest, 'state' | 'volume'>): string | null 
 
 const onlyKey = (sites: readonly Site[]): string | null => (sites.length === 1 && sites[0] ? siteKey(sites[0]) : null);
 const pinnedAt = (input: PlacementInput, site: Site): number => input.pinned.get(siteKey(site)) ?? 0;
+
+/** Which of the edgepoints that would host an app prepares it for a check: one that can be reached, the least loaded. Null: none can. */
+export function chooseCheckSite(input: { readonly sites: readonly Site[]; readonly seen: ReadonlyMap<string, SeenEdgepoint> }): { readonly site: Site; readonly reason: string } | null {
+  const able = input.sites.flatMap((site) => {
+    const seen = input.seen.get(siteKey(site));
+    return seen?.reachable === true ? [{ site, load: seen.state.load, accepting: seen.state.accepting }] : [];
+  });
+  const least = able.toSorted((a, b) => Number(b.accepting) - Number(a.accepting) || a.load - b.load)[0];
+  if (least === undefined) return null;
+  const alone = input.sites.length === 1 ? 'the one that would host it' : able.length === 1 ? 'the only one that can be reached now' : 'the least loaded of those that would host it';
+  return { site: least.site, reason: alone };
+}
 
 export const uidSlotMax = 60_000;
 

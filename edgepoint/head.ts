@@ -9,6 +9,7 @@ import { readSettings } from '../host/config.ts';
 import { openDatabase } from '../host/database.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
+import { readZramSwap, zramRoomBytes } from '../host/zram.ts';
 import type { Log } from '../host/log.ts';
 import type { Clock } from '../kit/clock.ts';
 import { newId, ownerKey } from '../kit/ids.ts';
@@ -19,6 +20,8 @@ import { edgepointStateMessage, heartbeatMessage } from '../kit/wire/edgepoint-s
 import { logMessage } from '../kit/wire/event.ts';
 import { artefactBucket, buckets, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
+import { Checker } from './deploy/check.ts';
+import type { DeployPorts } from './deploy/ports.ts';
 import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
@@ -36,7 +39,7 @@ import { openStatePublisher } from './head/state-publisher.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
 import { idPrefixes } from './model/app.ts';
 import type { Demand, KernelCounters } from './model/calls.ts';
-import { dataPaths } from './model/paths.ts';
+import { checksFolder, dataPaths } from './model/paths.ts';
 import { readCounters } from './perf/counters.ts';
 import { startMeter } from './perf/meter.ts';
 import type { Meter } from './perf/meter.ts';
@@ -46,7 +49,7 @@ import { describeEdgepoint } from './resources/describe.ts';
 import { pauseApp, startPreparation } from './resources/preparations.ts';
 import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
-import { openState } from './resources/state.ts';
+import { guestEntry, openState } from './resources/state.ts';
 import { checkSuspect } from './resources/suspect.ts';
 import { notListening } from './resources/why.ts';
 
@@ -122,7 +125,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const snapd = snapdOver(snapdLink);
   const probe = openProbe(clock);
 
-  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes), {
+  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => roomOnZram(settings)), {
     clock,
     restored,
     snapd,
@@ -143,7 +146,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     put: (text) => bus.putKv(buckets.state, stateKey(site), text),
     onFault: (failure) => log.debug('the state waits to be published', { failure }),
   });
-  const deployer = new Deployer({
+  const deployPorts: DeployPorts = {
     clock,
     paths,
     snapd,
@@ -159,6 +162,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       await sleepMs(20);
       return perf.lastWords(logPath);
     },
+    readMemory: ({ cgroup }) => readCounters(cgroup)?.memoryBytes ?? null,
     boot: (order) => startPreparation(manager, order, 'prepare', { kind: 'boot', address: null }, sleepMs),
     restore: (order, snapshotPath) => startPreparation(manager, order, 'trial', { kind: 'restore', snapshotPath, address: null, continues: false }, sleepMs),
     serving: {
@@ -168,6 +172,26 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       promote: (serving) => manager.promote(serving),
       reject: (owner, reason) => manager.reject(owner, reason),
       remove: (owner) => manager.remove(owner),
+    },
+  };
+  const deployer = new Deployer(deployPorts);
+  const checker = new Checker({
+    folder: checksFolder(settings.dataFolder),
+    snapd,
+    preparations: deployer.preparations,
+    newFolderName: () => newIdOf('check'),
+    warn,
+    sleepMs,
+    portsOf: (wish, checkPlaces) => {
+      const guest = { app: guestEntry(wish.order.owner, wish.checkId), paths: checkPlaces };
+      return {
+        ...deployPorts,
+        paths: checkPlaces,
+        emptyVolumes: true,
+        openArtefact: () => bus.getObject(artefactBucket(site), wish.object),
+        boot: (order) => startPreparation(manager, order, 'prepare', { kind: 'boot', address: null }, sleepMs, guest),
+        restore: (order, snapshotPath) => startPreparation(manager, order, 'trial', { kind: 'restore', snapshotPath, address: null, continues: false }, sleepMs, guest),
+      };
     },
   });
 
@@ -196,7 +220,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     }
   };
   if (restoredLink.up) void look();
-  const secondLook = setTimeout(() => void look(), secondLookMs);
+  const secondLook = setTimeout(() => void look().then(() => checker.sweep()), secondLookMs);
 
   const handlers: Handlers = {
     demand: (demand: Demand) => {
@@ -224,11 +248,13 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     else warn('a remembered wish cannot be understood', { reason: parsed.reason });
   }
   for (const [key, { order }] of remembered.serving) if (!manager.state.apps.has(key)) deployer.wishGone(order.owner);
+  void checker.sweep();
   const watch = await followDesired(bus, site, new Map(remembered.desired.map(({ app, message }) => [app, message])), {
     save: (app, message) => records.saveDesired(app, message),
     forget: (app) => records.forgetDesired(app),
     wish: (order, artefactBytes) => deployer.wish(order, artefactBytes),
     wishGone: (owner) => deployer.wishGone(owner),
+    check: (place, wish) => checker.wish(place, wish),
     warn,
   });
   bus.onUp(() => {
@@ -253,6 +279,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     clearInterval(heartbeat);
     clearTimeout(secondLook);
     deployer.stop();
+    checker.stop();
     manager.stop();
     watch.stop();
     door.stop();
@@ -270,6 +297,11 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
 function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId'> {
   const { zone, edgepoint, ipv4, ipv6, latitude, longitude } = settings;
   return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
+}
+
+function roomOnZram(settings: HeadSettings): number | null {
+  const swap = readZramSwap();
+  return settings.zramRoomBytes ?? (swap === null ? null : zramRoomBytes(swap));
 }
 
 /** An outbox that says when something was put into it. */

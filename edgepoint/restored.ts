@@ -1,6 +1,7 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { messageOf } from '../kit/errors.ts';
+import { Failure, messageOf } from '../kit/errors.ts';
 import { bytesPerMebibyte } from '../kit/units.ts';
 import { listenForPeers, type Peer } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
@@ -10,17 +11,20 @@ import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { tools } from '../host/tools.ts';
+import { readZramSwap } from '../host/zram.ts';
 import { parseSubnet } from './box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
 import { boxPlaces } from './box/folders.ts';
 import { prepareDev } from './box/dev.ts';
-import { becomeChildSubreaper } from './box/kernel.ts';
+import { becomeChildSubreaper, pageFaultsMayBeAnswered } from './box/kernel.ts';
 import { prepareBridge } from './box/network.ts';
 import { openOrphanReaper } from './box/orphans.ts';
 import { openSlotPool } from './box/slot.ts';
 import { allRecords } from './box/record.ts';
 import type { RestoredCalls } from './model/calls.ts';
+import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
+import { openFreezing } from './restored/freezing.ts';
 import { type Instances, openInstances } from './restored/instances.ts';
 import { openStoreSurroundings } from './template-store.ts';
 import { type HotCache, openHotCache } from './templates/hot-cache.ts';
@@ -33,6 +37,7 @@ const settingsSchema = z.object({
   dataFolder: z.string().describe('snapshots, volumes'),
   subnet: z.string().describe('IPv4 subnet of instances, for example 10.1.16.0/20'),
   poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('slots (network namespace, cgroups, a waiting edgepoint-box) made beforehand'),
+  lazyFromBytes: z.coerce.number().int().min(0).default(lazyFromBytes).describe('from this much memory on, a restored instance runs before its memory is filled'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
   criu: z.string().default(tools.criu).describe('the CRIU program'),
@@ -49,6 +54,9 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     process.env,
   );
   requireRoot('edgepoint restored');
+  if (!existsSync(join(settings.baseRoot, tools.guard))) {
+    throw new Failure('no-clone-guard', `there is no ${tools.guard} in ${settings.baseRoot}, so clones would share random numbers`, { remedy: 'run the set-up: sh images/host/bootstrap.sh images/host/main.ts' });
+  }
   const log = openLog('restored').with({ zone: settings.zone, edgepoint: settings.edgepoint });
   const { runFolder } = settings;
   const clock = openClock();
@@ -92,13 +100,17 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     runFolder,
     subnet,
     baseRoot: settings.baseRoot,
+    guard: tools.guard,
     clock,
     slots,
+    lazy: { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes: settings.lazyFromBytes },
     orphans,
+    freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null }),
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
     },
     note: (text, fields) => log.debug(text, fields),
+    warn: (text, fields) => log.warn(text, fields),
   });
   const fail = (thrown: unknown): void => log.error('an ended instance could not be cleaned up', { reason: messageOf(thrown) });
   const watch = openExitWatch(
@@ -131,6 +143,8 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       boot: (order: Order<'boot'>) => measured('boot', order.instance, instances.boot(order)),
       restore: (order: Order<'restore'>) => measured('restore', order.instance, instances.restore(order)),
       stop: (order: Order<'stop'>) => instances.stop(order),
+      freeze: (order: Order<'freeze'>) => instances.freeze(order),
+      thaw: (order: Order<'thaw'>) => instances.thaw(order),
       list: () => instances.list(),
     },
     {

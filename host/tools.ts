@@ -15,10 +15,15 @@ export const boxSources: readonly string[] = readdirSync(boxFolder)
   .toSorted()
   .map((name) => join(boxFolder, name));
 
-/** Part of the program's name: two clones at different commits must not run each other's. */
-function boxHash(): string {
+/** What programs of an instance load first, by its name there. */
+export const guardSources: Readonly<Record<string, string>> = Object.fromEntries(
+  ['clone-guard.c', 'clone-guard.cjs', 'python/sitecustomize.py'].map((name) => [name, join(import.meta.dirname, '../edgepoint/guard', name)]),
+);
+
+/** Part of a name: two clones at different commits must not run each other's. */
+function hashOf(paths: readonly string[]): string {
   const hash = createHash('sha256');
-  for (const path of boxSources) hash.update(readFileSync(path));
+  for (const path of paths) hash.update(readFileSync(path));
   return hash.digest('hex').slice(0, 12);
 }
 
@@ -27,7 +32,11 @@ export const tools = {
   criu: join(toolsFolder, 'bin/criu'),
   natsServer: join(toolsFolder, 'bin/nats-server'),
   /** Makes the box of an instance and boots or restores into it; compiled from edgepoint/box/*.c. */
-  box: join(toolsFolder, `bin/edgepoint-box-${boxHash()}`),
+  box: join(toolsFolder, `bin/edgepoint-box-${hashOf(boxSources)}`),
+  /** The clone guard as an instance sees it: a folder in its base root, which may hold those of several commits. */
+  guard: `/usr/lib/edgepoint/guard-${hashOf(Object.values(guardSources))}`,
   /** The base root filesystem of instances: Debian 13 with Node 20, files owned by uid 0. */
   baseRoot: join(toolsFolder, 'base'),
+  /** A base root with many more runtimes and servers, which only tests use. */
+  runtimesRoot: join(toolsFolder, 'runtimes'),
 } as const;

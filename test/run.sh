@@ -50,7 +50,7 @@ nothing_left() {
   return 1
 }
 
-check 'set-up' sh images/host/bootstrap.sh images/host/main.ts
+check 'set-up' sh images/host/bootstrap.sh images/host/main.ts --for-tests
 if [ "$failed" != 0 ]; then verdict; fi
 sh test/traces.sh >"$work/before"
 

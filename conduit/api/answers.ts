@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { appStateSchema } from '../../kit/wire/edgepoint-state.ts';
 import { eventSchema, logSchema } from '../../kit/wire/event.ts';
+import { preparationReportSchema } from '../../kit/wire/report.ts';
 
 /** What the API answers; the CLI parses with the same schemas. A field may be added, never removed, within /v1. */
 export const failureAnswerSchema = z.object({ code: z.string(), message: z.string(), remedy: z.string().default('') });
@@ -70,6 +71,36 @@ export const progressLineSchema = z.discriminatedUnion('type', [
   }),
 ]);
 export type ProgressLine = z.output<typeof progressLineSchema>;
+
+export const checkAnswerSchema = z.object({
+  checkId: z.string(),
+  app: z.string(),
+  /** What a deploy would make of it. */
+  release: z.int(),
+  site: siteSchema,
+  siteReason: z.string(),
+  artefactDigest: z.string(),
+  artefactBytes: z.int(),
+});
+export type CheckAnswer = z.output<typeof checkAnswerSchema>;
+
+/** A line of the answer to POST /v1/apps/:app/checks; the check lives as long as somebody reads them. */
+export const checkLineSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('check'), check: checkAnswerSchema }),
+  z.object({ type: z.literal('event'), event: eventSchema }),
+  z.object({ type: z.literal('note'), code: z.string(), text: z.string() }),
+  z.object({ type: z.literal('beat') }),
+  z.object({
+    type: z.literal('end'),
+    /** `ready`: it would serve, as the report says. `failed`: it would not. `timeout`: it was not known in time. */
+    outcome: z.enum(['ready', 'failed', 'timeout']),
+    code: z.string(),
+    text: z.string(),
+    site: siteSchema,
+    report: preparationReportSchema.nullable(),
+  }),
+]);
+export type CheckLine = z.output<typeof checkLineSchema>;
 
 /** A line of GET /v1/apps/:app/logs. */
 export const logLineSchema = z.discriminatedUnion('type', [

@@ -11,7 +11,9 @@ import { beginFollowing, endEarly, endOf, followEvent, followState, isFullyTold 
 import type { Following } from '../follow-deploy.ts';
 import type { AppStore, StoredApp, StoredRelease } from '../store/apps.ts';
 import type { LogLine, ProgressLine } from './answers.ts';
-import { asNdjson, streamLines } from './lines.ts';
+import { writeCheck } from './follow-check.ts';
+import type { FollowedCheck } from './follow-check.ts';
+import { asNdjson, streamLines, whenGone } from './lines.ts';
 import type { LineWriter } from './lines.ts';
 
 export interface FollowPorts {
@@ -21,12 +23,19 @@ export interface FollowPorts {
   readonly log: Log;
   /** How long a deploy is watched before the stream gives up on it. */
   readonly deployMs: number;
+  /** How long a check may take. */
+  readonly checkMs: number;
   readonly followersMax: number;
 }
 
 export interface Follow {
   /** The progress of a deploy (null: the current release's), from its first event to its end. */
   deploy(app: StoredApp, deployId: string | null): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * The stages of a check, from its first event to its report. `end` is called once, when nobody reads any more: the report has come,
+   * the client has gone (`gone`, too), or it was not ready in time.
+   */
+  check(check: FollowedCheck, gone: AbortSignal, end: () => Promise<void>): ReadableStream<Uint8Array>;
   logs(app: StoredApp, options: { last: number; follow: boolean }): Promise<ReadableStream<Uint8Array>>;
 }
 
@@ -57,6 +66,13 @@ export function openFollow(ports: FollowPorts): Follow {
       if (!release) throw new Failure('deploy-unknown', `the app has no deploy ${JSON.stringify(deployId)}`);
       return begin((writer) => writeProgress(ports, app, release, writer));
     },
+    check: (check, gone, end) =>
+      begin(async (writer) => {
+        whenGone(writer, () => void end());
+        gone.addEventListener('abort', () => writer.end(), { once: true });
+        if (gone.aborted) writer.end();
+        else await writeCheck(ports, check, writer);
+      }),
     async logs(app, options) {
       if (!ports.bus.up) throw new Failure('bus-away', 'the message bus is away, and the logs with it', { remedy: 'Try again in a few seconds.' });
       return begin((writer) => writeLogs(ports, app.owner, options, writer));
@@ -156,11 +172,6 @@ async function writeLogs(ports: FollowPorts, owner: Owner, options: { last: numb
     consumer.stop();
     clearTimeout(nothing);
   });
-}
-
-function whenGone(writer: LineWriter, callback: () => void): void {
-  if (writer.gone.aborted) callback();
-  else writer.gone.addEventListener('abort', callback, { once: true });
 }
 
 function untilUp(bus: Bus, gone: AbortSignal): Promise<void> {

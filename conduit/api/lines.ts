@@ -59,3 +59,9 @@ export function streamLines(options: { encode: (line: unknown) => string; beat: 
 }
 
 export const asNdjson = (line: unknown): string => `${JSON.stringify(line)}\n`;
+
+/** Calls back once the reader is gone, at once when it is gone already. */
+export function whenGone(writer: LineWriter, callback: () => void): void {
+  if (writer.gone.aborted) callback();
+  else writer.gone.addEventListener('abort', callback, { once: true });
+}

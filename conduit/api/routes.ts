@@ -4,11 +4,12 @@ import { z } from 'zod';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { namePattern } from '../../kit/ids.ts';
 import type { Log } from '../../host/log.ts';
-import type { Deploys } from '../deploy.ts';
+import type { Checks } from '../checks.ts';
+import type { Deploys, UploadRequest } from '../deploy.ts';
 import { ownApp } from '../deploy.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { Speaker } from '../store/accounts.ts';
-import type { AppAnswer, DeployAnswer } from './answers.ts';
+import type { AppAnswer } from './answers.ts';
 import { answerFailure } from './failures.ts';
 import type { Follow } from './follow.ts';
 import type { SignIn } from './sign-in.ts';
@@ -17,6 +18,7 @@ import type { UsageReport } from '../../kit/wire/usage.ts';
 export interface ApiPorts {
   readonly apps: AppStore;
   readonly deploys: Deploys;
+  readonly checks: Checks;
   readonly signIn: SignIn;
   readonly follow: Follow;
   readonly describe: (app: StoredApp) => Promise<AppAnswer>;
@@ -61,7 +63,17 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     return c.json({ app, deleted: true });
   });
 
-  api.post('/apps/:app/releases', async (c) => c.json(await receiveRelease(ports, c), 201));
+  api.post('/apps/:app/releases', async (c) => c.json(await ports.deploys.accept(uploadOf(c)), 201));
+
+  api.post('/apps/:app/checks', async (c) => {
+    const check = await ports.checks.begin(uploadOf(c));
+    try {
+      return lines(c, ports.follow.check(check, c.req.raw.signal, () => ports.checks.end(check)));
+    } catch (thrown) {
+      await ports.checks.end(check);
+      throw thrown;
+    }
+  });
 
   api.get('/apps/:app/events', async (c) => {
     const { deploy } = query(c, z.object({ deploy: z.string().max(64).optional() }));
@@ -94,7 +106,7 @@ export function answerJson(ports: { readonly log: Log }, thrown: unknown, c: Con
   return c.json(answer, status);
 }
 
-async function receiveRelease(ports: ApiPorts, c: Ask): Promise<DeployAnswer> {
+function uploadOf(c: Ask): UploadRequest {
   const app = appName(c);
   const headers = z
     .object({
@@ -106,7 +118,7 @@ async function receiveRelease(ports: ApiPorts, c: Ask): Promise<DeployAnswer> {
   const bytes = headers.data['content-length'] ?? null;
   const body = c.req.raw.body;
   if (!body) throw new Failure('body-missing', 'the archive is missing', { remedy: 'Send the tar.gz as the body of the request.' });
-  return ports.deploys.accept({ speaker: c.get('speaker'), app, body: chunksOf(body), bytes, digest: headers.data['x-artefact-digest'] ?? null });
+  return { speaker: c.get('speaker'), app, body: chunksOf(body), bytes, digest: headers.data['x-artefact-digest'] ?? null };
 }
 
 const own = (ports: ApiPorts, c: Ask): Promise<StoredApp> => ownApp(ports.apps, c.get('speaker'), appName(c));

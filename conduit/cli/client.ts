@@ -10,8 +10,8 @@ export interface Client {
   readonly url: string;
   get<S extends z.ZodType>(path: string, schema: S): Promise<z.output<S>>;
   send<S extends z.ZodType>(method: 'POST' | 'DELETE', path: string, schema: S, body?: Upload): Promise<z.output<S>>;
-  /** The lines of an NDJSON stream, each parsed; those of a kind not known here are passed over. */
-  lines<S extends z.ZodType>(path: string, schema: S): AsyncGenerator<z.output<S>>;
+  /** The lines of an NDJSON stream, each parsed; those of a kind not known here are passed over. With a body it is asked by POST. */
+  lines<S extends z.ZodType>(path: string, schema: S, body?: Upload): AsyncGenerator<z.output<S>>;
 }
 
 export interface Upload {
@@ -44,9 +44,9 @@ export function openClient(credentials: Credentials): Client {
     url: credentials.url,
     get: async (path, schema) => parse(await ask(path, {}), schema),
     send: async (method, path, schema, body) =>
-      parse(await ask(path, body ? { method, body: body.stream as NonNullable<RequestInit['body']>, headers: { ...body.headers }, duplex: 'half' } : { method }), schema),
-    async *lines(path, schema) {
-      const response = await ask(path, {});
+      parse(await ask(path, body ? sending(method, body) : { method }), schema),
+    async *lines(path, schema, body) {
+      const response = await ask(path, body ? sending('POST', body) : {});
       for await (const line of splitLines(response)) {
         const parsed = schema.safeParse(JSON.parse(line));
         if (parsed.success) yield parsed.data;
@@ -54,6 +54,8 @@ export function openClient(credentials: Credentials): Client {
     },
   };
 }
+
+const sending = (method: string, body: Upload): RequestInit => ({ method, body: body.stream as NonNullable<RequestInit['body']>, headers: { ...body.headers }, duplex: 'half' });
 
 const notAConduit = (url: string): Failure =>
   new Failure('not-a-conduit', `what answers at ${url} is not a conduit this command understands`, { remedy: 'Check the address, or install the conduit’s own version of this command.' });
@@ -69,11 +71,20 @@ async function* splitLines(response: Response): AsyncGenerator<string> {
   if (!response.body) return;
   const decoder = new TextDecoder();
   let rest = '';
-  for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
+  for await (const chunk of untilCut(response.body as AsyncIterable<Uint8Array>)) {
     rest += decoder.decode(chunk, { stream: true });
     const lines = rest.split('\n');
     rest = lines.pop() ?? '';
     if (rest.length > lineBytesMax) throw new Failure('not-a-conduit', 'a line of the answer is too long');
     for (const line of lines) if (line !== '') yield line;
+  }
+}
+
+/** A connection that breaks under an answer is a conduit that has gone, not a fault of this command. */
+async function* untilCut(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (thrown) {
+    throw new Failure('progress-cut', `the connection to the conduit was lost: ${messageOf(thrown)}`, { remedy: 'Try again in a few seconds.', cause: thrown });
   }
 }

@@ -5,6 +5,7 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 4, about: 'the manifest or the folder is refused', codes: ['manifest-', 'archive-', 'upload-too-big', 'name-taken'] },
   { exit: 5, about: 'there is no such app', codes: ['app-unknown', 'deploy-unknown'] },
   { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut'] },
+  { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
 ];
 
 /** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */

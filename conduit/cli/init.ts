@@ -71,6 +71,16 @@ port = ${guess.port}
 # path = "/data"
 # sizeMegabytes = 256
 
+# Another process beside the first, in the same instance.
+# [[process]]
+# name = "worker"
+# command = ["node", "worker.js"]
+
+# A file that says in each copy who it is.
+# [[file]]
+# path = "/run/edgepoint/me.json"
+# text = '{"instance": "{instance}", "address": "{address}"}'
+
 # [scale]
 # max = 8            # most instances at one edgepoint
 # concurrency = 16   # requests one instance handles at once
@@ -92,7 +102,7 @@ export async function initFolder(folder: string, terminal: Terminal): Promise<vo
   terminal.say(`  app      ${guess.app}`);
   terminal.say(`  command  ${guess.command.join(' ')}   (${guess.from.command})`);
   terminal.say(`  port     ${guess.port}   (${guess.from.port})`);
-  terminal.say('Look it over, then `conduit deploy`.');
+  terminal.say('Look it over, then `conduit check` and `conduit deploy`.');
 }
 
 async function readIfThere(path: string): Promise<string | null> {

@@ -5,6 +5,7 @@ import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
 import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, logLineSchema, loginAnswerSchema } from '../api/answers.ts';
+import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
 import type { Client } from './client.ts';
 import { credentialsSchema, readCredentials, writeCredentials } from './credentials.ts';
@@ -36,7 +37,7 @@ function describeProgram(): Command {
     .exitOverride()
     .configureOutput({ writeErr: () => undefined })
     .showSuggestionAfterError()
-    .addHelpText('after', `\nExamples:\n  $ conduit login https://conduit.example --token ep_…\n  $ conduit init\n  $ conduit deploy\n  $ conduit status hello\n\n${exitCodesText}`);
+    .addHelpText('after', `\nExamples:\n  $ conduit login https://conduit.example --token ep_…\n  $ conduit init\n  $ conduit check\n  $ conduit deploy\n  $ conduit status hello\n\n${exitCodesText}`);
 
   command(program, 'login <url>', 'Remembers a conduit and your token for it.', ['conduit login https://conduit.example --token ep_…', 'CONDUIT_TOKEN=ep_… conduit login https://conduit.example'])
     .option('--token <token>', 'the token the operator gave you (default: CONDUIT_TOKEN)')
@@ -44,6 +45,10 @@ function describeProgram(): Command {
 
   command(program, 'init [folder]', 'Writes a commented edgepoint.toml, guessed from what is there.', ['conduit init', 'conduit init ./server']).action(
     async (folder: string | undefined, _options: unknown, self: Command) => initFolder(folder ?? '.', terminalOf(self)),
+  );
+
+  command(program, 'check [folder]', 'Has an edgepoint try the app in a folder and tells what a deploy would find; nothing of it stays.', ['conduit check', 'conduit check ./server', 'conduit check --json | jq .']).action(
+    async (folder: string | undefined, _options: unknown, self: Command) => checkFolder(folder ?? '.', connect, terminalOf(self)),
   );
 
   command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])

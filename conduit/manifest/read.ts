@@ -72,6 +72,10 @@ const examples: Readonly<Record<string, string>> = {
   'volume.name': 'name = "storage"',
   'volume.path': 'path = "/data"',
   'warmup.path': 'path = "/"',
+  'process.name': 'name = "worker"',
+  'process.command': 'command = ["node", "worker.js"]',
+  'file.path': 'path = "/run/me.json"',
+  'file.text': `text = '{"me": "{instance}"}'`,
 };
 
 function issueProblem(where: Locations, issue: z.core.$ZodIssue, raw: unknown): ManifestProblem {

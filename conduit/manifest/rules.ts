@@ -1,3 +1,5 @@
+import { nearestWord } from '../../kit/nearest-word.ts';
+import { fileNames } from '../../kit/wire/manifest.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { KeyPath } from './locate.ts';
 
@@ -11,6 +13,10 @@ export const reservedNames: readonly string[] = ['www', 'ns', 'ns1', 'ns2', 'dns
 
 /** Folders of the box that a volume may not cover. */
 const reservedFolders = ['/app', '/dev', '/proc', '/sys', '/run', '/bin', '/sbin', '/lib', '/lib64', '/usr', '/etc', '/boot'];
+
+/** What is not on the private disk, and files that the box writes itself. */
+const foldersWithoutFiles = ['/dev', '/proc', '/sys'];
+const filesOfTheBox = ['/etc/hosts', '/var/log/app.log', '/run/edgepoint/generation', '/run/edgepoint/init'];
 
 type Rule = (manifest: Manifest) => RuleProblem[];
 
@@ -28,10 +34,17 @@ const rules: Readonly<Record<string, Rule>> = {
     env['PORT'] !== undefined && env['PORT'] !== String(port)
       ? [{ path: ['env', 'PORT'], text: `\`env.PORT\` is "${env['PORT']}", but PORT is set from \`port\` (${port}); leave it out` }]
       : [],
-  'no zero bytes': ({ env, command }) => [
+  'no zero bytes': ({ env, command, process }) => [
+    ...process.flatMap((part, index) => (JSON.stringify([part.env, part.command]).includes('\\u0000') ? [{ path: ['process', index], text: `\`process[${index}]\` has a zero byte in it` }] : [])),
     ...Object.entries(env).flatMap(([name, value]) => (value.includes('\0') ? [{ path: ['env', name], text: `\`env.${name}\` has a zero byte in it` }] : [])),
     ...command.flatMap((word, index) => (word.includes('\0') ? [{ path: ['command', index], text: `\`command[${index}]\` has a zero byte in it` }] : [])),
   ],
+  'processes have names of their own': ({ process }) =>
+    process.flatMap(({ name }, index) =>
+      name === 'app' || process.findIndex((other) => other.name === name) < index
+        ? [{ path: ['process', index, 'name'], text: name === 'app' ? 'a process cannot be named "app": that is the one of `command`' : `two processes have the name "${name}"` }]
+        : [],
+    ),
   'volumes have names of their own': ({ volume }) =>
     volume.flatMap(({ name }, index) =>
       volume.findIndex((other) => other.name === name) < index
@@ -46,6 +59,27 @@ const rules: Readonly<Record<string, Rule>> = {
       if (reserved) return [{ path: at, text: `a volume cannot lie at "${path}": ${reserved} belongs to the box` }];
       const other = volume.find((earlier, place) => place < index && (isInside(path, earlier.path) || isInside(earlier.path, path)));
       return other ? [{ path: at, text: `the volumes at "${other.path}" and "${path}" lie in one another` }] : [];
+    }),
+  'files lie where they can be written': ({ file, volume }) =>
+    file.flatMap(({ path }, index) => {
+      const at: KeyPath = ['file', index, 'path'];
+      if (!isPlain(path)) return [{ path: at, text: `\`file[${index}].path\` is "${path}"; it must be a plain absolute path such as /run/me.json` }];
+      const reserved = foldersWithoutFiles.find((folder) => isInside(path, folder)) ?? filesOfTheBox.find((known) => isInside(path, known) || isInside(known, path));
+      if (reserved !== undefined) return [{ path: at, text: `a file cannot lie at "${path}": ${reserved} belongs to the box` }];
+      const inVolume = volume.find((other) => isInside(path, other.path) || isInside(other.path, path));
+      if (inVolume) return [{ path: at, text: `a file cannot lie at "${path}": the volume "${inVolume.name}" is there, and all instances that share it would see one file` }];
+      const other = file.find((earlier, place) => place < index && (isInside(path, earlier.path) || isInside(earlier.path, path)));
+      return other ? [{ path: at, text: `two files cannot lie at "${other.path}" and "${path}"` }] : [];
+    }),
+  'names in files are known': ({ file }) =>
+    file.flatMap(({ text }, index) => {
+      const at: KeyPath = ['file', index, 'text'];
+      if (text.includes('\0')) return [{ path: at, text: `\`file[${index}].text\` has a zero byte in it` }];
+      // Other braces are the file's own affair; only what is likely meant as one of ours is a mistake.
+      return [...text.matchAll(/\{([A-Za-z_-]+)\}/g)].flatMap(([whole, name = '']) => {
+        const likely = fileNames.some((known) => known === name) ? null : nearestWord(name, fileNames);
+        return likely === null ? [] : [{ path: at, text: `\`file[${index}].text\` has ${whole}, which stands for nothing; did you mean {${likely}}?` }];
+      });
     }),
 };
 

@@ -37,4 +37,13 @@ export const migrations: readonly Migration[] = [
         PRIMARY KEY (zone, edgepoint, artefactDigest))`,
     ],
   },
+  {
+    number: 2,
+    name: 'checks of which something lies on the bus',
+    sql: [
+      `CREATE TABLE checks (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, checkId TEXT NOT NULL UNIQUE,
+        provider TEXT NOT NULL, scope TEXT NOT NULL, app TEXT NOT NULL, zone TEXT NOT NULL, edgepoint TEXT NOT NULL, place INTEGER NOT NULL)`,
+    ],
+  },
 ];

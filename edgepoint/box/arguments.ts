@@ -1,4 +1,5 @@
-import type { BootOrder, BoxOrder, CgroupPaths, RestoreOrder } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, CgroupPaths, ProcessOrder, RestoreOrder } from '../model/calls.ts';
+import { fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
 
@@ -12,6 +13,10 @@ export interface BoxFacts {
   readonly prefixLength: number;
   readonly gateway: string;
   readonly readerGid: number;
+  /** Where the clone guard (edgepoint/guard) lies in the base root. */
+  readonly guard: string;
+  /** Addresses of the app's other instances on this edgepoint, when this one starts. */
+  readonly peers?: readonly string[];
 }
 
 const idsPerInstance = 65_536;
@@ -23,6 +28,7 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   const firstUid = order.uidSlot * idsPerInstance;
   const options: readonly (readonly string[])[] = [
     ...order.volumes.map((volume) => ['--volume', volume.imagePath, volume.mountPath]),
+    ...(order.files ?? []).map((file) => ['--file', file.path, fillText(file.text, { instance: order.instance, address: facts.address, peers: (facts.peers ?? []).join(',') })]),
     ['--folder', facts.folder],
     ['--base', facts.base],
     ['--artefact', order.artefactPath],
@@ -39,13 +45,39 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   return [...options.flat(), ...(order.ownNetwork ? ['--own-network'] : [])];
 }
 
-export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
-  const environment = Object.entries(order.env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
-  return ['boot', ...boxArguments(order, facts), ...environment, '--', ...order.command];
+/**
+ * The environment that has programs load the clone guard first: the dynamic loader (ld.so(8)), Node, Bun and Python. What the
+ * provider asks for of the same kind comes after it.
+ */
+export function guardedEnvironment(env: Readonly<Record<string, string>>, guard: string): Record<string, string> {
+  const first = (name: string, value: string, separator: string): [string, string] => [name, env[name] ? `${value}${separator}${env[name]}` : value];
+  return {
+    ...env,
+    ...Object.fromEntries([
+      first('LD_PRELOAD', `${guard}/clone-guard.so`, ':'),
+      first('NODE_OPTIONS', `--require=${guard}/clone-guard.cjs`, ' '),
+      first('BUN_OPTIONS', `--preload=${guard}/clone-guard.cjs`, ' '),
+      first('PYTHONPATH', `${guard}/python`, ':'),
+    ]),
+  };
 }
 
-/** CRIU's log goes to `workFolder`. */
-export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string): string[] {
+export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
+  const environment = Object.entries(guardedEnvironment(order.env, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  const processes = (order.processes ?? []).map((one) => processWords(one, facts.guard)).flatMap((words) => ['--process', `${words.length}`, ...words]);
+  return ['boot', ...boxArguments(order, facts), ...environment, ...processes, '--', ...order.command];
+}
+
+/** As init.c reads them. */
+function processWords({ name, command, env, mustLive }: ProcessOrder, guard: string): string[] {
+  /* What a process says of these variables itself would hide what all of them are given. */
+  const guarded = guardedEnvironment(env, guard);
+  const variables = Object.keys(env).map((variable) => `${variable}=${guarded[variable] ?? ''}`);
+  return [name, mustLive ? 'must-live' : 'may-end', `${variables.length}`, ...variables, `${command.length}`, ...command];
+}
+
+/** CRIU's log goes to `workFolder`. With a fill file (fill.ts) the restore is lazy: memory comes after it. */
+export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolder: string, fillFile: string | null): string[] {
   const snapshot = snapshotParts(order.snapshotPath);
   const request = restoreRequest({
     root: `${facts.folder}/root`,
@@ -53,6 +85,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     connections: order.continues ? 'keep' : 'close',
     ownNetwork: order.ownNetwork,
     logFile: 'restore.log',
+    lazy: fillFile !== null,
   });
   return [
     'restore',
@@ -63,6 +96,7 @@ export function restoreArguments(order: RestoreOrder, facts: BoxFacts, workFolde
     snapshot.images,
     '--work',
     workFolder,
+    ...(fillFile === null ? [] : ['--fill', fillFile, snapshot.firstPages]),
     '--',
     Buffer.from(request).toString('hex'),
   ];

@@ -12,7 +12,9 @@
  * Both make the disk, the root, the volumes and the network by the same functions; only what runs in them differs.
  * A slot whose stdin ends without an order ends too.
  *
- *   edgepoint-box watch   tells which processes have ended (watch.c)
+ *   edgepoint-box watch                  tells which processes have ended (watch.c)
+ *   edgepoint-box init                   starts the processes of an instance that has several (init.c)
+ *   edgepoint-box page-out|resident ...  moves the memory of a frozen instance to swap, or says what of it is there (page-out.c)
  */
 #define _GNU_SOURCE
 #include "box.h"
@@ -36,12 +38,14 @@
 
 void fail(const char *what, ...) {
   int error = errno;
-  char text[1024];
+  char text[1024], line[1200];
   va_list arguments;
   va_start(arguments, what);
   vsnprintf(text, sizeof text, what, arguments);
   va_end(arguments);
-  dprintf(STDERR_FILENO, "%s: %s\n", text, error ? strerror(error) : "failed");
+  int length = snprintf(line, sizeof line, "%s: %s\n", text, error ? strerror(error) : "failed");
+  /* Not dprintf(3), which asks for the file's state first: the pages server's filter lets it write and no more. */
+  if (write(STDERR_FILENO, line, (size_t)length) < 0) _exit(2);
   _exit(1);
 }
 
@@ -78,11 +82,25 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--env") && box->environment_count < MOST_ENVIRONMENT) box->environment[box->environment_count++] = next(&argument);
     else if (!strcmp(name, "--images")) box->images = next(&argument);
     else if (!strcmp(name, "--work")) box->work = next(&argument);
+    else if (!strcmp(name, "--fill")) box->fill = next(&argument), box->first_pages = next(&argument);
     else if (!strcmp(name, "--own-network")) box->own_network = 1;
     else if (!strcmp(name, "--volume") && box->volume_count < MOST_VOLUMES) {
       struct volume *volume = &box->volumes[box->volume_count++];
       volume->image = next(&argument);
       volume->mount_path = next(&argument);
+    } else if (!strcmp(name, "--file") && box->file_count < MOST_FILES) {
+      struct file *file = &box->files[box->file_count++];
+      file->path = next(&argument);
+      file->text = next(&argument);
+      errno = EINVAL;
+      if (file->path[0] != '/') fail("--file %s", file->path);
+    } else if (!strcmp(name, "--process") && box->process_count < MOST_PROCESSES - 1) {
+      /* --process COUNT WORDS... */
+      int count = atoi(next(&argument));
+      for (int i = 0; i < count; i++)
+        if (!argument[i + 1]) fail("--process wants %d words", count);
+      box->processes[box->process_count++] = (struct process_words){.words = argument + 1, .count = count};
+      argument += count;
     } else {
       errno = 0;
       fail("unknown or repeated option %s", name);
@@ -116,6 +134,26 @@ static void enter_network(const struct box *box) {
   close(fd);
 }
 
+/* What becomes the first process: the command itself, or, when there are several, init with the words of each (init.c). */
+static char **first_command(const struct box *box, char **command) {
+  if (box->process_count == 0) return command;
+  int own = 0, total = 0;
+  for (; command[own];) own++;
+  for (int i = 0; i < box->process_count; i++) total += box->processes[i].count;
+  char **words = calloc((size_t)(2 + 4 + own + total + 1), sizeof *words), **next_word = words, count[16];
+  snprintf(count, sizeof count, "%d", own);
+  *next_word++ = INIT_PATH;
+  *next_word++ = "init";
+  *next_word++ = "app";
+  *next_word++ = "must-live";
+  *next_word++ = "0";
+  *next_word++ = strdup(count);
+  for (int i = 0; i < own; i++) *next_word++ = command[i];
+  for (int i = 0; i < box->process_count; i++)
+    for (int j = 0; j < box->processes[i].count; j++) *next_word++ = box->processes[i].words[j];
+  return words;
+}
+
 /* The first process of the instance, in its new namespaces, until it becomes the program. */
 __attribute__((noreturn)) static void become_program(const struct box *box, char **command, int go, int failed) {
   char byte;
@@ -147,6 +185,7 @@ __attribute__((noreturn)) static void become_program(const struct box *box, char
   for (int i = 0; i < box->environment_count; i++) putenv((char *)box->environment[i]);
   int error_log = fcntl(report, F_DUPFD_CLOEXEC, 101);
   dup2(1, STDERR_FILENO);
+  command = first_command(box, command);
   execvp(command[0], command);
   dprintf(error_log, "cannot run %s: %s\n", command[0], strerror(errno));
   _exit(127);
@@ -218,6 +257,7 @@ static int serve_slot(char **options) {
     else fail("unknown option %s", *option);
   }
   if (!box.netns || !criu) fail("--netns or --criu is missing");
+  int guard = start_pages_guard();
   enter_cgroups(&box);
   enter_network(&box);
   int worker = start_criu(criu);
@@ -226,20 +266,28 @@ static int serve_slot(char **options) {
   char **command = read_options(order + 1, &box);
   check(&box);
   if (!command[0]) fail("nothing to run after --");
+  if (box.fill) order_pages(&box, guard); /* it reads the page map meanwhile */
   uint64_t start = now_ns();
   make_disk_and_root(&box);
   attach_volumes(&box);
   uint64_t disk = now_ns();
+  write_files(&box);
+  uint64_t files = now_ns();
   if (!box.own_network) configure_network(&box);
-  dprintf(STDOUT_FILENO, "disk %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(now_ns() - disk));
-  if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, command[0]);
+  dprintf(STDOUT_FILENO, "disk %llu\nfiles %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(files - disk),
+          (unsigned long long)(now_ns() - files));
+  if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, guard, command[0]);
   close(worker); /* CRIU is not needed and ends */
+  if (box.process_count > 0) copy_init(&box);
   return boot(&box, command);
 }
 
 int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
+  if (count >= 2 && !strcmp(arguments[1], "init")) return run_processes(arguments + 2, count - 2);
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
+  if (count >= 3 && !strcmp(arguments[1], "page-out")) return page_out(arguments[2], arguments[3]);
+  if (count == 3 && !strcmp(arguments[1], "resident")) return resident(arguments[2]);
   errno = EINVAL;
-  fail("usage: edgepoint-box slot --netns FILE --cgroup FOLDER..., or edgepoint-box watch");
+  fail("usage: edgepoint-box slot --netns FILE --cgroup FOLDER..., edgepoint-box watch, or edgepoint-box page-out or resident CGROUP");
 }

@@ -9,6 +9,10 @@
 #define MOST_CGROUPS 8
 #define MOST_VOLUMES 8
 #define MOST_ENVIRONMENT 512
+#define MOST_FILES 16
+#define MOST_PROCESSES 9
+/* Where the first process of an instance with several lies, as the instance sees it. */
+#define INIT_PATH "/run/edgepoint/init"
 /* Descriptors that requests to CRIU name: criu-request.ts */
 #define IMAGES_DESCRIPTOR 50
 #define WORK_DESCRIPTOR 51
@@ -19,6 +23,17 @@ struct volume {
   const char *image;      /* ext4 image file */
   const char *mount_path; /* where the instance sees it */
   char source[256];       /* where the machine mounts it */
+};
+
+struct file {
+  const char *path; /* absolute, as the instance sees it */
+  const char *text;
+};
+
+/* A process of an instance that has several, as words: init.c */
+struct process_words {
+  char **words;
+  int count;
 };
 
 struct box {
@@ -39,11 +54,17 @@ struct box {
   int cgroup_count;
   struct volume volumes[MOST_VOLUMES];
   int volume_count;
+  struct file files[MOST_FILES]; /* written afresh at each boot and restore */
+  int file_count;
+  struct process_words processes[MOST_PROCESSES]; /* of a boot: beside the first */
+  int process_count;
   uid_t first_uid;       /* what uid 0 inside is outside */
   gid_t reader_gid;      /* the group that may read the log */
   uint64_t disk_bytes;
   const char *images;    /* of a restore: CRIU's images, and where its log goes */
   const char *work;
+  const char *fill;      /* of a lazy restore: the file that tells how the memory got there (pages-guard.c); or NULL */
+  const char *first_pages; /* and the snapshot's file of first pages (pages.c) */
   const char *environment[MOST_ENVIRONMENT + 1];
   int environment_count;
 };
@@ -60,6 +81,15 @@ void enter_root(const struct box *box); /* in the instance's own namespaces */
 int user_namespace_with_maps(const char *maps);
 void write_text(const char *path, const char *text);
 
+/* files.c */
+void write_files(const struct box *box);
+int make_file(const struct box *box, const char *path, mode_t mode); /* open for writing; in the place of what was there */
+
+/* init.c */
+int run_processes(char **words, int count); /* as the first process of an instance; its exit status */
+int read_processes(char **words, int count, struct process_words *found, int most);
+void copy_init(const struct box *box);
+
 /* network.c */
 void configure_network(const struct box *box); /* in the instance's network namespace */
 void give_network(const struct box *box, pid_t pid);
@@ -67,12 +97,30 @@ void follow_restore(const struct box *box, const char *step, pid_t pid); /* CRIU
 
 /* criu.c */
 int start_criu(const char *program);
-int restore_by_criu(struct box *box, int worker, const char *request);
+int restore_by_criu(struct box *box, int worker, int guard, const char *request);
+
+/* A field of a protobuf message. */
+struct field {
+  unsigned number;
+  uint64_t value;            /* of a number */
+  const unsigned char *text; /* of a string or message, `value` bytes long */
+};
+int next_field(const unsigned char **at, const unsigned char *end, struct field *field);
+
+/* pages-guard.c: memory that comes after the restore */
+int start_pages_guard(void);
+void order_pages(const struct box *box, int guard);
+void wait_for_criu(int worker, int guard);
+void tell_pages(int guard, pid_t instance);
 
 /* filter.c */
 void drop_rights(void); /* capabilities, no_new_privs, seccomp */
 
 /* watch.c */
 int watch_processes(void);
+
+/* page-out.c */
+int page_out(const char *cgroup, const char *keep);
+int resident(const char *cgroup);
 
 #endif

@@ -51,12 +51,45 @@ export function limitCgroup(cgroup: InstanceCgroup, offering: Offering): void {
   if (cgroup.version === 2) {
     writeFileSync(join(cgroup.cpu, 'cpu.max'), `${quotaUs} ${cpuPeriodUs}`);
     writeFileSync(join(cgroup.memory, 'memory.max'), `${offering.memoryBytes}`);
+    allowSwap(cgroup, false);
   } else {
     writeFileSync(join(cgroup.cpuLimit, 'cpu.cfs_period_us'), `${cpuPeriodUs}`);
     writeFileSync(join(cgroup.cpuLimit, 'cpu.cfs_quota_us'), `${quotaUs}`);
     writeFileSync(join(cgroup.memory, 'memory.limit_in_bytes'), `${offering.memoryBytes}`);
+    /* Memory and swap together: swap is for what is frozen, not for more than was promised. Absent where the kernel has no swap accounting. */
+    const both = join(cgroup.memory, 'memory.memsw.limit_in_bytes');
+    if (existsSync(both)) writeFileSync(both, `${offering.memoryBytes}`);
   }
   writeFileSync(join(cgroup.pids, 'pids.max'), `${offering.pidsMax}`);
+}
+
+/** Version 2 limits swap by itself: an instance has none but while it is frozen. Version 1 limits the sum, and needs nothing. */
+function allowSwap(cgroup: InstanceCgroup, allowed: boolean): void {
+  const file = join(cgroup.memory, 'memory.swap.max');
+  if (cgroup.version === 2 && existsSync(file)) writeFileSync(file, allowed ? 'max' : '0');
+}
+
+/**
+ * Asks the freezer to stop every process of the cgroup, or to let it run (freezer-subsystem.rst of version 1, cgroup-v2.rst). Stopping
+ * takes a moment: `isFrozen` says when. Idempotent; throws when there is no such cgroup.
+ */
+export function setFrozen(cgroup: InstanceCgroup, frozen: boolean): void {
+  allowSwap(cgroup, frozen);
+  if (cgroup.version === 2) writeFileSync(join(cgroup.freezer, 'cgroup.freeze'), frozen ? '1' : '0');
+  else writeFileSync(join(cgroup.freezer, 'freezer.state'), frozen ? 'FROZEN' : 'THAWED');
+}
+
+/** `asked`: whether it was asked to stop; otherwise whether all of it has stopped. False when the cgroup is gone. */
+export function isFrozen(cgroup: InstanceCgroup, asked = false): boolean {
+  try {
+    if (cgroup.version === 2) {
+      return asked ? readFileSync(join(cgroup.freezer, 'cgroup.freeze'), 'utf8').startsWith('1') : /^frozen 1$/m.test(readFileSync(join(cgroup.freezer, 'cgroup.events'), 'utf8'));
+    }
+    const state = readFileSync(join(cgroup.freezer, 'freezer.state'), 'utf8').trim();
+    return state === 'FROZEN' || (asked && state === 'FREEZING');
+  } catch {
+    return false; // it is gone
+  }
 }
 
 /** Processes in any of its folders: one that is just entering them is not in all yet. Empty when it is not there. */

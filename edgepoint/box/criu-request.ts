@@ -12,6 +12,7 @@ const restoreType = 2;
 const option = {
   imagesDescriptor: 1,
   tcpEstablished: 5,
+  fileLocks: 8,
   logLevel: 9,
   logFile: 10,
   notifyScripts: 12,
@@ -20,6 +21,7 @@ const option = {
   manageCgroupsMode: 34,
   external: 37,
   emptyNamespaces: 38,
+  lazyPages: 48,
   tcpClose: 52,
 } as const;
 const cgroupsIgnored = 0;
@@ -35,6 +37,8 @@ export interface RestoreWish {
   /** CRIU makes an empty network namespace and tells when it wants it filled. */
   readonly ownNetwork: boolean;
   readonly logFile: string;
+  /** Memory comes from a pages server, which listens in the work folder. */
+  readonly lazy: boolean;
 }
 
 export function restoreRequest(wish: RestoreWish): Uint8Array {
@@ -45,8 +49,11 @@ export function restoreRequest(wish: RestoreWish): Uint8Array {
     text(option.logFile, wish.logFile),
     text(option.root, wish.root),
     number(option.manageCgroupsMode, cgroupsIgnored),
+    /* Without it the locks of the image are forgotten, silently. */
+    number(option.fileLocks, 1),
     ...wish.external.map((mount) => text(option.external, mount)),
     number(wish.connections === 'keep' ? option.tcpEstablished : option.tcpClose, 1),
+    ...(wish.lazy ? [number(option.lazyPages, 1)] : []),
     ...(wish.ownNetwork ? [number(option.emptyNamespaces, networkNamespace), number(option.notifyScripts, 1)] : []),
   ].flat();
   return Uint8Array.from([...number(request.type, restoreType), ...bytes(request.options, options)]);

@@ -46,12 +46,6 @@ int start_criu(const char *program) {
   return ends[0];
 }
 
-struct field {
-  unsigned number;
-  uint64_t value;           /* of a number */
-  const unsigned char *text; /* of a string or message, `value` bytes long */
-};
-
 static uint64_t read_varint(const unsigned char **at, const unsigned char *end) {
   uint64_t value = 0;
   for (unsigned shift = 0; *at < end && shift < 64; shift += 7) {
@@ -62,8 +56,8 @@ static uint64_t read_varint(const unsigned char **at, const unsigned char *end) 
   return value;
 }
 
-/* The next field of a message; 0 at its end. CRIU's answers hold numbers, strings and messages only. */
-static int next_field(const unsigned char **at, const unsigned char *end, struct field *field) {
+/* The next field of a message; 0 at its end. CRIU's messages hold numbers, strings and messages only. */
+int next_field(const unsigned char **at, const unsigned char *end, struct field *field) {
   if (*at >= end) return 0;
   uint64_t key = read_varint(at, end);
   *field = (struct field){.number = (unsigned)(key >> 3), .value = read_varint(at, end)};
@@ -106,12 +100,13 @@ static void hold_folder(const char *path, int descriptor) {
   if (fd < 0 || dup3(fd, descriptor, O_CLOEXEC) < 0) fail("open %s", path);
 }
 
-int restore_by_criu(struct box *box, int worker, const char *request) {
+int restore_by_criu(struct box *box, int worker, int guard, const char *request) {
   static unsigned char answer[MOST_MESSAGE_BYTES];
   hold_folder(box->images, IMAGES_DESCRIPTOR);
   hold_folder(box->work, WORK_DESCRIPTOR);
   send_request(worker, request);
   for (;;) {
+    if (box->fill) wait_for_criu(worker, guard);
     ssize_t length = recv(worker, answer, sizeof answer, 0);
     if (length < 0 && errno == EINTR) continue;
     if (length <= 0) fail("CRIU ended without an answer");
@@ -137,6 +132,7 @@ int restore_by_criu(struct box *box, int worker, const char *request) {
     }
     errno = 0;
     if (type != REQUEST_RESTORE || !success || pid == 0) fail("CRIU could not restore it%s%s", why[0] ? ": " : "", why);
+    if (box->fill) tell_pages(guard, (pid_t)pid);
     dprintf(STDOUT_FILENO, "pid %llu\n", (unsigned long long)pid);
     return 0;
   }

@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -48,6 +49,10 @@ static void drop_capabilities(void) {
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447
 #endif
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+#define MAP_TYPES 0x0f
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
@@ -120,6 +125,13 @@ static const struct sock_filter program[] = {
     REFUSE(SYS_lookup_dcookie, EPERM),
     REFUSE(SYS_sethostname, EPERM),
     REFUSE(SYS_setdomainname, EPERM),
+    /* memory for getrandom(2) in the vDSO, whose state clones would share: C libraries and Go then ask the kernel each time */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 5),
+    LOAD(args[3]),
+    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MAP_TYPES),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MAP_DROPPABLE, 0, 1),
+    ANSWER(SECCOMP_RET_ERRNO | EINVAL),
+    ANSWER(SECCOMP_RET_ALLOW),
     /* clone with a namespace flag */
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4),
     LOAD(args[0]),

@@ -21,6 +21,11 @@ export function recordPath(runFolder: string, instance: string): string {
   return join(boxPlaces(runFolder).instances, `${instance}.json`);
 }
 
+/** What of its memory the instance needed at once after its last thaw, as `edgepoint-box resident` prints it. */
+export function hotPath(runFolder: string, instance: string): string {
+  return join(instanceFolder(runFolder, instance), 'hot');
+}
+
 /** What the instance has changed of its file system, and where its output goes: see make_disk_and_root in mounts.c. */
 export function upperFolder(runFolder: string, instance: string): string {
   return join(instanceFolder(runFolder, instance), 'private/upper');
@@ -36,8 +41,18 @@ export function logIn(disk: string): string {
 }
 
 /** An unpacked snapshot's folder. */
-export function snapshotParts(snapshotPath: string): { images: string; disk: string } {
-  return { images: join(snapshotPath, 'images'), disk: join(snapshotPath, 'disk') };
+export function snapshotParts(snapshotPath: string): { images: string; disk: string; firstPages: string } {
+  return {
+    images: join(snapshotPath, 'images'),
+    disk: join(snapshotPath, 'disk'),
+    /** What lazy restores give first, noted by the first of them (pages.c); may be absent. */
+    firstPages: join(snapshotPath, 'first-pages'),
+  };
+}
+
+/** Of a lazily restored instance, while its memory is on its way: see fill.ts. */
+export function fillPath(runFolder: string, instance: string): string {
+  return join(boxPlaces(runFolder).instances, `${instance}.fill`);
 }
 
 /** Laid by snapd before a snapshot that ends the instance, so that restored does not take the end for a crash. */

@@ -1,15 +1,18 @@
+import { readFileSync } from 'node:fs';
 import { dlopen } from 'bun:ffi';
 
 /** The few system calls a daemon needs that the runtime has no function for; each says its manual page. */
 const libc = dlopen('libc.so.6', {
   umount2: { args: ['cstring', 'i32'], returns: 'i32' },
   prctl: { args: ['i32', 'u64', 'u64', 'u64', 'u64'], returns: 'i32' },
+  flock: { args: ['i32', 'i32'], returns: 'i32' },
   waitpid: { args: ['i32', 'ptr', 'i32'], returns: 'i32' },
 }).symbols;
 
 const detach = 2;
 const becomeSubreaper = 36;
 const noHang = 1;
+const lockSharedAtOnce = 1 | 4; // LOCK_SH | LOCK_NB
 
 /** umount2(2) with MNT_DETACH; true when it was a mount. */
 export function unmount(path: string): boolean {
@@ -21,7 +24,21 @@ export function becomeChildSubreaper(): void {
   libc.prctl(becomeSubreaper, 1n, 0n, 0n, 0n);
 }
 
+/** flock(2), without waiting: false when somebody has locked the file for itself. Goes with the descriptor. */
+export function lockShared(file: number): boolean {
+  return libc.flock(file, lockSharedAtOnce) === 0;
+}
+
 /** waitpid(2) without waiting: lets a dead child go. False while it is a child that cannot be let go yet; true also when it is none of ours. */
 export function reap(pid: number): boolean {
   return libc.waitpid(pid, null, noHang) !== 0;
+}
+
+/** Whether a process in a user namespace may have a userfaultfd(2), which CRIU opens there for a lazy restore; no on a kernel without. */
+export function pageFaultsMayBeAnswered(): boolean {
+  try {
+    return readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8').trim() === '1';
+  } catch {
+    return false;
+  }
 }

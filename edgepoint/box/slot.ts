@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KernelCounters } from '../model/calls.ts';
 import type { Offering } from '../model/offering.ts';
 import { cgroupFolders } from './arguments.ts';
-import { cgroupOf, cgroupProcesses, type InstanceCgroup, limitCgroup, makeCgroup, readCounters, removeCgroup } from './cgroup.ts';
+import { cgroupOf, cgroupProcesses, type InstanceCgroup, isFrozen, limitCgroup, makeCgroup, readCounters, removeCgroup, setFrozen } from './cgroup.ts';
 import { makeNetns, netnsNames, netnsPath, removeNetns } from './network.ts';
 
 /**
@@ -45,6 +45,8 @@ export async function removeSlot(place: SlotPlace, name: string, onKill: () => v
   const deadline = performance.now() + removeTimeoutMs;
   for (let pids = cgroupProcesses(cgroup); pids.length > 0; pids = cgroupProcesses(cgroup)) {
     for (const pid of pids) killIfThere(pid);
+    /* Killed first, so that nothing of it runs again: a frozen process of version 1 dies only when it thaws. */
+    if (isFrozen(cgroup, true)) setFrozen(cgroup, false);
     onKill();
     if (performance.now() > deadline) throw new Error(`processes of ${name} do not end: ${pids.join(' ')}`);
     await sleep(1);

@@ -1,7 +1,7 @@
 import type { Clock } from '../../kit/clock.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ReleaseFacts, ReleaseOrder, ServingRelease } from '../model/app.ts';
-import type { SnapdCalls } from '../model/calls.ts';
+import type { CgroupPaths, SnapdCalls } from '../model/calls.ts';
 import type { Tell } from '../model/happening.ts';
 import type { DataPaths } from '../model/paths.ts';
 import type { Probe, ProbeOutcome } from '../model/probe.ts';
@@ -18,6 +18,7 @@ export interface PreparedInstance {
   readonly gone: AbortSignal;
   /** Where the milliseconds of its start went. */
   readonly stepsMs: Readonly<Record<string, number>>;
+  readonly cgroup: CgroupPaths;
   /** Ends it; repeatable, never rejects. */
   end(): Promise<void>;
 }
@@ -40,6 +41,10 @@ export interface DeployPorts {
   restore(order: ReleaseOrder, snapshotPath: string): Promise<PreparedInstance>;
   /** The end of an instance's log; empty when there is none. */
   readLogTail(logPath: string): Promise<string>;
+  /** The memory the kernel counts for it now; null when it has gone. Without this it is not measured. */
+  readMemory?(instance: PreparedInstance): number | null;
+  /** Volumes are made for the occasion, not the app's own. */
+  readonly emptyVolumes?: boolean;
   sleepMs(ms: number): Promise<void>;
   warn(text: string, fields: Record<string, unknown>): void;
 }

@@ -1,12 +1,15 @@
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
+import type { PreparationReport } from '../../kit/wire/report.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
+import { offeringOf } from '../model/orders.ts';
 import type { DeployPorts, PreparedInstance } from './ports.ts';
-import { judgePreparation, tryAgain } from './verdict.ts';
-import type { Measured } from './verdict.ts';
+import { reportPreparation, sentenceOfReport } from './report.ts';
+import { judgePreparation, tryAgain, whyUnsafe } from './verdict.ts';
+import type { Measured, PartFailure } from './verdict.ts';
 
 /** A stage of a deploy has begun (`tookMs` missing), ended, or failed. */
-export type TellStage = (stage: string, text: string, about?: { tookMs?: number; figures?: Record<string, number>; code?: string }) => void;
+export type TellStage = (stage: string, text: string, about?: { tookMs?: number; figures?: Record<string, number>; code?: string; report?: PreparationReport }) => void;
 
 /** A warm-up request may take this long; one that fails is told and does not stop the deploy. */
 const warmupTimeoutMs = 30_000;
@@ -44,13 +47,20 @@ export async function prepareRelease(order: ReleaseOrder, ports: DeployPorts, te
       tookMs: coldBootMs,
       figures: { coldBootMs },
     });
-    await warmUp(order, booted, ports, tell);
+    const warmupsFailed = await warmUp(order, booted, ports, tell);
+    await askBefore(order, booted, ports);
     stopIf(cancelled);
     const snapshot = await takeTemplate(order, booted, ports, tell);
     await booted.end();
-    const trial = 'failure' in snapshot ? null : await proveTemplate(order, snapshot.path, { coldBootMs }, ports, tell);
-    const facts = judgePreparation({ state: order.manifest.state, coldBootMs, snapshot, trial });
+    stopIf(cancelled);
+    const unsafe = 'failure' in snapshot ? '' : whyUnsafe(snapshot.unguarded, order.manifest.snapshot);
+    const provable = !('failure' in snapshot) && (unsafe === '' || order.manifest.state === 'keep');
+    const trial = provable ? await proveTemplate(order, snapshot.path, { coldBootMs }, ports, tell) : null;
+    const measured: Measured = { state: order.manifest.state, coldBootMs, snapshot, unsafe, trial, warmupsFailed, emptyVolumes: ports.emptyVolumes === true };
+    const facts = judgePreparation(measured);
     await dropUseless(facts, snapshot, ports);
+    const report = reportPreparation(measured, facts, order.manifest, offeringOf(order));
+    tell('report', sentenceOfReport(report), { report });
     return facts;
   } finally {
     await booted.end();
@@ -79,9 +89,9 @@ async function probeBooted(order: ReleaseOrder, booted: PreparedInstance, ports:
   throw new Failure(failure.code, `${failure.message}. ${failure.remedy} ${words}`.trim(), { cause: failure });
 }
 
-async function warmUp(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<void> {
+async function warmUp(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<number> {
   const { warmup, port } = order.manifest;
-  if (warmup.length === 0) return;
+  if (warmup.length === 0) return 0;
   const fromBootNs = ports.clock.bootNs();
   let failed = 0;
   for (const request of warmup) {
@@ -98,25 +108,52 @@ async function warmUp(order: ReleaseOrder, booted: PreparedInstance, ports: Depl
   const tookMs = (ports.clock.bootNs() - fromBootNs) / nsPerMs;
   const how = failed === 0 ? '' : `, ${failed} without success`;
   tell('warm', `${warmup.length} warm-up requests in ${formatMs(tookMs)}${how}.`, { tookMs, figures: { requests: warmup.length, failed } });
+  return failed;
 }
 
-async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Measured['snapshot']> {
+/** A failure as a sentence and, where it is a Failure, in its parts; without the words that whoever tells it says before them. */
+function partFailure(thrown: unknown): PartFailure {
+  const without = (text: string): string => text.replace(/^it could not be snapshotted: /, '');
+  return { failure: without(sentenceOf(thrown)), code: codeOf(thrown), why: without(messageOf(thrown)), remedy: thrown instanceof Failure ? thrown.remedy : '' };
+}
+
+/** The program's own part before its snapshot, when the manifest names one. */
+async function askBefore(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts): Promise<void> {
+  const path = order.manifest.snapshot.before;
+  if (path === undefined) return;
+  const outcome = await ports.probe({
+    address: booted.address,
+    port: order.manifest.port,
+    path,
+    hostname: order.hosts[0] ?? order.owner.app,
+    timeoutMs: order.manifest.probe.timeoutSeconds * 1000,
+    gone: booted.gone,
+  });
+  if (outcome.kind === 'answers') return;
+  throw new Failure('hook-failed', `GET ${path}, which the manifest names as \`snapshot.before\`, was not answered below 500`, {
+    remedy: 'Mend what answers it, or leave `snapshot.before` out.',
+  });
+}
+
+type Template = { readonly path: string; readonly bytes: number; readonly imageBytes: number; readonly frozenMs: number; readonly unguarded: readonly string[] } | PartFailure;
+
+async function takeTemplate(order: ReleaseOrder, booted: PreparedInstance, ports: DeployPorts, tell: TellStage): Promise<Template> {
   const path = ports.paths.template(order.owner, order.release);
   tell('snapshot', 'Takes the snapshot.');
   try {
     // What an earlier, interrupted deploy of this release left.
     await ports.snapd.discard({ snapshotPath: path });
     const taken = await ports.snapd.snapshot({ instance: booted.instance, snapshotPath: path, keepRunning: true });
-    tell('snapshot', `The template is ${formatBytes(taken.bytes)}; it was frozen for ${formatMs(taken.frozenMs)}.`, {
+    tell('snapshot', `The template is ${formatBytes(taken.bytes)} (${formatBytes(taken.imageBytes)} of memory); it was frozen for ${formatMs(taken.frozenMs)}.`, {
       tookMs: taken.tookMs,
       figures: { bytes: taken.bytes, frozenMs: taken.frozenMs },
     });
-    return { path: taken.snapshotPath, bytes: taken.bytes };
+    return { path: taken.snapshotPath, bytes: taken.bytes, imageBytes: taken.imageBytes, frozenMs: taken.frozenMs, unguarded: taken.unguarded };
   } catch (thrown) {
     if (isPassing(thrown)) throw thrown;
-    const failure = sentenceOf(thrown);
-    tell('snapshot', `It cannot be snapshotted: ${failure}`, { code: thrown instanceof Failure ? thrown.code : 'snapshot-failed' });
-    return { failure };
+    const failed = partFailure(thrown);
+    tell('snapshot', `It cannot be snapshotted: ${failed.failure}`, { code: thrown instanceof Failure ? thrown.code : 'snapshot-failed' });
+    return failed;
   }
 }
 
@@ -131,40 +168,44 @@ async function proveTemplate(
   tell('trial', 'Restores a trial copy of it.');
   let restoreMs = Infinity;
   let trials = 0;
+  let cloneMemoryBytes: number | null = null;
   try {
     do {
       trials += 1;
-      restoreMs = Math.min(restoreMs, await tryRestore(order, snapshotPath, ports));
+      const tried = await tryRestore(order, snapshotPath, ports);
+      restoreMs = Math.min(restoreMs, tried.restoreMs);
+      ({ cloneMemoryBytes } = tried);
     } while (tryAgain({ state: order.manifest.state, coldBootMs: about.coldBootMs, restoreMs, trials }));
   } catch (thrown) {
     if (isPassing(thrown)) throw thrown;
-    const failure = sentenceOf(thrown);
-    tell('trial', `Its snapshot does not restore: ${failure}. It will be booted cold.`, { code: 'restore-failed' });
-    return { failure };
+    const failed = partFailure(thrown);
+    tell('trial', `Its snapshot does not restore: ${failed.failure}. It will be booted cold.`, { code: 'restore-failed' });
+    return failed;
   }
   const ratio = about.coldBootMs / restoreMs;
   tell('trial', `Restored and answered in ${formatMs(restoreMs)}; the cold boot took ${formatMs(about.coldBootMs)} (${ratio.toFixed(1)} times).`, {
     tookMs: restoreMs,
     figures: { restoreMs, coldBootMs: about.coldBootMs, trials },
   });
-  return { restoreMs };
+  return { restoreMs, trials, cloneMemoryBytes };
 }
 
-async function tryRestore(order: ReleaseOrder, snapshotPath: string, ports: DeployPorts): Promise<number> {
+async function tryRestore(order: ReleaseOrder, snapshotPath: string, ports: DeployPorts): Promise<{ restoreMs: number; cloneMemoryBytes: number | null }> {
   const fromBootNs = ports.clock.bootNs();
   const trial = await ports.restore(order, snapshotPath);
   try {
     const outcome = await ports.probe({
       address: trial.address,
       port: order.manifest.port,
-      path: order.manifest.probe.path,
+      path: order.manifest.snapshot.after ?? order.manifest.probe.path,
       hostname: order.hosts[0] ?? order.owner.app,
       timeoutMs: Math.min(order.manifest.probe.timeoutSeconds * 1000, 30_000),
       gone: trial.gone,
     });
     const failure = ports.judgeProbe(outcome, order.manifest);
     if (failure !== null) throw failure;
-    return (ports.clock.bootNs() - fromBootNs) / nsPerMs;
+    const restoreMs = (ports.clock.bootNs() - fromBootNs) / nsPerMs;
+    return { restoreMs, cloneMemoryBytes: ports.readMemory?.(trial) ?? null };
   } finally {
     await trial.end();
   }

@@ -42,7 +42,8 @@ export class Deployer {
   private readonly working = new Map<string, AbortController>();
   /** When another template was last asked for. */
   private readonly remade = new Map<string, number>();
-  private readonly preparations = new Slots(preparationsMax);
+  /** Also those of checks. */
+  readonly preparations = new Slots(preparationsMax);
   private stopped = false;
 
   constructor(ports: DeployPorts) {
@@ -175,7 +176,7 @@ function stageTeller(order: ReleaseOrder, ports: DeployPorts): TellStage {
     ports.tell({ owner: order.owner, release: order.release, deployId: order.deployId, kind: 'deploy', stage, text, ...about });
 }
 
-async function bringArtefact(order: ReleaseOrder, artefactBytes: number, ports: DeployPorts, tell: TellStage): Promise<void> {
+export async function bringArtefact(order: ReleaseOrder, artefactBytes: number, ports: DeployPorts, tell: TellStage): Promise<void> {
   const file = `${ports.paths.downloads}/${order.artefactDigest.replace(/^sha256:/, '')}.tar.gz`;
   const fromBootNs = ports.clock.bootNs();
   const sinceMs = (): number => (ports.clock.bootNs() - fromBootNs) / nsPerMs;

@@ -1,13 +1,28 @@
 import { formatMs } from '../../kit/units.ts';
+import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { ReleaseFacts } from '../model/app.ts';
+
+/** Why a part of a preparation failed: the whole sentence, and its parts where it was a Failure. */
+export interface PartFailure {
+  readonly failure: string;
+  readonly code?: string;
+  readonly why?: string;
+  readonly remedy?: string;
+}
 
 /** What the preparation measured. Times are from the order to the first answer. */
 export interface Measured {
   readonly state: 'template' | 'keep';
   readonly coldBootMs: number;
-  readonly snapshot: { readonly path: string; readonly bytes: number } | { readonly failure: string };
+  /** `frozenMs`: how long the program stood still meanwhile. */
+  readonly snapshot: { readonly path: string; readonly bytes: number; readonly imageBytes?: number; readonly frozenMs?: number } | PartFailure;
+  /** Why clones of it would draw the same random numbers; empty when they do not. */
+  readonly unsafe: string;
   /** The fastest of the trials, the failure of the last, or null when there was nothing to try. */
-  readonly trial: { readonly restoreMs: number } | { readonly failure: string } | null;
+  readonly trial: { readonly restoreMs: number; readonly trials?: number; readonly cloneMemoryBytes?: number | null } | PartFailure | null;
+  readonly warmupsFailed?: number;
+  /** It had empty volumes, not those that the app has. */
+  readonly emptyVolumes?: boolean;
 }
 
 /**
@@ -15,7 +30,7 @@ export interface Measured {
  * faster, for the state is what it asks for; where it cannot be snapshotted it stays awake rather than lose it.
  */
 export function judgePreparation(measured: Measured): ReleaseFacts {
-  const { state, coldBootMs, snapshot, trial } = measured;
+  const { state, coldBootMs, snapshot, unsafe, trial } = measured;
   const cold = (wakeReason: string, facts: Partial<ReleaseFacts> = {}): ReleaseFacts => ({
     wakeBy: 'cold',
     wakeReason,
@@ -27,6 +42,7 @@ export function judgePreparation(measured: Measured): ReleaseFacts {
     ...facts,
   });
   if ('failure' in snapshot) return cold(`it cannot be snapshotted: ${snapshot.failure}`);
+  if (state === 'template' && unsafe !== '') return cold(unsafe);
   if (trial === null || 'failure' in trial) return cold(`its snapshot does not restore: ${trial === null ? 'it was not tried' : trial.failure}`);
   if (state === 'template' && trial.restoreMs >= coldBootMs) {
     const reason = `it boots faster (${formatMs(coldBootMs)}) than it restores (${formatMs(trial.restoreMs)})`;
@@ -38,9 +54,23 @@ export function judgePreparation(measured: Measured): ReleaseFacts {
     staysAwake: '',
     snapshotPath: snapshot.path,
     templateBytes: snapshot.bytes,
+    imageBytes: snapshot.imageBytes ?? snapshot.bytes,
     coldBootMs,
     restoreMs: trial.restoreMs,
   };
+}
+
+/**
+ * Why clones of a template would repeat each other's random numbers, in words for the provider; empty when they do not: every program
+ * of it has the clone guard, or the manifest says that the program sees to it itself.
+ */
+export function whyUnsafe(unguarded: readonly string[], snapshot: Manifest['snapshot']): string {
+  if (unguarded.length === 0 || snapshot.randomness === 'own' || snapshot.after !== undefined) return '';
+  const names = unguarded.map((name) => `\`${name}\``).join(', ');
+  return (
+    `${names} ${unguarded.length === 1 ? 'is' : 'are'} linked statically, so the state of random generators would be the same in every clone; ` +
+    'if the program draws from the kernel alone, say `snapshot.randomness = "own"`, and if it can renew its generators, name the path that does so as `snapshot.after`'
+  );
 }
 
 /** One slow restore may be chance (the first one reads the image from the disk); three are not. */

@@ -2,15 +2,23 @@ import type { Bus } from '../../host/bus.ts';
 import { messageOf } from '../../kit/errors.ts';
 import { ownerKey, siteKey } from '../../kit/ids.ts';
 import type { Owner, Site } from '../../kit/ids.ts';
+import { checkOrderMessage } from '../../kit/wire/check.ts';
+import type { CheckOrder } from '../../kit/wire/check.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
 import type { DesiredApp } from '../../kit/wire/desired.ts';
-import { buckets } from '../../kit/wire/subjects.ts';
+import { buckets, isCheckTail } from '../../kit/wire/subjects.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
+import type { CheckWish } from '../deploy/check.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 
 export function orderOf(desired: DesiredApp): ReleaseOrder {
   const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId } = desired;
   return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId };
+}
+
+export function checkOf(order: CheckOrder): CheckWish {
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, checkId, artefactBytes, object } = order;
+  return { checkId, artefactBytes, object, order: { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId: checkId } };
 }
 
 export function ownerOfKey(key: string): Owner | null {
@@ -24,6 +32,8 @@ export interface DesiredPorts {
   forget(app: string): Promise<void>;
   wish(order: ReleaseOrder, artefactBytes: number): void;
   wishGone(owner: Owner): void;
+  /** A check wished under that key, or (null) no longer. */
+  check(place: string, wish: CheckWish | null): void;
   warn(text: string, fields: Record<string, unknown>): void;
 }
 
@@ -37,6 +47,7 @@ export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<str
   const texts = new Map(known);
   const watch = await bus.watchKv(buckets.desired, `${prefix}>`, async (key, text) => {
     const app = key.slice(prefix.length);
+    if (isCheckTail(app)) return followCheck(app, text, ports);
     const owner = ownerOfKey(app);
     if (owner === null) return ports.warn('a wish under a strange key is ignored', { key });
     if (text === null) return takeBack(app, owner);
@@ -66,4 +77,13 @@ export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<str
     }
   });
   return { stop: () => watch.stop() };
+}
+
+/** A check is not remembered: whoever restarts the head begins it again, as long as somebody waits for it. */
+function followCheck(place: string, text: string | null, ports: DesiredPorts): void {
+  if (text === null) return ports.check(place, null);
+  const parsed = parseMessage(checkOrderMessage, text);
+  if (!parsed.ok) return ports.warn('a check cannot be understood', { place, reason: parsed.reason });
+  if (!place.startsWith(`${parsed.value.provider}.`)) return ports.warn('a check stands under the key of another provider', { place });
+  ports.check(place, checkOf(parsed.value));
 }

@@ -1,13 +1,15 @@
 import type { Peer, PeerConnection } from '../../host/calls.ts';
 import { codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
-import type { KernelCounters, RestoredCalls, Route, RunningInstance, SnapdCalls, SnapshotTaken } from '../model/calls.ts';
+import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SnapdCalls, SnapshotTaken } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
 /** A daemon that was killed under a call is asked again when it is back: every call of restored may be repeated. */
 const repeatsMax = 5;
 const startTimeoutMs = 120_000;
 const stopTimeoutMs = 30_000;
+/** Gigabytes at a few hundred megabytes a second, on a machine that has other things to do. */
+const freezeTimeoutMs = 300_000;
 const snapshotTimeoutMs = 300_000;
 
 type Call = (method: string, params: unknown, options: { timeoutMs: number }) => Promise<unknown>;
@@ -29,6 +31,8 @@ export function restoredOver(connection: Pick<PeerConnection, 'call'>): Restored
     boot: async (order) => (await repeated(call, 'boot', order, startTimeoutMs)) as RunningInstance,
     restore: async (order) => (await repeated(call, 'restore', order, startTimeoutMs)) as RunningInstance,
     stop: async (order) => (await repeated(call, 'stop', order, stopTimeoutMs)) as KernelCounters | null,
+    freeze: async (order) => (await repeated(call, 'freeze', order, freezeTimeoutMs)) as FreezeTaken,
+    thaw: async (order) => (await repeated(call, 'thaw', order, stopTimeoutMs)) as { tookMs: number },
     list: async () => (await repeated(call, 'list', {}, stopTimeoutMs)) as readonly RunningInstance[],
   };
 }

@@ -26,7 +26,10 @@ export interface ReleaseFacts {
   readonly staysAwake: string;
   /** Folder of the template; empty when there is none. */
   readonly snapshotPath: string;
+  /** At rest. */
   readonly templateBytes: number;
+  /** `SnapshotTaken.imageBytes`; absent in facts of earlier versions, whose templates were at rest as they were in memory. */
+  readonly imageBytes?: number;
   readonly coldBootMs: number | null;
   readonly restoreMs: number | null;
 }
@@ -47,6 +50,8 @@ export interface KeptInstance {
   readonly sequence: number;
   readonly snapshotPath: string;
   readonly bytes: number;
+  /** As in `ReleaseFacts`. */
+  readonly imageBytes?: number;
 }
 
 /** What an instance was started for; only those that `serve` get requests and are scaled. */

@@ -16,6 +16,12 @@ export interface VolumeOrder {
   readonly mountPath: string;
 }
 
+/** A file on the private disk; in its text stand `{instance}`, `{address}` and `{peers}` for what only restored knows (`files.ts`). */
+export interface FileOrder {
+  readonly path: string;
+  readonly text: string;
+}
+
 /** Everything that makes the box of an instance: the same for a boot and for a restore. */
 export interface BoxOrder {
   readonly instance: string;
@@ -28,6 +34,8 @@ export interface BoxOrder {
   readonly artefactPath: string;
   readonly volumes: readonly VolumeOrder[];
   readonly hostname: string;
+  /** Files of its own, written afresh at each boot and restore; none when missing. */
+  readonly files?: readonly FileOrder[];
   /**
    * True for `state = "keep"`: the network namespace belongs to the instance's user namespace, the only place where CRIU can restore
    * connections; it costs a wake a few milliseconds. Must be the same for an instance's boot and all its restores.
@@ -40,6 +48,16 @@ export interface BoxOrder {
 export interface BootOrder extends BoxOrder {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Processes beside the first; none when missing. Each has the instance's variables but PORT, and its own. */
+  readonly processes?: readonly ProcessOrder[];
+}
+
+export interface ProcessOrder {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Its end ends the instance. */
+  readonly mustLive: boolean;
 }
 
 export interface RestoreOrder extends BoxOrder {
@@ -79,6 +97,18 @@ export interface RunningInstance extends StartedInstance {
   readonly logStartBytes: number;
   /** Restored rather than booted. */
   readonly restored: boolean;
+  /** True while it is stopped by the freezer, or about to be; absent otherwise. */
+  readonly frozen?: true;
+}
+
+/** What freezing an instance gave. */
+export interface FreezeTaken {
+  /** Memory it held before, and what of that is not held by itself any more; what zram holds for it is not taken off. */
+  readonly memoryBytes: number;
+  readonly givenBackBytes: number;
+  /** Until everything of it stood still, and until its memory was given back. */
+  readonly stoppedMs: number;
+  readonly tookMs: number;
 }
 
 export interface CgroupPaths {
@@ -104,15 +134,26 @@ export interface SnapshotTaken {
   readonly snapshotPath: string;
   /** At rest: compressed and encrypted. */
   readonly bytes: number;
+  /** Memory that a restore fills: about what the instance held of its own. */
+  readonly imageBytes: number;
   readonly frozenMs: number;
   readonly tookMs: number;
+  /** Programs that run without the clone guard (edgepoint/guard): whatever random generators they hold in memory are copied whole. */
+  readonly unguarded: readonly string[];
 }
 
 /** restored: starts and ends instances. Every call may be repeated: a second one for the same instance returns the first's result. */
 export interface RestoredCalls {
   boot(order: BootOrder): Promise<RunningInstance>;
   restore(order: RestoreOrder): Promise<RunningInstance>;
-  /** Ends it and removes its box; returns its last counters, or null when there was no such instance. */
+  /**
+   * Stops every process of it and gives its anonymous memory to swap, where there is any on compressed memory. A thaw in the middle
+   * cuts it short. A repeated one gives more back, if there is more; for one that is not there it fails with `no-such-instance`.
+   */
+  freeze(order: { instance: string }): Promise<FreezeTaken>;
+  /** It runs again when this returns, and takes its memory back as it touches it. Nothing happens to one that runs. */
+  thaw(order: { instance: string }): Promise<{ tookMs: number }>;
+  /** Ends it, frozen or not, and removes its box; returns its last counters, or null when there was no such instance. */
   stop(order: { instance: string; graceMs: number }): Promise<KernelCounters | null>;
   list(): Promise<readonly RunningInstance[]>;
 }

@@ -1,16 +1,18 @@
 import type { Owner } from '../../kit/ids.ts';
+import type { PreparationReport } from '../../kit/wire/report.ts';
 
 /** Something that happened to an app, for people; the head adds site and wall time and appends it to EVENTS. */
 export interface Happening {
   readonly owner: Owner;
   readonly release: number;
   readonly deployId?: string;
-  readonly kind: 'deploy' | 'wake' | 'sleep' | 'scale' | 'fault';
+  readonly kind: 'deploy' | 'wake' | 'sleep' | 'scale' | 'fault' | 'check';
   readonly stage?: string;
   readonly text: string;
   readonly code?: string;
   readonly tookMs?: number;
   readonly figures?: Readonly<Record<string, number>>;
+  readonly report?: PreparationReport;
 }
 
 export type Tell = (happening: Happening) => void;

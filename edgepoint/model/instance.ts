@@ -3,21 +3,22 @@ import type { Owner } from '../../kit/ids.ts';
 /**
  * The modes of an instance and the one door between them.
  *
- *   cold -> booting -> warm <-> frozen
- *                       warm -> draining -> asleep -> restoring -> warm
+ *   cold -> booting -> warm -> draining -> asleep -> restoring -> warm
+ *                              draining -> frozen -> restoring
+ *                                          frozen -> draining
  *   anything -> failed
  *
  * warm: running, in the route table. frozen: stopped by the cgroup freezer. asleep: only an image on disk.
- * draining: running, no longer given requests, about to sleep or end.
+ * draining: no longer given requests, about to be frozen, to sleep or to end. restoring: on its way to warm, from an image or the freezer.
  */
 export type InstanceMode = 'cold' | 'booting' | 'warm' | 'frozen' | 'asleep' | 'restoring' | 'draining' | 'failed';
 
 const nextModes: Readonly<Record<InstanceMode, readonly InstanceMode[]>> = {
   cold: ['booting', 'restoring'],
   booting: ['warm', 'failed'],
-  warm: ['frozen', 'draining', 'failed'],
-  frozen: ['warm', 'draining', 'failed'],
-  draining: ['asleep', 'warm', 'failed'],
+  warm: ['draining', 'failed'],
+  frozen: ['restoring', 'draining', 'failed'],
+  draining: ['asleep', 'frozen', 'warm', 'failed'],
   asleep: ['restoring', 'booting', 'failed'],
   restoring: ['warm', 'failed'],
   failed: [],

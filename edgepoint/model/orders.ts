@@ -1,5 +1,6 @@
 import type { BootOrder, BoxOrder, RestoreOrder, VolumeOrder } from './calls.ts';
 import type { ReleaseOrder } from './app.ts';
+import { fillText } from './files.ts';
 import type { DataPaths } from './paths.ts';
 import type { Offering } from './offering.ts';
 import { findOffering } from './offering.ts';
@@ -42,6 +43,11 @@ function boxOrder(order: ReleaseOrder, instance: string, address: string | null,
     artefactPath: paths.artefact(order.artefactDigest),
     volumes,
     hostname: order.owner.app,
+    // A release that was stored before there were files (or processes) has none.
+    files: (order.manifest.file ?? []).map(({ path, text }) => ({
+      path,
+      text: fillText(text, { app: order.owner.app, release: String(order.release), host: order.hosts[0] ?? order.owner.app }),
+    })),
     ownNetwork: order.manifest.state === 'keep',
     address,
   };
@@ -66,6 +72,7 @@ export function bootOrder(order: ReleaseOrder, instance: string, address: string
     ...boxOrder(order, instance, address, paths),
     command: order.manifest.command,
     env: instanceEnv(order, instance),
+    processes: order.manifest.process ?? [],
   };
 }
 

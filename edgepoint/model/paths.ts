@@ -14,6 +14,26 @@ export interface DataPaths {
   volumesOf(owner: Owner): string;
 }
 
+/** Everything of a check lies in a folder of its own, so that removing that folder leaves nothing. */
+export function checkPaths(folder: string): DataPaths {
+  const nowhere = (): never => {
+    throw new Error('broken invariant: a check keeps no state');
+  };
+  return {
+    downloads: `${folder}/download`,
+    artefact: () => `${folder}/artefact`,
+    template: () => `${folder}/template`,
+    templatesOf: () => `${folder}/template`,
+    kept: nowhere,
+    keptOf: nowhere,
+    volume: (_owner, name) => `${folder}/volumes/${name}.ext4`,
+    volumesOf: () => `${folder}/volumes`,
+  };
+}
+
+/** Where checks have their folders. */
+export const checksFolder = (dataFolder: string): string => `${dataFolder}/checks`;
+
 export function dataPaths(dataFolder: string): DataPaths {
   const templatesOf = (owner: Owner): string => `${dataFolder}/snapshots/${ownerKey(owner)}`;
   const volumesOf = (owner: Owner): string => `${dataFolder}/volumes/${ownerKey(owner)}`;

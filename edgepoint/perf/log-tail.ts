@@ -44,6 +44,7 @@ interface Tail {
   lines: LineState;
   /** A read is already due at the end of this turn. */
   due: boolean;
+  lookAgainTimer: ReturnType<typeof setTimeout> | undefined;
   open: boolean;
 }
 
@@ -61,6 +62,8 @@ const turnBytesMax = bytesPerMebibyte;
 const behindBytesMax = 8 * bytesPerMebibyte;
 const freeBytesMin = bytesPerMebibyte;
 const noteMs = 1000;
+/** Bun's fs.watch tells nothing of a change within 1 ms of one it has told: after each news, the file is looked at once more. */
+const lookAgainMs = 5;
 
 /** Follows the logs of running instances by inotify: an app that is silent, or asleep, costs nothing. */
 export function followLogs(options: LogTailOptions): LogTails {
@@ -147,9 +150,19 @@ export function followLogs(options: LogTailOptions): LogTails {
     });
   }
 
+  function lookAgain(tail: Tail): void {
+    tail.lookAgainTimer ??= setTimeout(() => {
+      tail.lookAgainTimer = undefined;
+      if (!tail.open || fstatSync(tail.file.fd).size === tail.offset) return;
+      readSoon(tail);
+      lookAgain(tail); // of what is written all the time, nothing may ever be told
+    }, lookAgainMs);
+  }
+
   function close(tail: Tail): void {
     if (!tail.open) return;
     tail.open = false;
+    clearTimeout(tail.lookAgainTimer);
     tails.delete(tail.source.instance);
     tail.watcher.close();
     closeSync(tail.file.fd);
@@ -166,9 +179,12 @@ export function followLogs(options: LogTailOptions): LogTails {
     let tail: Tail;
     try {
       // Watched through the descriptor, so that it is the very file that was opened, whatever its path means by now.
-      const watcher = watch(`/proc/self/fd/${file.fd}`, () => readSoon(tail));
+      const watcher = watch(`/proc/self/fd/${file.fd}`, () => {
+        readSoon(tail);
+        lookAgain(tail);
+      });
       watcher.on('error', (failure) => onFault(source.instance, failure));
-      tail = { source, file, watcher, offset, freedTo: offset, lines: noLine, due: false, open: true };
+      tail = { source, file, watcher, offset, freedTo: offset, lines: noLine, due: false, lookAgainTimer: undefined, open: true };
     } catch (failure) {
       closeSync(file.fd);
       throw failure;

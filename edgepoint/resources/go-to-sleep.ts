@@ -1,6 +1,7 @@
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
 import type { KeptInstance } from '../model/app.ts';
+import { letRun } from './freeze-and-thaw.ts';
 import type { Step } from './plan/view.ts';
 import type { Manages } from './manages.ts';
 import { moveInstance } from './state.ts';
@@ -25,11 +26,14 @@ export async function sleepInstance(
   const keeps = step.kind === 'sleep' && app.serving?.order.manifest.state === 'keep';
   try {
     const { id } = entry.facts;
-    const drained = await manager.ports.dispatcher.drain({
-      instance: id,
-      park: keeps,
-      timeoutMs: step.kind === 'end' ? endDrainMs : drainMs,
-    });
+    // One that is frozen was drained before, and its tunnels are parked.
+    const drained =
+      entry.frozen !== null ||
+      (await manager.ports.dispatcher.drain({
+        instance: id,
+        park: keeps,
+        timeoutMs: step.kind === 'end' ? endDrainMs : drainMs,
+      }));
     if (manager.keeper.goneSignal(id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
     if (!drained && step.kind === 'sleep') return stayWarm(manager, app, entry, 'something came under way while it was to sleep');
     app.backoff = null;
@@ -65,13 +69,15 @@ async function sleepWithoutState(manager: Manages, app: AppEntry, entry: Instanc
 async function sleepWithState(manager: Manages, app: AppEntry, entry: InstanceEntry, reason: string): Promise<void> {
   const { ports, keeper } = manager;
   const { id, release, address } = entry.facts;
+  // What stands still cannot be snapshotted.
+  if (entry.frozen !== null) await letRun(manager, entry);
   const before = app.kept;
   const sequence = (before?.instance === id ? before.sequence : 0) + 1;
   const next: KeptInstance = { instance: id, release, address, sequence, snapshotPath: ports.paths.kept(id, sequence), bytes: 0 };
   await ports.records.intendKept(app.owner, next);
   const taken = await ports.snapd.snapshot({ instance: id, snapshotPath: next.snapshotPath, keepRunning: false });
   // From here on the state is on disk only: whatever fails now must not lose it.
-  app.kept = { ...next, snapshotPath: taken.snapshotPath, bytes: taken.bytes };
+  app.kept = { ...next, snapshotPath: taken.snapshotPath, bytes: taken.bytes, imageBytes: taken.imageBytes };
   try {
     await ports.records.saveKept(app.owner, app.kept);
   } catch (failure) {

@@ -2,6 +2,7 @@ import { Failure } from '../../kit/errors.ts';
 import type { KernelCounters, RunningInstance } from '../model/calls.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 import { bootOrder, restoreOrder } from '../model/orders.ts';
+import type { DataPaths } from '../model/paths.ts';
 import type { ResourcePorts } from './ports.ts';
 import { dropInstance } from './state.ts';
 import type { EdgepointEntry, InstanceEntry } from './state.ts';
@@ -37,13 +38,13 @@ export class InstanceKeeper {
     return controller.signal;
   }
 
-  async start(entry: InstanceEntry, order: ReleaseOrder, start: Start): Promise<RunningInstance> {
+  async start(entry: InstanceEntry, order: ReleaseOrder, start: Start, paths: DataPaths = this.ports.paths): Promise<RunningInstance> {
     const { id } = entry.facts;
     const gone = this.goneSignal(id);
     const running =
       start.kind === 'boot'
-        ? await this.ports.restored.boot(bootOrder(order, id, start.address, this.ports.paths))
-        : await this.ports.restored.restore(restoreOrder(order, id, start, this.ports.paths));
+        ? await this.ports.restored.boot(bootOrder(order, id, start.address, paths))
+        : await this.ports.restored.restore(restoreOrder(order, id, start, paths));
     if (gone.aborted) throw new Failure('app-exited', `instance ${id} ended as soon as it was started`);
     this.adopt(entry, running, running.logStartBytes);
     return running;

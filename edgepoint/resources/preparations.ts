@@ -1,11 +1,14 @@
 import { Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { Purpose, ReleaseOrder } from '../model/app.ts';
+import type { CgroupPaths } from '../model/calls.ts';
 import { offeringOf } from '../model/orders.ts';
+import type { DataPaths } from '../model/paths.ts';
 import type { Start } from './keeper.ts';
 import { planAdmit } from './plan/admit.ts';
 import type { ResourceManager } from './run.ts';
 import { addInstance, appEntry, moveInstance } from './state.ts';
+import type { AppEntry } from './state.ts';
 import { viewRoom } from './views.ts';
 
 /** A preparation waits this long for memory; then the deploy tries again later. */
@@ -14,36 +17,44 @@ const roomLookMs = 25;
 /** A pause waits this long for what is under way; then it is cut. */
 const pauseWaitMs = 30_000;
 
-/** Starts an instance that serves nobody, for a deploy, with memory as any other. */
+/** Of a check: the entry that stands for its app (`guestEntry`), and where what it needs lies. */
+export interface Guest {
+  readonly app: AppEntry;
+  readonly paths: DataPaths;
+}
+
+/** Starts an instance that serves nobody, for a deploy or a check, with memory as any other. */
 export async function startPreparation(
   manager: ResourceManager,
   order: ReleaseOrder,
   purpose: Purpose,
   start: Start,
   sleepMs: (ms: number) => Promise<void>,
-): Promise<{ instance: string; address: string; logPath: string; gone: AbortSignal; stepsMs: Readonly<Record<string, number>>; end(): Promise<void> }> {
+  guest?: Guest,
+): Promise<{ instance: string; address: string; logPath: string; gone: AbortSignal; stepsMs: Readonly<Record<string, number>>; cgroup: CgroupPaths; end(): Promise<void> }> {
   const { ports, keeper } = manager;
-  const app = appEntry(manager.state, order.owner);
+  const app = guest?.app ?? appEntry(manager.state, order.owner);
+  const touch = (): void => (guest === undefined ? manager.touch(app) : ports.stateChanged());
   await waitForRoom(manager, app.key, offeringOf(order).memoryBytes, sleepMs);
   const id = ports.newInstanceId(purpose);
   const nowBootNs = ports.clock.bootNs();
   const reason = `release ${order.release} is being prepared`;
   const entry = addInstance(manager.state, app, { id, order, purpose, mode: 'cold', nowBootNs, reason });
   moveInstance(entry, start.kind === 'boot' ? 'booting' : 'restoring', nowBootNs, reason);
-  manager.touch(app);
+  touch();
   let ended: Promise<void> | null = null;
   const end = (): Promise<void> => {
     ended ??= keeper.end(entry).then(() => {
-      manager.touch(app);
+      touch();
       manager.touchRefused();
     });
     return ended;
   };
   const gone = keeper.goneSignal(id);
   try {
-    const running = await keeper.start(entry, order, start);
+    const running = await keeper.start(entry, order, start, guest?.paths);
     moveInstance(entry, 'warm', ports.clock.bootNs(), reason);
-    return { instance: id, address: running.address, logPath: running.logPath, gone, stepsMs: running.stepsMs, end };
+    return { instance: id, address: running.address, logPath: running.logPath, gone, stepsMs: running.stepsMs, cgroup: running.cgroup, end };
   } catch (failure) {
     await end();
     throw failure;

@@ -28,8 +28,8 @@ export function reconcile(manager: ResourceManager, list: readonly RunningInstan
   for (const [id, app] of state.appOf) {
     const entry = app.instances.get(id);
     if (entry === undefined || listed.has(id) || entry.purpose !== 'serve') continue;
-    // Others than warm ones are in the middle of a call that is repeated.
-    if (entry.facts.mode === 'warm') manager.loseInstance(app, entry, 'it was gone when restored came back', 'instance-lost');
+    // Others than warm and frozen ones are in the middle of a call that is repeated.
+    if (['warm', 'frozen'].includes(entry.facts.mode)) manager.loseInstance(app, entry, 'it was gone when restored came back', 'instance-lost');
   }
 }
 
@@ -58,12 +58,16 @@ function adopt(manager: ResourceManager, app: AppEntry, running: RunningInstance
     id: running.instance,
     order: serving.order,
     purpose: 'serve',
-    mode: 'booting',
+    mode: running.frozen === true ? 'frozen' : 'booting',
     nowBootNs: ports.clock.bootNs(),
     reason: 'it ran already when the head started',
     meterId,
   });
   keeper.adopt(entry, running, 'end');
+  if (running.frozen === true) {
+    entry.frozen = Promise.resolve();
+    return manager.touch(app);
+  }
   void finishAdoption(manager, app, entry);
 }
 

@@ -2,6 +2,8 @@ import { assertInvariant, messageOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { Demand, KernelCounters } from '../model/calls.ts';
+import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
+import { noteGap } from './gaps.ts';
 import { sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
 import { planApp } from './plan/plan.ts';
@@ -59,6 +61,7 @@ export class ResourceManager implements Manages {
     const app = this.state.apps.get(`${demand.owner.provider}.${demand.owner.scope}.${demand.owner.app}`);
     if (app === undefined) return;
     app.waiting = demand.waiting;
+    noteGap(app, demand, this.ports.clock.bootNs());
     for (const told of demand.instances) {
       const entry = app.instances.get(told.instance);
       if (entry === undefined) continue;
@@ -73,8 +76,8 @@ export class ResourceManager implements Manages {
   noteExited(instance: string, counters: KernelCounters, status: string): void {
     this.keeper.noteExit(instance, counters);
     const found = findInstance(this.state, instance);
-    // Others than warm ones have somebody who waits for them and hears of it by their signal.
-    if (found === null || found.entry.facts.mode !== 'warm' || found.entry.purpose !== 'serve') return;
+    // Others than warm and frozen ones have somebody who waits for them and hears of it by their signal.
+    if (found === null || !['warm', 'frozen'].includes(found.entry.facts.mode) || found.entry.purpose !== 'serve') return;
     this.loseInstance(found.app, found.entry, `it ended by itself (${status})`, 'app-exited');
   }
 
@@ -156,7 +159,7 @@ export class ResourceManager implements Manages {
     const nowBootNs = this.ports.clock.bootNs();
     const ending = [...app.instances.values()].map((entry) => {
       // Its end is no fault of it.
-      if (entry.facts.mode === 'warm') moveInstance(entry, 'draining', nowBootNs, 'its app is removed');
+      if (['warm', 'frozen'].includes(entry.facts.mode)) moveInstance(entry, 'draining', nowBootNs, 'its app is removed');
       return this.keeper.end(entry);
     });
     await Promise.all(ending);
@@ -255,9 +258,13 @@ export class ResourceManager implements Manages {
       return;
     }
     const entry = app.instances.get(step.instance);
-    if (entry === undefined || entry.facts.mode !== 'warm') return;
+    if (entry === undefined) return;
+    if (step.kind === 'thaw') return entry.facts.mode === 'frozen' ? thawInstance(this, app, entry, step) : undefined;
+    if (entry.facts.mode !== 'warm' && (entry.facts.mode !== 'frozen' || step.kind === 'freeze')) return;
     moveInstance(entry, 'draining', nowBootNs, step.reason);
-    void sleepInstance(this, app, entry, step);
+    entry.freezing = step.kind === 'freeze';
+    if (step.kind === 'freeze') void freezeInstance(this, app, entry, step);
+    else void sleepInstance(this, app, entry, step);
   }
 
   private tellRoute(app: AppEntry, nowBootNs: number): void {

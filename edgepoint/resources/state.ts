@@ -22,6 +22,11 @@ export interface InstanceEntry {
   outstanding: number;
   tunnels: number;
   lastActiveBootNs: number;
+  /** While it drains in order to be frozen. */
+  freezing: boolean;
+  /** It stands still, or is about to: what ends with a thaw. The promise is of the order to freeze it, and never rejects. */
+  frozen: Promise<void> | null;
+  cannotFreeze: boolean;
   /** Its name in usage records: one for each run, for the kernel's counters begin again with each. */
   meterId: string;
 }
@@ -49,6 +54,10 @@ export interface AppEntry {
   refusal: { readonly untilBootNs: number; readonly reason: string } | null;
   sleepFailures: number;
   noSleepBeforeBootNs: number;
+  /** The last times it was unused for longer than its idle time, the newest last: how long, until it was wanted again. */
+  gapsNs: readonly number[];
+  /** When it was last used; null until it has been. */
+  usedBootNs: number | null;
   /** Restores of the template that failed in a row. */
   restoreFailures: number;
   kept: KeptInstance | null;
@@ -57,6 +66,8 @@ export interface AppEntry {
 
 export interface EdgepointEntry {
   readonly capacityBytes: number;
+  /** Memory of instances that zram still takes; null where there is none. */
+  readonly zramRoomBytes: () => number | null;
   readonly apps: Map<string, AppEntry>;
   /** The app of each instance; holds exactly the instances of all apps. */
   readonly appOf: Map<string, AppEntry>;
@@ -64,15 +75,29 @@ export interface EdgepointEntry {
   readonly active: Set<AppEntry>;
 }
 
-export function openState(capacityBytes: number): EdgepointEntry {
-  return { capacityBytes, apps: new Map(), appOf: new Map(), active: new Set() };
+export function openState(capacityBytes: number, zramRoomBytes: () => number | null): EdgepointEntry {
+  return { capacityBytes, zramRoomBytes, apps: new Map(), appOf: new Map(), active: new Set() };
 }
 
 export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
   const key = ownerKey(owner);
   const known = state.apps.get(key);
   if (known !== undefined) return known;
-  const app: AppEntry = {
+  const app = newEntry(owner, key);
+  state.apps.set(key, app);
+  return app;
+}
+
+/**
+ * An app that is prepared and forgotten: its instances hold memory as any other's, but it is in no table of apps, so nothing is
+ * planned, routed or published for it, and whoever serves under that name does not notice.
+ */
+export function guestEntry(owner: Owner, id: string): AppEntry {
+  return newEntry(owner, `${ownerKey(owner)}.${id}`);
+}
+
+function newEntry(owner: Owner, key: string): AppEntry {
+  return {
     owner,
     key,
     desired: null,
@@ -86,12 +111,12 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
     refusal: null,
     sleepFailures: 0,
     noSleepBeforeBootNs: 0,
+    gapsNs: [],
+    usedBootNs: null,
     restoreFailures: 0,
     kept: null,
     instances: new Map(),
   };
-  state.apps.set(key, app);
-  return app;
 }
 
 /** A new instance, not yet running. */
@@ -118,6 +143,9 @@ export function addInstance(
     outstanding: 0,
     tunnels: 0,
     lastActiveBootNs: about.nowBootNs,
+    freezing: false,
+    frozen: null,
+    cannotFreeze: false,
     meterId: about.meterId ?? about.id,
   };
   app.instances.set(about.id, entry);

@@ -19,6 +19,8 @@ function viewInstance(entry: InstanceEntry): InstanceView {
     tunnels: entry.tunnels,
     lastActiveBootNs: entry.lastActiveBootNs,
     memoryBytes: entry.memoryBytes,
+    freezing: entry.freezing,
+    cannotFreeze: entry.cannotFreeze,
   };
 }
 
@@ -36,6 +38,8 @@ export function viewServing(app: AppEntry): ServingView | null {
     concurrency: scale.concurrency,
     idleNs: scale.idleSeconds * nsPerSecond,
     memoryBytes: offeringOf(serving.order).memoryBytes,
+    wakeMs: serving.facts.wakeBy === 'cold' ? serving.facts.coldBootMs : serving.facts.restoreMs,
+    imageBytes: Math.max(serving.facts.imageBytes ?? serving.facts.templateBytes, app.kept?.imageBytes ?? app.kept?.bytes ?? 0),
     staysAwake: serving.facts.staysAwake,
   };
 }
@@ -53,12 +57,13 @@ export function viewApp(app: AppEntry): AppView {
     notBeforeBootNs: Math.max(backoff?.untilBootNs ?? 0, refusal?.untilBootNs ?? 0),
     notBeforeReason: (refusedLonger ? refusal?.reason : backoff?.reason) ?? '',
     noSleepBeforeBootNs: app.noSleepBeforeBootNs,
+    gapsNs: app.gapsNs,
     instances: [...app.instances.values()].map(viewInstance),
   };
 }
 
 export function viewEdgepoint(state: EdgepointEntry, nowBootNs: number): EdgepointView {
-  return { nowBootNs, capacityBytes: state.capacityBytes, apps: [...state.apps.values()].map(viewApp) };
+  return { nowBootNs, capacityBytes: state.capacityBytes, zramRoomBytes: state.zramRoomBytes(), apps: [...state.apps.values()].map(viewApp) };
 }
 
 /** As `roomOf` of the plan, but looks only at the apps that have instances. */
@@ -69,7 +74,7 @@ export function viewRoom(state: EdgepointEntry, nowBootNs: number): RoomView {
     for (const entry of app.instances.values()) if (entry.facts.mode === 'draining') leavingBytes += entry.memoryBytes;
     idle.push(...idleInstances(viewApp(app), nowBootNs));
   }
-  return { capacityBytes: state.capacityBytes, usedBytes: usedBytesOf(state), leavingBytes, idle };
+  return { capacityBytes: state.capacityBytes, usedBytes: usedBytesOf(state), leavingBytes, zramRoomBytes: state.zramRoomBytes(), idle };
 }
 
 export function usedBytesOf(state: EdgepointEntry): number {

@@ -11,6 +11,8 @@ import { notListening } from './why.ts';
 
 /** So many failed restores in a row and the app is woken by cold boots until its next release. */
 const restoreFailuresMax = 3;
+/** For what the manifest names as `snapshot.after`; then it is booted cold. */
+const afterTimeoutMs = 5000;
 
 /** Begins a wake: the instance is in its mode when this returns, and runs or has failed later. */
 export function wakeInstance(manager: Manages, app: AppEntry, step: Step & { kind: 'wake' }): void {
@@ -45,7 +47,10 @@ async function wake(manager: Manages, app: AppEntry, entry: InstanceEntry, order
   try {
     if (entry.meterId !== entry.facts.id) void saveMeterId(manager, entry);
     const running = await keeper.start(entry, order.serving.order, order.start);
-    if (order.start.kind === 'boot') await untilItAnswers(manager, entry, order.serving);
+    const { probe, snapshot } = order.serving.order.manifest;
+    if (order.start.kind === 'boot') await untilItAnswers(manager, entry, order.serving, { path: probe.path, timeoutMs: probe.timeoutSeconds * 1000 });
+    /* The program's own part after a restore: until it has answered, nobody else may ask. */
+    else if (snapshot.after !== undefined) await untilItAnswers(manager, entry, order.serving, { path: snapshot.after, timeoutMs: afterTimeoutMs });
     const nowBootNs = ports.clock.bootNs();
     moveInstance(entry, 'warm', nowBootNs, order.reason);
     entry.lastActiveBootNs = nowBootNs;
@@ -74,15 +79,15 @@ function stillWanted(manager: Manages, app: AppEntry): boolean {
   return manager.state.apps.get(app.key) === app;
 }
 
-async function untilItAnswers(manager: Manages, entry: InstanceEntry, serving: ServingRelease): Promise<void> {
+async function untilItAnswers(manager: Manages, entry: InstanceEntry, serving: ServingRelease, question: { path: string; timeoutMs: number }): Promise<void> {
   const { manifest } = serving.order;
   const gone = manager.keeper.goneSignal(entry.facts.id);
   const outcome = await manager.ports.probe({
     address: entry.facts.address,
     port: manifest.port,
-    path: manifest.probe.path,
+    path: question.path,
     hostname: serving.order.hosts[0] ?? serving.order.owner.app,
-    timeoutMs: manifest.probe.timeoutSeconds * 1000,
+    timeoutMs: question.timeoutMs,
     gone,
   });
   const failure = notListening(outcome, manifest);

@@ -3,19 +3,24 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
-import type { Owner } from '../../kit/ids.ts';
+import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { boxPlaces, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { fillSettled, readFill } from '../box/fill.ts';
+import { boxPlaces, fillPath, hotPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { memoryBytes } from '../box/memory-bytes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import type { OrphanReaper } from '../box/orphans.ts';
 import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
-import { removeSlot, type Slot, type SlotPlace, type SlotPool } from '../box/slot.ts';
+import { removeSlot, type Slot, slotCgroup, type SlotPlace, type SlotPool } from '../box/slot.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
-import type { BootOrder, BoxOrder, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { ExitWatch } from './exit-watch.ts';
+import { followFill } from './fills.ts';
+import type { Freezing } from './freezing.ts';
 import { prepareVolume } from './volume.ts';
 
 /** Snapshots, unpacked and verified, for restores (edgepoint/templates). */
@@ -42,11 +47,16 @@ export interface InstancesOptions {
   readonly runFolder: string;
   readonly subnet: Subnet;
   readonly baseRoot: string;
+  /** Folder in the base root: edgepoint/guard. */
+  readonly guard: string;
   readonly clock: Clock;
   readonly slots: SlotPool;
+  readonly lazy: Pick<RestoreFacts, 'machineAllows' | 'lazyFromBytes'>;
   readonly orphans: Pick<OrphanReaper, 'expect'>;
+  readonly freezing: Freezing;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
+  readonly warn: (text: string, fields: Record<string, unknown>) => void;
 }
 
 const termBit = 1n << 14n;
@@ -128,16 +138,18 @@ export function openInstances(options: InstancesOptions): Instances {
       const { pid, out } = await launch(slot, {
         folder: instanceFolder(runFolder, order.instance),
         base: options.baseRoot,
+        guard: options.guard,
         artefactUid: owner.uid,
         readerGid: owner.gid,
         dev: boxPlaces(runFolder).dev,
         address,
         prefixLength: options.subnet.prefixLength,
         gateway: gatewayOf(options.subnet),
+        peers: peersOf(order),
       });
       const endNs = clock.bootNs();
       const stepsMs: Record<string, number> = { ...(from === null ? {} : { unpack: from.unpackMs }), prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };
-      for (const [, step, ns] of out.matchAll(/^(disk|network) (\d+)$/gm)) stepsMs[step as string] = Number(ns) / nsPerMs;
+      for (const [, step, ns] of out.matchAll(/^(disk|files|network) (\d+)$/gm)) stepsMs[step as string] = Number(ns) / nsPerMs;
       const running: RunningInstance = {
         instance: order.instance,
         pid,
@@ -155,6 +167,7 @@ export function openInstances(options: InstancesOptions): Instances {
       records.set(order.instance, record);
       writeRecord(runFolder, record);
       watch?.watch(pid);
+      follow(record);
       return running;
     } catch (error) {
       await removeBox(records.get(order.instance) ?? making);
@@ -162,10 +175,14 @@ export function openInstances(options: InstancesOptions): Instances {
     }
   }
 
+  /** Where the app's other instances are. */
+  function peersOf(order: BoxOrder): string[] {
+    return [...records.values()].flatMap(({ running }) => (running !== null && running.instance !== order.instance && ownerKey(running.owner) === ownerKey(order.owner) ? [running.address] : []));
+  }
+
   async function run(slot: Slot, order: BoxOrder, words: readonly string[], timeoutMs: number): ReturnType<Slot['run']> {
     const done = await slot.run(order.offering, words, timeoutMs);
-    const worker = /^criu (\d+)$/m.exec(done.out)?.[1];
-    if (worker !== undefined) options.orphans.expect(Number(worker));
+    for (const [, pid] of done.out.matchAll(/^(?:criu|pages) (\d+)$/gm)) options.orphans.expect(Number(pid));
     return done;
   }
 
@@ -177,6 +194,7 @@ export function openInstances(options: InstancesOptions): Instances {
     for (const point of mountsBelow(readMountinfo(), folder)) unmount(point);
     rmSync(folder, { recursive: true, force: true });
     rmSync(snapshottedMark(runFolder, instance), { force: true });
+    rmSync(fillPath(runFolder, instance), { force: true });
     removeRecord(runFolder, instance);
     records.delete(instance);
     taken.delete(record.address);
@@ -193,6 +211,19 @@ export function openInstances(options: InstancesOptions): Instances {
     const work = removeBox(record).finally(() => ending.delete(instance));
     ending.set(instance, work);
     return work;
+  }
+
+  /** An instance whose memory will never be whole is ended; its end is then noticed as any other. */
+  function follow({ order: { instance }, running, startTicks }: InstanceRecord): void {
+    const endIt = (reason: string): void => {
+      if (running === null || processStartTicks(running.pid) !== startTicks) return;
+      options.warn('an instance is ended because its memory could not be filled', { instance, reason });
+      process.kill(running.pid, 'SIGKILL');
+    };
+    followFill(runFolder, instance).then(
+      (fill) => fill.kind === 'failed' && endIt(fill.reason),
+      (error: unknown) => endIt(messageOf(error)),
+    );
   }
 
   /** What runs under this name, after taking away what has ended but was not noticed yet: a wake may follow a sleep at once. */
@@ -217,7 +248,9 @@ export function openInstances(options: InstancesOptions): Instances {
       spent = continues;
       return running;
     } finally {
-      hot.done({ spent });
+      /* What is restored lazily still reads from it. */
+      if (spent) void fillSettled(runFolder, order.instance, sleep).finally(() => hot.done({ spent }));
+      else hot.done({ spent });
     }
   }
 
@@ -230,6 +263,11 @@ export function openInstances(options: InstancesOptions): Instances {
       .finally(() => starting.delete(order.instance));
     starting.set(order.instance, begun);
     return begun;
+  }
+
+  function listed(record: InstanceRecord): RunningInstance[] {
+    if (!record.running) return [];
+    return [options.freezing.frozen(slotCgroup(options.place, record.slot)) ? { ...record.running, frozen: true } : record.running];
   }
 
   async function exited(pid: number): Promise<void> {
@@ -248,7 +286,7 @@ export function openInstances(options: InstancesOptions): Instances {
   /** Folders and files that belong to no instance: what a kill -9 left between two steps. */
   function sweep(): void {
     const folder = boxPlaces(runFolder).instances;
-    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance)]));
+    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance), fillPath(runFolder, instance)]));
     for (const path of readdirSync(folder).map((name) => join(folder, name))) {
       if (kept.has(path)) continue;
       for (const point of mountsBelow(readMountinfo(), path)) unmount(point);
@@ -269,13 +307,19 @@ export function openInstances(options: InstancesOptions): Instances {
     restore: (order: RestoreOrder) =>
       startOnce(order, () =>
         startFrom(order, async (slot, facts, unpacked) => {
+          const choice = chooseRestore({ ...options.lazy, memoryBytes: memoryBytes(unpacked) });
+          options.note(`a restore that is ${choice.lazy ? 'lazy' : 'eager'}`, { instance: order.instance, reason: choice.reason });
+          const fill = choice.lazy ? fillPath(runFolder, order.instance) : null;
           const work = `${facts.folder}.work`;
           mkdirSync(work, { recursive: true, mode: 0o700 });
           try {
-            const done = await run(slot, order, restoreArguments({ ...order, snapshotPath: unpacked }, facts, work), restoreTimeoutMs);
+            const done = await run(slot, order, restoreArguments({ ...order, snapshotPath: unpacked }, facts, work, fill), restoreTimeoutMs);
             if (!done.ok) {
               const log = existsSync(`${work}/restore.log`) ? readFileSync(`${work}/restore.log`, 'utf8') : '';
-              throw new Failure('cannot-restore', `${done.err}${log ? ` (${explainCriuLog(log).evidence})` : ''}`);
+              const memory = readFill(runFolder, order.instance);
+              const told = explainCriuLog(log);
+              const why = [memory.kind === 'failed' ? memory.reason : '', log ? told.evidence : ''].filter(Boolean);
+              throw new Failure('cannot-restore', `${done.err}${why.length > 0 ? ` (${why.join('; ')})` : ''}`, { remedy: told.remedy });
             }
             return { pid: startedPid(done.out), out: done.out };
           } finally {
@@ -284,12 +328,28 @@ export function openInstances(options: InstancesOptions): Instances {
         }),
       ),
 
+    async freeze({ instance }): Promise<FreezeTaken> {
+      await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
+      const record = records.get(instance);
+      if (!record?.running || ending.has(instance) || stopping.has(instance)) throw new Failure('no-such-instance', `${instance} does not run`);
+      return options.freezing.freeze(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+    },
+
+    async thaw({ instance }): Promise<{ tookMs: number }> {
+      await starting.get(instance)?.catch(() => undefined); // as a freeze waits, so that none overtakes another
+      const record = records.get(instance);
+      if (!record?.running) throw new Failure('no-such-instance', `${instance} does not run`);
+      return options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+    },
+
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
-      const running = records.get(instance)?.running;
+      const record = records.get(instance);
+      const running = record?.running;
       if (!running || graceMs <= 0 || !heedsTerm(running.pid) || ending.has(instance) || stopping.has(instance)) return end(instance);
       stopping.set(instance, null);
       try {
+        await options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance)); // only what runs can end by itself
         process.kill(running.pid, 'SIGTERM');
         const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
         while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
@@ -302,7 +362,7 @@ export function openInstances(options: InstancesOptions): Instances {
       return counters ?? byItself;
     },
 
-    list: () => Promise.resolve([...records.values()].flatMap((record) => (record.running ? [record.running] : []))),
+    list: () => Promise.resolve([...records.values()].flatMap(listed)),
 
     async recover(exitWatch: ExitWatch): Promise<void> {
       watch = exitWatch;
@@ -310,8 +370,10 @@ export function openInstances(options: InstancesOptions): Instances {
         records.set(record.order.instance, record);
         taken.add(record.address);
         const alive = record.running !== null && record.startTicks !== 0 && processStartTicks(record.running.pid) === record.startTicks;
-        if (alive && record.running) watch.watch(record.running.pid);
-        else await removeBox(record);
+        if (alive && record.running) {
+          watch.watch(record.running.pid);
+          follow(record);
+        } else await removeBox(record);
       }
       sweep();
     },

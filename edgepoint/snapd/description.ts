@@ -11,14 +11,17 @@ export interface SnapshotDescription {
   readonly uidSlot: number;
   readonly address: string;
   readonly volumes: readonly string[];
+  /** `SnapshotTaken.unguarded` */
+  readonly unguarded: readonly string[];
   /** The base root it was started on; empty when nobody noted it. */
   readonly baseRoot: string;
   readonly taken: SnapshotTaken;
 }
 
-export function describeSnapshot(record: InstanceRecord): Omit<SnapshotDescription, 'taken'> {
+export function describeSnapshot(record: InstanceRecord, unguarded: readonly string[]): Omit<SnapshotDescription, 'taken'> {
   const { instance, owner, release, uidSlot, volumes } = record.order;
-  return { instance, owner, release, uidSlot, address: record.address, volumes: volumes.map((volume) => volume.mountPath), baseRoot: record.baseRoot ?? '' };
+  const volumePaths = volumes.map((volume) => volume.mountPath);
+  return { instance, owner, release, uidSlot, address: record.address, volumes: volumePaths, unguarded, baseRoot: record.baseRoot ?? '' };
 }
 
 const descriptionPath = (snapshotFolder: string): string => join(snapshotFolder, 'snapshot.json');

@@ -1,18 +1,28 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../kit/clock.ts';
 import { codeOf, Failure } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { dumpArguments } from '../box/arguments.ts';
+import { cgroupProcesses } from '../box/cgroup.ts';
 import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
+import { fillSettled } from '../box/fill.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
+import { memoryBytes } from '../box/memory-bytes.ts';
+import { readMountinfo } from '../box/mount-table.ts';
 import { setLink } from '../box/network.ts';
 import { type InstanceRecord, processStartTicks, readRecord } from '../box/record.ts';
+import { mendTimers } from '../box/timers.ts';
+import { unguardedPrograms } from '../box/unguarded.ts';
+import { wipeOnFork } from '../box/wipe-on-fork.ts';
 import type { RunningInstance, SnapdCalls, SnapshotOrder, SnapshotTaken } from '../model/calls.ts';
 import { describeSnapshot, readDescription, type SnapshotDescription, writeDescription } from './description.ts';
+import { copyLayerBelow, joinLayerBelow, layerBelow } from './layer-below.ts';
+import { settlePrograms } from './settle.ts';
 import { allUnfinished, processesWithArgumentEnded, removeStaleParts, removeUnfinished, type UnfinishedSnapshot, writeUnfinished } from './unfinished.ts';
 
 /**
@@ -84,8 +94,11 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     if (!record?.running || processStartTicks(record.running.pid) !== record.startTicks) {
       throw new Failure('no-such-instance', `no instance ${order.instance} is running here`);
     }
+    await wholeMemory(order.instance);
     const begunNs = clock.bootNs();
-    const description = describeSnapshot(record);
+    const pids = cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu });
+    if (order.keepRunning) await settlePrograms(pids);
+    const description = describeSnapshot(record, unguardedPrograms(pids));
     try {
       await dump(order, record, record.running, { order, description });
       return await finish(order, description, () => (clock.bootNs() - begunNs) / nsPerMs);
@@ -101,6 +114,12 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     }
   }
 
+  /** A lazily restored instance is snapshotted once its memory is there: what is still missing would be snapshotted as zeros. */
+  async function wholeMemory(instance: string): Promise<void> {
+    const fill = await fillSettled(runFolder, instance, sleep);
+    if (fill.kind === 'failed') throw new Failure('no-such-instance', `the instance ${instance} is being ended: ${fill.reason}`);
+  }
+
   async function dump(order: SnapshotOrder, record: InstanceRecord, running: RunningInstance, unfinished: UnfinishedSnapshot): Promise<void> {
     const part = `${order.snapshotPath}.part`;
     const staging = store.staging(order.instance);
@@ -110,6 +129,8 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     /* Root alone walks into the snapshot; the images below are open because CRIU reads some of them as the instance's own uid, through a descriptor. */
     for (const folder of [part, staging]) mkdirSync(folder, { recursive: true, mode: 0o700 });
     mkdirSync(parts.images, { mode: 0o755 });
+    const layer = layerBelow(readMountinfo(), `${instanceFolder(runFolder, order.instance)}/root`);
+    if (layer !== null) await copyLayerBelow(layer, upperFolder(runFolder, order.instance), staging);
     if (!order.keepRunning) {
       /* What came in after its socket was read would be acknowledged and lost, so nothing may come in. */
       writeFileSync(snapshottedMark(runFolder, order.instance), '');
@@ -150,9 +171,13 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
   async function finish(order: SnapshotOrder, description: Omit<SnapshotDescription, 'taken'>, tookMs: () => number): Promise<SnapshotTaken> {
     const part = `${order.snapshotPath}.part`;
     const staging = store.staging(order.instance);
-    const { images } = snapshotParts(staging);
+    const { images, disk } = snapshotParts(staging);
     rmSync(`${images}/dump.log`, { force: true });
     const frozenMs = readFrozenMs(readFileSync(`${images}/stats-dump`));
+    wipeOnFork(images);
+    mendTimers(images);
+    joinLayerBelow(staging, disk);
+    const imageBytes = memoryBytes(staging);
     const { owner, release, instance, baseRoot } = description;
     mkdirSync(part, { recursive: true, mode: 0o700 });
     /* What a snapd that was killed had sealed already. */
@@ -160,7 +185,8 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     /* Whoever is woken by it again and again gets the smaller file; a sleep should not take long. */
     const sealed = await store.seal({ folder: staging, target: sealing(order), owner, release, instance, baseRoot, effort: order.keepRunning ? 'small' : 'quick' });
     renameSync(sealing(order), join(part, sealed.name));
-    const taken = { snapshotPath: join(order.snapshotPath, sealed.name), bytes: sealed.bytes, frozenMs, tookMs: tookMs() };
+    const { unguarded } = description;
+    const taken = { snapshotPath: join(order.snapshotPath, sealed.name), bytes: sealed.bytes, imageBytes, frozenMs, tookMs: tookMs(), unguarded };
     writeDescription(part, { ...description, taken });
     renameSync(part, order.snapshotPath);
     /* A template is proved by a restore of what was sealed; who fell asleep may be woken at once. */
@@ -216,7 +242,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
 function dumpFailure(logFile: string, stderr: string): Failure {
   const log = existsSync(logFile) ? readFileSync(logFile, 'utf8') : '';
   const failure = explainCriuLog(log + stderr);
-  return new Failure(failure.code, `it could not be snapshotted: ${failure.text}`, { remedy: failure.evidence });
+  return new Failure(failure.code, `it could not be snapshotted: ${failure.text}`, { remedy: [failure.remedy, failure.evidence === '' ? '' : `(${failure.evidence})`].filter((part) => part !== '').join(' ') });
 }
 
 /** The file that a snapshot is sealed to before its name is known. */

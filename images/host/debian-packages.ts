@@ -8,37 +8,45 @@ export const worldPackages = [
   'ca-certificates', 'curl', 'e2fsprogs', 'gcc', 'iproute2', 'iptables', 'knot-dnsutils', 'kmod', 'libc6-dev', 'mmdebstrap', 'nftables', 'procps', 'runc', 'unbound', 'util-linux',
 ] as const;
 
+/** Peers that benchmarks run beside us. */
+export const peerPackages = ['podman'] as const;
+
 const policyPath = '/usr/sbin/policy-rc.d';
 const policySavedPath = '/usr/sbin/policy-rc.d.edgepoint-saved';
 const policyMark = '# written by the set-up of edgepoint for the time of one apt-get install';
 
-export const debianPackages: Step = {
-  name: 'Debian packages',
-  recipe: worldPackages.join(' '),
-  takeOver: true,
-  missing: async () => {
-    restorePolicy();
-    const missing = await missingPackages();
-    return missing.length === 0 ? null : `not installed: ${missing.join(' ')}`;
-  },
-  make: async (say) => {
-    const missing = await missingPackages();
-    if (missing.length === 0) return 'all installed';
-    say(`apt-get install ${missing.join(' ')}`);
-    await withoutServices(() => install(missing, say));
-    const still = await missingPackages();
-    if (still.length > 0) throw new Failure('packages-missing', `apt-get succeeded but these are not installed: ${still.join(' ')}`);
-    return `installed ${missing.join(' ')}`;
-  },
-};
+export const debianPackages = packagesStep('Debian packages', worldPackages);
+export const debianPeers = packagesStep('Debian packages of peers', peerPackages);
 
-async function missingPackages(): Promise<string[]> {
-  const result = await runCommand(['dpkg-query', '--show', '--showformat', '${Package} ${db:Status-Abbrev}\n', ...worldPackages]);
+function packagesStep(name: string, packages: readonly string[]): Step {
+  return {
+    name,
+    recipe: packages.join(' '),
+    takeOver: true,
+    missing: async () => {
+      restorePolicy();
+      const missing = await missingPackages(packages);
+      return missing.length === 0 ? null : `not installed: ${missing.join(' ')}`;
+    },
+    make: async (say) => {
+      const missing = await missingPackages(packages);
+      if (missing.length === 0) return 'all installed';
+      say(`apt-get install ${missing.join(' ')}`);
+      await withoutServices(() => install(missing, say));
+      const still = await missingPackages(packages);
+      if (still.length > 0) throw new Failure('packages-missing', `apt-get succeeded but these are not installed: ${still.join(' ')}`);
+      return `installed ${missing.join(' ')}`;
+    },
+  };
+}
+
+async function missingPackages(packages: readonly string[]): Promise<string[]> {
+  const result = await runCommand(['dpkg-query', '--show', '--showformat', '${Package} ${db:Status-Abbrev}\n', ...packages]);
   if (result.exitCode === 127) {
     throw new Failure('not-debian', 'dpkg-query is not here, so this is no Debian machine.', { remedy: 'Use Debian 12 or 13, for instance in a virtual machine.' });
   }
   const installed = new Set(result.output.split('\n').flatMap((line) => (line.split(' ')[1]?.startsWith('ii') ? [line.split(' ')[0]] : [])));
-  return worldPackages.filter((name) => !installed.has(name));
+  return packages.filter((name) => !installed.has(name));
 }
 
 async function install(names: readonly string[], say: (text: string) => void): Promise<void> {

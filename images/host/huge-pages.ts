@@ -10,7 +10,7 @@ const enabledPath = '/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled'
 
 /** The chosen word of a sysfs list such as `always inherit madvise [never]`. */
 export function chosenOf(list: string): string {
-  return /\[(\w+)\]/.exec(list)?.[1] ?? '';
+  return /\[([\w-]+)\]/.exec(list)?.[1] ?? '';
 }
 
 export const hugePages: Step = {

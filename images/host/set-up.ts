@@ -3,23 +3,37 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Failure } from '../../kit/errors.ts';
 import { formatMs } from '../../kit/units.ts';
-import { toolsFolder } from '../../host/tools.ts';
+import { tools, toolsFolder } from '../../host/tools.ts';
 import { baseRoot } from './base-root.ts';
 import { boxProgram } from './box.ts';
+import { cloneGuardIn } from './clone-guard.ts';
 import { criu } from './criu.ts';
 import { exampleApps } from './example-apps.ts';
 import { removeUnfinished } from './debian-extract.ts';
-import { debianPackages } from './debian-packages.ts';
+import { debianPackages, debianPeers } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
 import { hugePages } from './huge-pages.ts';
 import { natsServer } from './nats-server.ts';
+import { pageFaults } from './page-faults.ts';
 import { readableFiles } from './readable-files.ts';
+import { runtimesRoot } from './runtimes-root.ts';
 import { readStamp, recipeHash, whyMake, writeStamp } from './step.ts';
 import type { Step } from './step.ts';
+import { zram } from './zram.ts';
 
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
-function stepGroups(): readonly (readonly Step[])[] {
-  return [[debianPackages, readableFiles, hugePages], [natsServer, criu, baseRoot, boxProgram, exampleApps]];
+function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
+  const forTests = options.forTests ? [runtimesRoot] : [];
+  const roots = options.forTests ? [tools.baseRoot, tools.runtimesRoot] : [tools.baseRoot];
+  const forBenches = options.forBenches ? [debianPeers] : [];
+  return [[debianPackages, readableFiles, hugePages, pageFaults], forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], roots.map(cloneGuardIn)];
+}
+
+export interface SetUpOptions {
+  /** Also makes what only tests use. */
+  readonly forTests?: boolean;
+  /** Also installs the peers that benchmarks run beside us. */
+  readonly forBenches?: boolean;
 }
 
 export interface SetUpReport {
@@ -30,7 +44,7 @@ export interface SetUpReport {
 }
 
 /** Makes this machine ready; does nothing for what is ready already. Two at once wait for each other. Says one line for each thing made. */
-export async function setUp(say: (line: string) => void): Promise<SetUpReport> {
+export async function setUp(say: (line: string) => void, options: SetUpOptions = {}): Promise<SetUpReport> {
   const startedMs = performance.now();
   if (process.getuid?.() !== 0) {
     throw new Failure('not-root', 'The set-up installs Debian packages and probes snapshots, so it must run as root.', { remedy: 'Try again with sudo.' });
@@ -40,7 +54,7 @@ export async function setUp(say: (line: string) => void): Promise<SetUpReport> {
   const choices: Record<string, string> = {};
   await withFileLock(join(toolsFolder, 'set-up.lock'), () => say('another set-up is at work on this machine, waiting for it'), async () => {
     removeUnfinished();
-    for (const group of stepGroups()) {
+    for (const group of stepGroups(options)) {
       const outcomes = await Promise.allSettled(group.map((step) => runStep(step, say)));
       // What could be made stays made, so that the next set-up has less to do.
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');

@@ -24,7 +24,7 @@ export const desiredAppSchema = z.object({
   deployId: z.string(),
 });
 export type DesiredApp = z.output<typeof desiredAppSchema>;
-export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 0 }, desiredAppSchema);
+export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 1 }, desiredAppSchema);
 
 /** The name table the global dispatcher answers from: KV bucket `names`, key `<provider>.<scope>.<app>`, written by the conduit. */
 export const nameEntrySchema = z.object({

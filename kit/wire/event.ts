@@ -1,8 +1,9 @@
 import { z } from 'zod';
+import { preparationReportSchema } from './report.ts';
 import { defineMessage } from './version.ts';
 
-/** The stages of a deploy on one edgepoint, in order; `ready` and `failed` end it. */
-export const deployStages = ['fetch', 'unpack', 'boot', 'probe', 'warm', 'snapshot', 'trial', 'sleep', 'ready', 'failed'] as const;
+/** The stages of a deploy on one edgepoint, in order; `ready` and `failed` end it. A check has those up to `report`, which ends it, and `failed`. */
+export const deployStages = ['fetch', 'unpack', 'boot', 'probe', 'warm', 'snapshot', 'trial', 'report', 'sleep', 'ready', 'failed'] as const;
 
 /** Stream EVENTS, subject `event.<zone>.<edgepoint>.<provider>.<scope>.<app>`: what happened to an app, for people and progress bars. */
 export const eventSchema = z.object({
@@ -12,10 +13,10 @@ export const eventSchema = z.object({
   scope: z.string(),
   app: z.string(),
   release: z.int(),
-  /** Empty when it belongs to no deploy. */
+  /** Empty when it belongs to no deploy; of a check, the check's id. */
   deployId: z.string().default(''),
-  kind: z.enum(['deploy', 'wake', 'sleep', 'scale', 'fault']),
-  /** For `deploy`: one of deployStages. */
+  kind: z.enum(['deploy', 'wake', 'sleep', 'scale', 'fault', 'check']),
+  /** For `deploy` and `check`: one of deployStages. */
   stage: z.string().default(''),
   /** A sentence for people. */
   text: z.string(),
@@ -25,9 +26,11 @@ export const eventSchema = z.object({
   tookMs: z.number().nullable().default(null),
   figures: z.record(z.string(), z.number()).default({}),
   wallMs: z.number(),
+  /** At the stage `report`: what preparing the release has shown. */
+  report: preparationReportSchema.nullable().default(null),
 });
 export type AppEvent = z.output<typeof eventSchema>;
-export const eventMessage = defineMessage('event', { major: 1, minor: 0 }, eventSchema);
+export const eventMessage = defineMessage('event', { major: 1, minor: 1 }, eventSchema);
 
 /** Stream LOGS, subject `log.<zone>.<edgepoint>.<provider>.<scope>.<app>`: what instances wrote on stdout and stderr. */
 export const logSchema = z.object({

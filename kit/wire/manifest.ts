@@ -1,17 +1,36 @@
 import { z } from 'zod';
 import { namePattern } from '../ids.ts';
 
+const commandSchema = z.array(z.string().min(1).max(4096)).min(1).max(64);
+const envSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768));
+
+/** What may stand in braces in a file's text: true of each instance, also where clones come from one template. */
+export const fileNames = ['instance', 'address', 'peers', 'app', 'release', 'host'] as const;
+
 /** What a provider writes in `edgepoint.toml`, after parsing. Unknown keys are refused by the conduit, which knows the lines. */
 export const manifestSchema = z.object({
   app: z.string().regex(namePattern, 'a name is lower-case letters, digits and inner hyphens, 1 to 40 of them, and begins with a letter'),
   /** argv of the program, looked up in PATH inside the instance; the working directory is /app. */
-  command: z.array(z.string().min(1).max(4096)).min(1).max(64),
+  command: commandSchema,
   /** The TCP port the program listens on for HTTP. Also handed to it as PORT. */
   port: z.int().min(1).max(65535),
   state: z.enum(['template', 'keep']).default('template'),
   /** A row of the table of service offerings. */
   offering: z.string().regex(namePattern).default('small'),
-  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768)).default({}),
+  env: envSchema.default({}),
+  /** Processes beside the one of `command`, in the same instance: they live, sleep, wake and are cloned together. The port is the first's. */
+  process: z
+    .array(
+      z.object({
+        name: z.string().regex(namePattern),
+        command: commandSchema,
+        env: envSchema.default({}),
+        /** Its end ends the instance, as that of the first process does. */
+        mustLive: z.boolean().default(true),
+      }),
+    )
+    .max(8)
+    .default([]),
   probe: z
     .object({
       /** Ready when GET answers below 500. */
@@ -21,6 +40,17 @@ export const manifestSchema = z.object({
     .prefault({}),
   /** Requests made once before the snapshot, so that the template is warm. */
   warmup: z.array(z.object({ path: z.string().startsWith('/').max(2048) })).max(32).default([]),
+  /** What the program does about being snapshotted and cloned. */
+  snapshot: z
+    .object({
+      /** Asked by GET once, after the warm-up and before the template is taken. */
+      before: z.string().startsWith('/').max(2048).optional(),
+      /** Asked by GET in each restored instance before it is given requests. */
+      after: z.string().startsWith('/').max(2048).optional(),
+      /** `own`: the program draws random numbers from the kernel alone, or renews its generators when asked by `after`. */
+      randomness: z.enum(['guarded', 'own']).default('guarded'),
+    })
+    .prefault({}),
   volume: z
     .array(
       z.object({
@@ -32,6 +62,14 @@ export const manifestSchema = z.object({
       }),
     )
     .max(8)
+    .default([]),
+  /**
+   * Files written on the private disk of each instance, clones too, before it runs; in a text, `fileNames` in braces stand for
+   * what is true of that instance.
+   */
+  file: z
+    .array(z.object({ path: z.string().regex(/^\/[^\0]*$/).max(255), text: z.string().max(16_384) }))
+    .max(16)
     .default([]),
   scale: z
     .object({

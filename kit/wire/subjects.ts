@@ -6,6 +6,12 @@ export const buckets = { desired: 'desired', names: 'names', state: 'state' } as
 export const streams = { usage: 'USAGE', events: 'EVENTS', logs: 'LOGS' } as const;
 
 export const desiredKey = (site: Site, owner: Owner): string => `${siteKey(site)}.${ownerKey(owner)}`;
+/** A release to prepare and forget: one of the provider's places for checks at that edgepoint. Two parts, where an app has three. */
+export const checkKey = (site: Site, provider: string, place: number): string => `${siteKey(site)}.${provider}.check-${place}`;
+/** Whether the tail of a desired key (behind the site) is a check's. */
+export const isCheckTail = (tail: string): boolean => /^[^.]+\.check-\d+$/.test(tail);
+/** Its artefact's name in the edgepoint's object store, written over by the next check in the same place. */
+export const checkObject = (provider: string, place: number): string => `check.${provider}.${place}`;
 export const namesKey = (owner: Owner): string => ownerKey(owner);
 export const stateKey = (site: Site): string => siteKey(site);
 /**

@@ -84,7 +84,7 @@ t.test('failed attempts are counted over a window, and the count is bounded', as
 });
 
 const event = (site: typeof one, stage: string, more: Partial<AppEvent> = {}): AppEvent => ({
-  ...site, provider: 'ada', scope: 'main', app: 'hello', release: 2, deployId: 'd', kind: 'deploy', stage, text: `${stage} it is`, code: '', tookMs: null, figures: {}, wallMs: 0, ...more,
+  ...site, provider: 'ada', scope: 'main', app: 'hello', release: 2, deployId: 'd', kind: 'deploy', stage, text: `${stage} it is`, code: '', tookMs: null, figures: {}, wallMs: 0, report: null, ...more,
 });
 const state = (site: typeof one, release: number, status: 'preparing' | 'ready' | 'failed'): EdgepointState => ({
   ...site, bootId: '', ipv4: '', ipv6: '', latitude: 0, longitude: 0, load: 0, capacityBytes: 0, accepting: true,

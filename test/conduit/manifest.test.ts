@@ -40,6 +40,18 @@ const refusals: readonly (readonly [label: string, text: string, said: readonly 
   ['a volume over the box', `${right}[[volume]]\nname = "a"\npath = "/etc/x"\n`, ['edgepoint.toml:6: a volume cannot lie at "/etc/x": /etc belongs to the box']],
   ['a volume that climbs', `${right}[[volume]]\nname = "a"\npath = "/data/../etc"\n`, ['edgepoint.toml:6: `volume[0].path` is "/data/../etc"; it must be a plain absolute path']],
   ['volumes in one another', `${right}[[volume]]\nname = "a"\npath = "/data"\n[[volume]]\nname = "b"\npath = "/data/b"\n`, ['edgepoint.toml:9: the volumes at "/data" and "/data/b" lie in one another']],
+  ['a file in /proc', `${right}[[file]]\npath = "/proc/me"\ntext = ""\n`, ['edgepoint.toml:5: a file cannot lie at "/proc/me": /proc belongs to the box']],
+  ['a file that the box writes', `${right}[[file]]\npath = "/etc/hosts"\ntext = ""\n`, ['edgepoint.toml:5: a file cannot lie at "/etc/hosts": /etc/hosts belongs to the box']],
+  ['a file that climbs', `${right}[[file]]\npath = "/run/../me"\ntext = ""\n`, ['edgepoint.toml:5: `file[0].path` is "/run/../me"; it must be a plain absolute path such as /run/me.json']],
+  ['a file in a volume', `${right}[[volume]]\nname = "a"\npath = "/data"\n[[file]]\npath = "/data/me"\ntext = ""\n`, ['edgepoint.toml:8: a file cannot lie at "/data/me": the volume "a" is there']],
+  ['two files in one place', `${right}[[file]]\npath = "/run/a"\ntext = ""\n[[file]]\npath = "/run/a"\ntext = ""\n`, ['edgepoint.toml:8: two files cannot lie at "/run/a" and "/run/a"']],
+  ['a file without a text', `${right}[[file]]\npath = "/run/a"\n`, [`edgepoint.toml:4: \`file[0].text\` is missing, as in \`text = '{"me": "{instance}"}'\``]],
+  ['a mistyped name in a file', `${right}[[file]]\npath = "/run/a"\ntext = "{adress}"\n`, ['edgepoint.toml:6: `file[0].text` has {adress}, which stands for nothing; did you mean {address}?']],
+  ['two processes of one name', `${right}[[process]]\nname = "w"\ncommand = ["x"]\n[[process]]\nname = "w"\ncommand = ["y"]\n`, ['edgepoint.toml:8: two processes have the name "w"']],
+  ['a process named as the first', `${right}[[process]]\nname = "app"\ncommand = ["x"]\n`, ['edgepoint.toml:5: a process cannot be named "app": that is the one of `command`']],
+  ['a process without a command', `${right}[[process]]\nname = "w"\n`, ['edgepoint.toml:4: `process[0].command` is missing, as in `command = ["node", "worker.js"]`']],
+  ['a mistyped key of a process', `${right}[[process]]\nname = "w"\ncommand = ["x"]\nmustlive = false\n`, ['edgepoint.toml:7: unknown key `process[0].mustlive`; did you mean `mustLive`?']],
+  ['a zero byte in a process', `${right}[[process]]\nname = "w"\ncommand = ["x\\u0000"]\n`, ['edgepoint.toml:4: `process[0]` has a zero byte in it']],
   ['two volumes of one name', `${right}[[volume]]\nname = "a"\npath = "/x"\n[[volume]]\nname = "a"\npath = "/y"\n`, ['edgepoint.toml:8: two volumes have the name "a"']],
 ];
 
@@ -56,6 +68,11 @@ for (const [label, text, said] of refusals) {
 t.test('a right one has its defaults', async (t) => {
   const read = readManifest(right);
   t.match(read, { ok: true, manifest: { app: 'hello', state: 'template', offering: 'small', scale: { min: 0, max: 8 }, probe: { path: '/' } } });
+});
+
+t.test('braces in a file that are none of ours stay its own affair', async (t) => {
+  const text = `{"me":"{instance}","all":{"x":{y}},"t":"{{mustache}} {0} {} {host}"}`;
+  t.match(readManifest(`${right}[[file]]\npath = "/run/edgepoint/me.json"\ntext = '''${text}'''\n`), { ok: true, manifest: { file: [{ path: '/run/edgepoint/me.json', text }] } });
 });
 
 /** Keys that are each found nowhere else in the text, so that a search for them is the dumb twin of the locator. */

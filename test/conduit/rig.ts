@@ -9,12 +9,15 @@ import type { Test } from 'tap';
 import type { Bus } from '../../host/bus.ts';
 import { siteKey } from '../../kit/ids.ts';
 import type { Owner, Site } from '../../kit/ids.ts';
+import { checkOrderMessage } from '../../kit/wire/check.ts';
+import type { CheckOrder } from '../../kit/wire/check.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
 import type { DesiredApp } from '../../kit/wire/desired.ts';
-import { edgepointStateMessage } from '../../kit/wire/edgepoint-state.ts';
+import { edgepointStateMessage, heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
 import type { AppState } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage, logMessage } from '../../kit/wire/event.ts';
-import { artefactBucket, buckets, eventSubject, logSubject, stateKey } from '../../kit/wire/subjects.ts';
+import { artefactBucket, buckets, eventSubject, heartbeatSubject, isCheckTail, logSubject, stateKey } from '../../kit/wire/subjects.ts';
+import type { PreparationReport } from '../../kit/wire/report.ts';
 import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
 import { siteA, siteB, startNats, until } from '../host/nats.ts';
 import type { NatsWorld } from '../host/nats.ts';
@@ -144,6 +147,10 @@ export async function startConduit(t: Test, settings: Record<string, unknown> = 
 export interface FakeEdgepoint {
   readonly site: Site;
   readonly desired: ReadonlyMap<string, DesiredApp>;
+  /** Checks wished of it, by place. */
+  readonly checks: ReadonlyMap<string, CheckOrder>;
+  /** Every check it was wished, in order. */
+  readonly checksSeen: readonly CheckOrder[];
   /** Every text seen for a key, null for a deletion. */
   readonly seen: readonly { readonly key: string; readonly text: string | null }[];
   say(state: Partial<AppState> & { app: string }): Promise<void>;
@@ -152,6 +159,10 @@ export interface FakeEdgepoint {
 
 export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, options: { fail?: string; silent?: boolean } = {}): Promise<FakeEdgepoint> {
   const bus = await nats.bus(siteKey(site));
+  const checks = new Map<string, CheckOrder>();
+  const checksSeen: CheckOrder[] = [];
+  const beat = setInterval(() => bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: 'boot', bootNs: 1 })), 200);
+  t.teardown(() => clearInterval(beat));
   const desired = new Map<string, DesiredApp>();
   const seen: { key: string; text: string | null }[] = [];
   const apps = new Map<string, AppState>();
@@ -163,6 +174,8 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
   await publishState();
   const watch = await bus.watchKv(buckets.desired, `${siteKey(site)}.>`, async (key, text) => {
     seen.push({ key, text });
+    const tail = key.slice(siteKey(site).length + 1);
+    if (isCheckTail(tail)) return check(tail, text);
     const app = key.split('.').at(-1) ?? '';
     if (text === null) {
       desired.delete(app);
@@ -176,6 +189,34 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     await prepare(parsed.value);
   });
   t.teardown(() => watch.stop());
+  const check = async (place: string, text: string | null): Promise<void> => {
+    if (text === null) return void checks.delete(place);
+    const parsed = parseMessage(checkOrderMessage, text);
+    if (!parsed.ok) throw new Error(parsed.reason);
+    const order = parsed.value;
+    checks.set(place, order);
+    checksSeen.push(order);
+    const tell = (stage: string, said: string, more: { code?: string; report?: PreparationReport } = {}): Promise<void> =>
+      bus.append(eventSubject(site, order), encodeMessage(eventMessage, {
+        ...site, provider: order.provider, scope: order.scope, app: order.app, release: order.release, deployId: order.checkId,
+        kind: 'check', stage, text: said, wallMs: 0, code: more.code ?? '', report: more.report ?? null,
+      }), `${siteKey(site)}-${sequence++}`);
+    const stream = await bus.getObject(artefactBucket(site), order.object);
+    const bytes = stream === null ? Buffer.alloc(0) : Buffer.from(await new Response(stream).arrayBuffer());
+    await tell('fetch', `fetched ${bytes.length} bytes`);
+    if (options.silent) return;
+    if (`sha256:${createHash('sha256').update(bytes).digest('hex')}` !== order.artefactDigest) return tell('failed', 'the digest differs');
+    if (options.fail) return tell('failed', options.fail, { code: 'app-exited' });
+    const can = order.manifest.env['HOLDS'] === undefined;
+    const no = { can: false, code: 'uses-io-uring', why: 'the program holds an io_uring', remedy: 'Run it without.' };
+    const yes = { can: true, code: '', why: '', remedy: '' };
+    await tell('report', 'it is checked', {
+      report: {
+        canSnapshot: can ? yes : no, canClone: can ? yes : no, wakeBy: can ? 'template' : 'cold', wakeReason: 'so it is', staysAwake: '', imageBytes: can ? 12_000_000 : null,
+        frozenMs: can ? 20.5 : null, coldBootMs: 812, restoreMs: can ? 23.4 : null, trials: 1, cloneMemoryBytes: can ? 30_000_000 : null, warnings: [{ code: 'w', text: 'mind this' }],
+      },
+    });
+  };
   const prepare = async (app: DesiredApp): Promise<void> => {
     const event = async (stage: string, text: string, more: { tookMs?: number; code?: string; figures?: Record<string, number> } = {}): Promise<void> =>
       bus.append(eventSubject(site, app), encodeMessage(eventMessage, {
@@ -198,6 +239,8 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
   return {
     site,
     desired,
+    checks,
+    checksSeen,
     seen,
     async say(state) {
       const known = apps.get(state.app);

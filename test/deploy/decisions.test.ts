@@ -1,10 +1,11 @@
 import t from 'tap';
 import { planDeploy } from '../../edgepoint/deploy/plan.ts';
 import type { DeployFacts } from '../../edgepoint/deploy/plan.ts';
-import { judgePreparation, tryAgain } from '../../edgepoint/deploy/verdict.ts';
+import { judgePreparation, tryAgain, whyUnsafe } from '../../edgepoint/deploy/verdict.ts';
 import type { Measured } from '../../edgepoint/deploy/verdict.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../../edgepoint/model/app.ts';
 import { bootOrder, instanceEnv, restoreOrder, runsAlone } from '../../edgepoint/model/orders.ts';
+import { fillText } from '../../edgepoint/model/files.ts';
 import { dataPaths } from '../../edgepoint/model/paths.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
 
@@ -39,11 +40,13 @@ for (const [story, of, expected] of rows) {
 }
 
 const snapshot = { path: '/s', bytes: 7 };
-const measured: Measured = { state: 'template', coldBootMs: 100, snapshot, trial: { restoreMs: 25 } };
+const measured: Measured = { state: 'template', coldBootMs: 100, snapshot, unsafe: '', trial: { restoreMs: 25 } };
 const verdicts: readonly [string, Measured, string][] = [
   ['it restores faster', measured, 'template'],
   ['it boots faster', { ...measured, coldBootMs: 25 }, 'cold: it boots faster (25.0 ms) than it restores (25.0 ms)'],
   ['it boots faster, but keeps state', { ...measured, state: 'keep', coldBootMs: 20 }, 'keep'],
+  ['clones would repeat each other', { ...measured, unsafe: 'it repeats', trial: null }, 'cold: it repeats'],
+  ['clones would, but there are none of what keeps state', { ...measured, state: 'keep', unsafe: 'it repeats' }, 'keep'],
   ['no snapshot', { ...measured, snapshot: { failure: 'io_uring' }, trial: null }, 'cold: it cannot be snapshotted: io_uring'],
   ['no restore', { ...measured, trial: { failure: 'torn' } }, 'cold: its snapshot does not restore: torn'],
   [
@@ -60,6 +63,14 @@ for (const [story, of, expected] of verdicts) {
     t.equal(verdict.snapshotPath, verdict.wakeBy === 'cold' ? '' : '/s');
   });
 }
+
+t.test('clones repeat random numbers unless every program has the guard or the manifest answers for it', async (t) => {
+  t.equal(whyUnsafe([], { randomness: 'guarded' }), '');
+  t.match(whyUnsafe(['server'], { randomness: 'guarded' }), /^`server` is linked statically, .*`snapshot.randomness = "own"`.*`snapshot.after`$/);
+  t.match(whyUnsafe(['a', 'b'], { randomness: 'guarded', before: '/b' }), /^`a`, `b` are linked statically/);
+  t.equal(whyUnsafe(['server'], { randomness: 'own' }), '');
+  t.equal(whyUnsafe(['server'], { randomness: 'guarded', after: '/renew' }), '');
+});
 
 t.test('a slow trial is tried again, a fast one not, and never for ever', async (t) => {
   const about = { state: 'template' as const, coldBootMs: 30, restoreMs: 40, trials: 1 };
@@ -83,5 +94,10 @@ t.test('orders say what the manifest says, and PORT is always true', async (t) =
   t.match(bootOrder(stored, 'i-1', null, paths).volumes, [{ imagePath: '/data/volumes/p.main.shop/data.ext4', sizeBytes: 8 * 1024 * 1024, mountPath: '/data' }]);
   t.ok(runsAlone(stored));
   t.notOk(runsAlone({ ...order, manifest: { ...order.manifest, volume: [{ ...volume, shareable: true }] } }));
+  const filed = { ...order, manifest: { ...order.manifest, file: [{ path: '/run/me', text: '{app} {release} {host} {instance} {address} {peers} {other} {"app"}' }] } };
+  const [file] = bootOrder(filed, 'i-1', null, paths).files ?? [];
+  t.strictSame(file, { path: '/run/me', text: 'shop 3 shop.edge.test {instance} {address} {peers} {other} {"app"}' }, 'what only restored knows is left to it');
+  t.equal(fillText(file?.text ?? '', { instance: 'i-1', address: '10.0.0.9', peers: '' }), 'shop 3 shop.edge.test i-1 10.0.0.9  {other} {"app"}');
+  t.equal(fillText('{instance}', { instance: '{address}', address: 'x' }), '{address}', 'a value is not looked into');
   t.throws(() => bootOrder({ ...order, manifest: { ...order.manifest, offering: 'huge' } }, 'i-1', null, paths), { code: 'unknown-offering' });
 });

@@ -8,7 +8,7 @@ t.test('a release is prepared, put to sleep, woken by a request and put to sleep
   await rig.deploy('shop', { scale: { idleSeconds: 0.3 }, warmup: [{ path: '/warm' }] });
   const ready = await rig.ended('shop');
   t.equal(ready.stage, 'ready', ready.text);
-  t.strictSame(rig.stages('shop'), ['fetch', 'unpack', 'boot', 'probe', 'warm', 'snapshot', 'trial', 'sleep', 'ready']);
+  t.strictSame(rig.stages('shop'), ['fetch', 'unpack', 'boot', 'probe', 'warm', 'snapshot', 'trial', 'report', 'sleep', 'ready']);
   await until('no process is left', () => rig.machine.instances.size === 0);
   t.equal(rig.dispatcher.route('shop')?.status, 'ready');
   t.strictSame(rig.dispatcher.route('shop')?.hosts, ['shop.edge.test']);

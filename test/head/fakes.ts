@@ -22,6 +22,11 @@ export interface FakeInstance {
   server: Server | null;
   /** Counts its requests: its memory. */
   requests: number;
+  /** Paths asked for since it runs, in order. */
+  readonly asked: string[];
+  frozen: boolean;
+  /** Requests that came while it stood still. */
+  readonly stalled: (() => void)[];
 }
 
 let lastAddress = 1 + (process.pid % 60) * 4000;
@@ -30,16 +35,28 @@ export class FakeMachine {
   readonly instances = new Map<string, FakeInstance>();
   /** Calls in order, as `boot i-1`. */
   readonly calls: string[] = [];
+  /** Paths that ended instances were asked for, by instance. */
+  readonly asked = new Map<string, readonly string[]>();
+  /** Programs that snapshots say have no clone guard. */
+  unguarded: readonly string[] = [];
+  /** What was ordered to be booted or restored, in order. */
+  readonly orders: (BootOrder | RestoreOrder)[] = [];
   failRestore = '';
   failRestoreCode = 'restore-failed';
   failSnapshot = '';
   failBoot = '';
+  failFreeze = '';
   /** A restore takes this long. */
   restoreMs = 5;
+  /** What a snapshot says of its size. */
+  snapshotBytes = 1000;
   /** Held until it resolves, before a restore answers. */
   holdRestore: Promise<void> = Promise.resolve();
   /** Held until it resolves, before a snapshot is taken. */
   holdSnapshot: Promise<void> = Promise.resolve();
+  /** Held until it resolves, before a freeze answers; a thaw cuts it short. */
+  holdFreeze: Promise<void> = Promise.resolve();
+  private cutFreeze = new Map<string, () => void>();
   private readonly folder: string;
   private readonly peers = new Set<Peer>();
   private doors: { stop(): void; readonly ready: Promise<void> }[] = [];
@@ -57,7 +74,9 @@ export class FakeMachine {
       boot: (order: BootOrder) => this.boot(order),
       restore: (order: RestoreOrder) => this.restore(order),
       stop: (order: { instance: string }) => this.stopInstance(order.instance),
-      list: () => [...this.instances.values()].map(({ running }) => running),
+      freeze: (order: { instance: string }) => this.freeze(order.instance),
+      thaw: (order: { instance: string }) => this.thaw(order.instance),
+      list: () => [...this.instances.values()].map(({ running, frozen }) => (frozen ? { ...running, frozen } : running)),
     } as Handlers;
     const snapd: Handlers = {
       snapshot: (order: SnapshotOrder) => this.snapshot(order),
@@ -122,6 +141,7 @@ export class FakeMachine {
   }
 
   private make(order: BootOrder | RestoreOrder, restored: boolean, requests: number): FakeInstance {
+    this.orders.push(order);
     if (!existsSync(join(order.artefactPath, 'app'))) throw new Failure('boot-failed', `${order.artefactPath}/app is not there`);
     lastAddress += 1;
     const address = order.address ?? `127.${20 + ((lastAddress >> 16) & 127)}.${(lastAddress >> 8) & 255}.${1 + (lastAddress % 254)}`;
@@ -141,9 +161,33 @@ export class FakeMachine {
       logStartBytes: 0,
       restored,
     };
-    const made: FakeInstance = { running, order, server: null, requests };
+    const made: FakeInstance = { running, order, server: null, requests, asked: [], frozen: false, stalled: [] };
     this.instances.set(order.instance, made);
+    this.asked.set(order.instance, made.asked);
     return made;
+  }
+
+  private async freeze(id: string): Promise<{ memoryBytes: number; givenBackBytes: number; stoppedMs: number; tookMs: number }> {
+    this.calls.push(`freeze ${id}`);
+    if (this.failFreeze !== '') throw new Failure('cannot-freeze', this.failFreeze);
+    this.found(id).frozen = true;
+    await Promise.race([this.holdFreeze, new Promise<void>((resolve) => this.cutFreeze.set(id, resolve))]);
+    return { memoryBytes: 3000, givenBackBytes: 2000, stoppedMs: 1, tookMs: 2 };
+  }
+
+  private thaw(id: string): { tookMs: number } {
+    this.calls.push(`thaw ${id}`);
+    const found = this.found(id);
+    found.frozen = false;
+    this.cutFreeze.get(id)?.();
+    for (const answer of found.stalled.splice(0)) answer();
+    return { tookMs: 1 };
+  }
+
+  private found(id: string): FakeInstance {
+    const found = this.instances.get(id);
+    if (found === undefined) throw new Failure('no-such-instance', `there is no ${id}`);
+    return found;
   }
 
   private stopInstance(id: string): { cpuNs: number; memoryBytes: number } | null {
@@ -155,12 +199,17 @@ export class FakeMachine {
     return { cpuNs: 5_000_000, memoryBytes: 1024 };
   }
 
+  private taken({ snapshotPath }: SnapshotOrder): SnapshotTaken {
+    return { snapshotPath, bytes: this.snapshotBytes, imageBytes: this.snapshotBytes, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
+  }
+
   private async snapshot(order: SnapshotOrder): Promise<SnapshotTaken> {
     this.calls.push(`snapshot ${order.instance} ${order.keepRunning ? 'and runs on' : 'and sleeps'}`);
     // As snapd: a repeated order for one that sleeps gets the first one's result.
-    if (!order.keepRunning && existsSync(order.snapshotPath)) return { snapshotPath: order.snapshotPath, bytes: 1000, frozenMs: 3, tookMs: 4 };
+    if (!order.keepRunning && existsSync(order.snapshotPath)) return this.taken(order);
     const found = this.instances.get(order.instance);
     if (found === undefined) throw new Failure('no-such-instance', `there is no ${order.instance}`);
+    if (found.frozen) throw new Failure('snapshot-failed', 'it stands still');
     if (this.failSnapshot !== '') throw new Failure('snapshot-failed', this.failSnapshot);
     await this.holdSnapshot;
     if (existsSync(order.snapshotPath)) throw new Failure('snapshot-exists', `${order.snapshotPath} exists`);
@@ -176,7 +225,7 @@ export class FakeMachine {
       closeServer(found);
       for (const peer of this.peers) peer.tell('exited', { instance: order.instance, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'snapshotted' });
     }
-    return { snapshotPath: order.snapshotPath, bytes: 1000, frozenMs: 3, tookMs: 4 };
+    return this.taken(order);
   }
 }
 
@@ -186,10 +235,15 @@ function closeServer(instance: FakeInstance): void {
 }
 
 function listen(instance: FakeInstance, port: string, status: number): Promise<void> {
-  const server = createServer((_asked, answer) => {
-    instance.requests += 1;
-    answer.writeHead(status, { 'x-instance': instance.running.instance });
-    answer.end(`${instance.requests}`);
+  const server = createServer((asked, answer) => {
+    const now = (): void => {
+      instance.requests += 1;
+      instance.asked.push(asked.url ?? '');
+      answer.writeHead(asked.url?.startsWith('/failing') ? 503 : status, { 'x-instance': instance.running.instance });
+      answer.end(`${instance.requests}`);
+    };
+    if (instance.frozen) instance.stalled.push(now);
+    else now();
   });
   instance.server = server;
   return new Promise((resolve, reject) => {

@@ -7,13 +7,14 @@ import { join } from 'node:path';
 import { create } from 'tar';
 import type { Test } from 'tap';
 import type { Bus } from '../../host/bus.ts';
+import { checkOrderMessage } from '../../kit/wire/check.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
 import { edgepointStateMessage } from '../../kit/wire/edgepoint-state.ts';
 import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage } from '../../kit/wire/event.ts';
 import type { AppEvent } from '../../kit/wire/event.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
-import { artefactBucket, buckets, desiredKey } from '../../kit/wire/subjects.ts';
+import { artefactBucket, buckets, checkKey, checkObject, desiredKey } from '../../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
 import { siteA, startNats, until } from '../host/nats.ts';
 import type { NatsWorld } from '../host/nats.ts';
@@ -32,6 +33,9 @@ export interface Rig {
   killHead(signal: NodeJS.Signals): Promise<void>;
   deploy(app: string, manifest: Record<string, unknown>, release?: number): Promise<void>;
   remove(app: string): Promise<void>;
+  /** Wishes a check in the one place there is, as the conduit does; `endCheck` takes it back. */
+  check(checkId: string, app: string, manifest: Record<string, unknown>): Promise<void>;
+  endCheck(): Promise<void>;
   state(): Promise<EdgepointState | null>;
   stages(app: string, release?: number): string[];
   /** Waits until the deploy of that release has ended; its last event. */
@@ -40,7 +44,7 @@ export interface Rig {
 
 const port = 8080;
 
-export async function startRig(t: Test, options: { capacityBytes?: number } = {}): Promise<Rig> {
+export async function startRig(t: Test, options: { capacityBytes?: number; zramRoomBytes?: number } = {}): Promise<Rig> {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-head-'));
   const nats = await startNats(t, [siteA]);
   const runFolder = join(folder, 'run');
@@ -56,6 +60,8 @@ export async function startRig(t: Test, options: { capacityBytes?: number } = {}
       ...siteA,
       ipv4: '192.0.2.1',
       capacityBytes: options.capacityBytes ?? 64 * 512 * 1024 * 1024,
+      /* Not what this machine has room for. */
+      zramRoomBytes: options.zramRoomBytes ?? 0,
       natsUrl: nats.url,
       natsSeedFile: seedFile,
       databaseUrl: `file:${folder}/head.db`,
@@ -103,13 +109,35 @@ export async function startRig(t: Test, options: { capacityBytes?: number } = {}
   t.teardown(() => follow.stop());
   await startHead();
 
-  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1): Promise<void> => {
+  const pack = async (app: string, release: number): Promise<{ bytes: Buffer<ArrayBuffer>; digest: string }> => {
     const source = mkdtempSync(join(folder, 'source-'));
     writeFileSync(join(source, 'server.js'), `// ${app} ${release}\n`);
     const file = `${source}.tar.gz`;
     await create({ gzip: true, file, cwd: source, portable: true }, ['.']);
     const bytes = readFileSync(file);
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    return { bytes, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
+  };
+  const check = async (checkId: string, app: string, manifest: Record<string, unknown>): Promise<void> => {
+    const { bytes, digest } = await pack(app, 9);
+    const object = checkObject('prov', 1);
+    await conduit.putObject(artefactBucket(siteA), object, bytes);
+    const order = {
+      checkId,
+      provider: 'prov',
+      scope: 'main',
+      app,
+      release: 9,
+      artefactDigest: digest,
+      artefactBytes: bytes.byteLength,
+      object,
+      manifest: manifestSchema.parse({ app, command: ['serve', '40'], port, ...manifest }),
+      hosts: [`${app}.edge.test`],
+      uidSlot: 60_001,
+    };
+    await conduit.putKv(buckets.desired, checkKey(siteA, 'prov', 1), encodeMessage(checkOrderMessage, order));
+  };
+  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1): Promise<void> => {
+    const { bytes, digest } = await pack(app, release);
     await conduit.putObject(artefactBucket(siteA), digest, bytes);
     const owner = { provider: 'prov', scope: 'main', app };
     const text = encodeMessage(desiredAppMessage, {
@@ -135,6 +163,8 @@ export async function startRig(t: Test, options: { capacityBytes?: number } = {}
     startHead,
     killHead,
     deploy,
+    check,
+    endCheck: () => conduit.deleteKv(buckets.desired, checkKey(siteA, 'prov', 1)),
     head: () => {
       if (child === null) throw new Error('there is no head');
       return child;

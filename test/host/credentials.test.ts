@@ -99,6 +99,8 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['north.one', '$KV.state.south.two', 'forged', 'denied'],
   ['north.one', `$KV.desired.${own}`, 'forged', 'denied'],
   ['north.one', `$KV.desired.${foreign}`, 'forged', 'denied'],
+  ['north.one', '$KV.desired.north.one.p.check-1', 'forged', 'denied'],
+  ['north.one', '$KV.desired.south.two.p.check-1', 'forged', 'denied'],
   ['north.one', '$KV.names.p.main.a', 'forged', 'denied'],
   ['north.one', '$O.artefacts_north_one.C.x', 'forged', 'denied'],
   ['north.one', '$O.artefacts_south_two.C.x', 'forged', 'denied'],
@@ -110,6 +112,7 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['north.one', 'metering.query', 'p', 'denied'],
   // The operator's own daemons.
   ['conduit', `$KV.desired.${own}`, 'one', 'allowed'],
+  ['conduit', '$KV.desired.north.one.p.check-1', 'one', 'allowed'],
   ['conduit', '$KV.names.p.main.a', 'name', 'allowed'],
   ['conduit', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.south.two' }, 'allowed'],
   ['conduit', `${api}.CONSUMER.CREATE.EVENTS.x.event.>`, { stream_name: 'EVENTS', config: { name: 'x', filter_subject: 'event.>', mem_storage: true } }, 'allowed'],

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
+import { checkOrderMessage } from '../../kit/wire/check.ts';
 import { desiredAppMessage, nameEntryMessage } from '../../kit/wire/desired.ts';
 import { edgepointStateMessage, heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage, logMessage } from '../../kit/wire/event.ts';
@@ -12,6 +13,7 @@ import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
 import type { MessageType } from '../../kit/wire/version.ts';
 
 const types = [
+  checkOrderMessage,
   desiredAppMessage,
   nameEntryMessage,
   edgepointStateMessage,

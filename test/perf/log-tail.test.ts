@@ -85,6 +85,25 @@ for (const { name, place, view } of [
   });
 }
 
+t.test('no line waits for the next one, however close they come', async (t) => {
+  await withFolder('/dev/shm', async (folder, follower) => {
+    const path = join(folder, 'app.log');
+    writeFileSync(path, '');
+    await follower.tell(`follow shop ${path} 0`);
+    let written = '';
+    for (let pair = 0; pair < 50; pair += 1) {
+      for (const line of [`a${pair}\n`, `b${pair}\n`]) {
+        appendFileSync(path, line);
+        written += line;
+        const wait = performance.now() + (pair % 10) / 5; // up to 1.8 ms
+        while (performance.now() < wait);
+      }
+      await follower.until(`pair ${pair}`, () => follower.said('shop') === written);
+    }
+    t.equal(follower.said('shop'), written);
+  });
+});
+
 t.test('a flood passes at its rate with a note of what was dropped, and its space is given back', async (t) => {
   await withFolder('/dev/shm', async (folder, follower) => {
     const path = join(folder, 'app.log');

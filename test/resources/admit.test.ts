@@ -42,7 +42,7 @@ for (const [story, apps, expected] of rows) {
   t.test(story, async (t) => {
     // The others would not sleep by themselves.
     const patient = apps.map((view) => ({ ...view, serving: view.serving && { ...view.serving, idleNs: 1e15 } }));
-    const plan = planEdgepoint({ nowBootNs, capacityBytes, apps: patient });
+    const plan = planEdgepoint({ nowBootNs, capacityBytes, zramRoomBytes: null, apps: patient });
     const soon = plan.lookAgainBootNs !== null && plan.lookAgainBootNs < nowBootNs + 60 * second;
     t.equal(printPlan({ ...plan, lookAgainBootNs: soon ? plan.lookAgainBootNs : null }), expected);
   });
@@ -50,16 +50,17 @@ for (const [story, apps, expected] of rows) {
 
 t.test('one that has some instances is not refused for want of more', async (t) => {
   const view = app({ waiting: 1, instances: [instance('i-1', { outstanding: 16 })] });
-  const plan = planApp(view, nowBootNs, () => ({ capacityBytes: 512, usedBytes: 512, leavingBytes: 0, idle: [] }));
+  const plan = planApp(view, nowBootNs, () => ({ capacityBytes: 512, usedBytes: 512, leavingBytes: 0, zramRoomBytes: null, idle: [] }));
   t.strictSame(plan.steps, []);
   t.match(plan.notes[0], /full/);
 });
 
 t.test('nobody is disturbed when it would not help', async (t) => {
-  const candidate = (id: string, memoryBytes: number) => ({ app: 'p.main.a', id, memoryBytes, lastActiveBootNs: 1 });
+  const candidate = (id: string, memoryBytes: number, frozen = false) => ({ app: 'p.main.a', id, memoryBytes, lastActiveBootNs: 1, frozen });
   t.equal(planEvict([candidate('i-1', 10), candidate('i-2', 10)], 30, 'p.main.b'), null);
   t.strictSame(planEvict([candidate('i-1', 10), candidate('i-2', 10)], 15, 'p.main.b')?.map(({ id }) => id), ['i-1', 'i-2']);
   t.equal(planEvict([candidate('i-1', 10)], 5, 'p.main.a'), null, 'an app does not evict itself');
+  t.strictSame(planEvict([candidate('i-1', 10), candidate('i-2', 10, true)], 5, 'p.main.b')?.map(({ id }) => id), ['i-2'], 'frozen ones go first');
 });
 
 t.test('the freest module is chosen', async (t) => {

@@ -15,6 +15,8 @@ export function serving(about: Partial<ServingView> = {}): ServingView {
     concurrency: 16,
     idleNs: 15 * second,
     memoryBytes: 512,
+    wakeMs: 20,
+    imageBytes: 512,
     staysAwake: '',
     ...about,
   };
@@ -31,6 +33,8 @@ export function instance(id: string, about: Partial<InstanceView> = {}): Instanc
     tunnels: 0,
     lastActiveBootNs: nowBootNs - second,
     memoryBytes: 512,
+    freezing: false,
+    cannotFreeze: false,
     ...about,
   };
 }
@@ -45,6 +49,7 @@ export function app(about: Partial<AppView> = {}): AppView {
     notBeforeBootNs: 0,
     notBeforeReason: '',
     noSleepBeforeBootNs: 0,
+    gapsNs: [],
     instances: [],
     ...about,
   };

@@ -46,10 +46,18 @@ export function makeArtefact(folder: string, name: string, files: Readonly<Recor
   return artefact;
 }
 
-/** Compiles probe.c; the program is static, so it runs in any root. */
-export function probeProgram(folder: string): Uint8Array {
-  const out = join(folder, 'probe');
-  const done = spawnSync('gcc', ['-static', '-O2', '-Wall', '-Wextra', '-Werror', '-o', out, fileURLToPath(new URL('./probe.c', import.meta.url))]);
-  if (done.status !== 0) throw new Error(`probe.c: ${done.stderr.toString()}`);
+/** Compiles a C file of this folder; the program is static, so it runs in any root. */
+function compiled(folder: string, name: string): Uint8Array {
+  const out = join(folder, name);
+  const done = spawnSync('gcc', ['-static', '-O2', '-Wall', '-Wextra', '-Werror', '-o', out, fileURLToPath(new URL(`./${name}.c`, import.meta.url))]);
+  if (done.status !== 0) throw new Error(`${name}.c: ${done.stderr.toString()}`);
   return readFileSync(out);
+}
+
+export function probeProgram(folder: string): Uint8Array {
+  return compiled(folder, 'probe');
+}
+
+export function rememberProgram(folder: string): Uint8Array {
+  return compiled(folder, 'remember');
 }

@@ -48,11 +48,15 @@ export interface Engine {
   snapshot(instance: string, snapshotPath: string, keepRunning?: boolean): Promise<SnapshotTaken>;
   /** A path for a snapshot on the edgepoint's disk. */
   snapshotPath(name: string): string;
+  /** Folders of snapshots that lie unpacked in the hot cache, as this process sees them. */
+  hot(): string[];
   /** Runs a function body in the application; waits while it does not listen yet. */
   run(instance: { readonly address: string }, body: string): Promise<unknown>;
   /** A connection to a port of an instance. */
   connect(instance: { readonly address: string }): Promise<Socket>;
   startDaemon(name: DaemonName): Promise<ChildProcess>;
+  /** Changes settings of a daemon; they hold from its next start. */
+  configure(name: DaemonName, change: Record<string, unknown>): void;
   daemon(name: DaemonName): ChildProcess;
   /** kill -9 and wait for its end. */
   killDaemon(name: DaemonName): Promise<void>;
@@ -81,7 +85,7 @@ export function ended(child: ChildProcess): Promise<void> {
 }
 
 /** Brings it up; everything goes when the test ends, and the test fails when something does not. */
-export async function openEngine(t: Test, options: { poolSize?: number; hotBytes?: number } = {}): Promise<Engine> {
+export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string; lazyFromBytes?: number; hotBytes?: number } = {}): Promise<Engine> {
   const folder = mkdtempSync(join(tmpdir(), 'engine-'));
   chmodSync(folder, 0o755);
   const world = `t${basename(folder).slice('engine-'.length).toLowerCase()}${process.pid}`;
@@ -89,7 +93,8 @@ export async function openEngine(t: Test, options: { poolSize?: number; hotBytes
   const dataFolder = join(folder, 'data');
   for (const path of [runFolder, dataFolder]) mkdirSync(path);
   const shared = { zone: 'z', edgepoint: 'e', runFolder, dataFolder, health: '' };
-  const settings = { restored: { ...shared, world, subnet, poolSize: options.poolSize ?? 2, ...(options.hotBytes === undefined ? {} : { hotBytes: options.hotBytes }) }, snapd: shared };
+  const { poolSize = 2, ...given } = options;
+  const settings = { restored: { ...shared, world, subnet, poolSize, ...given }, snapd: shared };
   for (const [name, values] of Object.entries(settings)) writeFileSync(join(folder, `${name}.json`), JSON.stringify(values));
   const place = await openPlace(t, world, folder);
   const daemons = new Map<DaemonName, ChildProcess>();
@@ -171,6 +176,10 @@ export async function openEngine(t: Test, options: { poolSize?: number; hotBytes
     list: () => call(restored, 'list', {}),
     snapshot: (instance, snapshotPath, keepRunning = true) => call(snapd, 'snapshot', { instance, snapshotPath, keepRunning }),
     snapshotPath: (name) => join(dataFolder, 'snapshots', name, '1'),
+    hot: () => {
+      const folder = place.path(join(runFolder, 'templates/hot'));
+      return existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+    },
     run: async ({ address }, body) => {
       const text = await until(`${address} answers`, () => post(address, body).catch((error: Error) => (/refused|ECONNRESET|hang up/.test(error.message) ? '' : Promise.reject(error))));
       const { ok, error } = JSON.parse(text) as { ok?: unknown; error?: string };
@@ -179,6 +188,7 @@ export async function openEngine(t: Test, options: { poolSize?: number; hotBytes
     },
     connect: ({ address }) => until(`${address} accepts`, () => join_(address).catch(() => null)),
     startDaemon,
+    configure: (name, change) => writeFileSync(join(folder, `${name}.json`), JSON.stringify({ ...settings[name], ...change })),
     daemon: (name) => daemons.get(name) as ChildProcess,
     killDaemon: async (name) => {
       const child = daemons.get(name) as ChildProcess;

@@ -8,7 +8,8 @@ export function namespacesOf(pid: number | 'self'): Record<string, string> {
   return Object.fromEntries(namespaces.map((name) => [name, readlinkSync(`/proc/${pid}/ns/${name}`)]));
 }
 
-const statusFields = /^(Umask|State_of|Uid|Gid|Groups|NoNewPrivs|Seccomp|Seccomp_filters|Cap\w+|SigBlk|SigIgn|SigCgt|Speculation\w+|Cpus_allowed|Mems_allowed|CoreDumping|THP_enabled|Kthread):/;
+/** Without the signals that a program handles: those are its own, and the clone guard's until a template is taken. */
+const statusFields = /^(Umask|State_of|Uid|Gid|Groups|NoNewPrivs|Seccomp|Seccomp_filters|Cap\w+|SigBlk|SigIgn|Speculation\w+|Cpus_allowed|Mems_allowed|CoreDumping|THP_enabled|Kthread):/;
 
 /** Everything about the first process of an instance that its isolation is made of, as the machine sees it, without names of this instance. */
 export function isolationOf(instance: RunningInstance, runFolder: string): Record<string, unknown> {

@@ -282,6 +282,19 @@ static void attempts(char **arguments) {
   tell("a call of the 32-bit interface", call_by_interrupt());
 }
 
+/* The parent stands still in the kernel until its child executes a program or ends, which this one never does. */
+__attribute__((noinline)) static void wait_in_vfork(void) {
+  if (vfork() == 0) {
+    if (write(STDOUT_FILENO, "holding\n", 8) != 8) _exit(1);
+    for (;;) pause();
+  }
+}
+
+static int wait_for_ever(void *nothing) {
+  while (!nothing) pause();
+  return 0;
+}
+
 static int hold(const char *what, const char *self) {
   long result = -1;
   if (!strcmp(what, "mqueue")) result = mq_open("/queue", O_RDWR | O_CREAT, 0600, NULL);
@@ -336,6 +349,18 @@ static int hold(const char *what, const char *self) {
   } else if (!strcmp(what, "aio")) {
     unsigned long context = 0;
     result = syscall(SYS_io_setup, 8, &context);
+  } else if (!strcmp(what, "hard-link")) {
+    result = open("/var/one", O_RDWR | O_CREAT, 0600) < 0 || link("/var/one", "/var/other") ? -1 : unlink("/var/one");
+  } else if (!strcmp(what, "thread-timer")) {
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
+    event._sigev_un._tid = (int)syscall(SYS_gettid);
+    int timer;
+    result = syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer);
+  } else if (!strcmp(what, "shared-descriptors") || !strcmp(what, "shared-memory")) {
+    static char stack[16384] __attribute__((aligned(16)));
+    result = clone(wait_for_ever, stack + sizeof stack, (what[7] == 'd' ? CLONE_FILES | CLONE_FS : CLONE_VM) | SIGCHLD, NULL);
+  } else if (!strcmp(what, "vfork")) {
+    wait_in_vfork();
   }
   if (result < 0) printf("%s\n", strerrorname_np(errno));
   else printf("holding\n");

@@ -9,12 +9,9 @@ createServer((client) => {
     const line = first.subarray(0, first.indexOf(10)).toString();
     const [address = '', port = ''] = line.split(' ');
     const upstream = connect(Number(port), address);
-    const end = (): void => {
-      client.destroy();
-      upstream.destroy();
-    };
-    client.on('error', end).on('close', end);
-    upstream.on('error', end).on('close', end);
+    client.on('error', () => upstream.destroy()).on('close', () => upstream.destroy());
+    /* What is still on its way to the client is delivered before the end; after an error too, for its bytes came first. */
+    upstream.on('error', () => client.destroySoon()).on('close', () => client.end());
     upstream.once('connect', () => client.write('joined\n'));
     upstream.write(first.subarray(line.length + 1));
     client.pipe(upstream);

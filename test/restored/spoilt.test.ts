@@ -1,6 +1,7 @@
 import { chmodSync, chownSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
+import { tools } from '../../host/tools.ts';
 import { chance } from './chance.ts';
 import { type Engine, openEngine } from './engine.ts';
 
@@ -119,7 +120,7 @@ t.test('what stands on another base root is known before it is tried', async (t)
   await engine.killDaemon('restored');
   const config = join(engine.folder, 'restored.json');
   const other = join(engine.folder, 'data/other-root');
-  mkdirSync(join(other, 'var/lib/dpkg'), { recursive: true });
+  for (const folder of ['var/lib/dpkg', tools.guard]) mkdirSync(join(other, folder), { recursive: true });
   writeFileSync(join(other, 'var/lib/dpkg/status'), 'Package: other\n');
   writeFileSync(config, JSON.stringify({ ...(JSON.parse(readFileSync(config, 'utf8')) as object), baseRoot: other }));
   await engine.startDaemon('restored');

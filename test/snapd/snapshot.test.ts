@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { makeArtefact, probeProgram } from '../restored/app.ts';
 import { openEngine, until } from '../restored/engine.ts';
 
 t.test('orders that repeat, contradict or come to nobody', async (t) => {
@@ -34,6 +35,30 @@ t.test('orders that repeat, contradict or come to nobody', async (t) => {
   for (const name of ['a', 'a', 'b', 'asleep', 'shop']) await engine.snapd.call('discard', { snapshotPath: engine.snapshotPath(name) });
   t.notOk(existsSync(path), 'discarded');
   await engine.nothingRemains(t, 'nothing remains');
+});
+
+t.test('a program gives back the memory it does not use before it becomes a template, and only then', async (t) => {
+  const engine = await openEngine(t);
+  const program = await engine.boot(engine.order('garbage'));
+  const heldMb = async (): Promise<number> => Number(await engine.run(program, 'return process.memoryUsage().heapTotal')) / 2 ** 20;
+  await engine.run(program, 'for (let i = 0; i < 3e5; i += 1) state.last = { i, text: String(i) };');
+  const before = await heldMb();
+  const taken = await engine.snapshot('garbage', engine.snapshotPath('garbage'), true);
+  t.ok((await heldMb()) < before - 2, `${before.toFixed(1)} MiB of heap became ${(await heldMb()).toFixed(1)}`);
+  t.ok(taken.bytes < 12 * 2 ** 20, `a snapshot of ${taken.bytes} bytes`);
+  t.equal(await engine.run(program, `return process.listenerCount('SIGPWR')`), 0, 'it is asked once');
+  await engine.boot(engine.order('asleep'));
+  await engine.snapshot('asleep', engine.snapshotPath('asleep'), false);
+});
+
+t.test('a snapshot names the programs that have no clone guard', async (t) => {
+  const engine = await openEngine(t);
+  const guarded = await engine.boot(engine.order('guarded'));
+  await engine.run(guarded, 'return 1');
+  t.same((await engine.snapshot('guarded', engine.snapshotPath('guarded'))).unguarded, []);
+  const artefactPath = makeArtefact(engine.folder, 'static', { probe: probeProgram(engine.folder) });
+  await engine.boot(engine.order('static', { artefactPath, command: ['/app/probe', 'hold', 'deleted-file'] }));
+  t.same((await engine.snapshot('static', engine.snapshotPath('static'))).unguarded, ['probe']);
 });
 
 t.test('a program that ends at once is told of, and its box goes', async (t) => {

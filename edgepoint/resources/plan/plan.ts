@@ -1,5 +1,7 @@
 import { planAdmit } from './admit.ts';
 import { planScale } from './scale.ts';
+import type { ScalePlan } from './scale.ts';
+import { planTier } from './tier.ts';
 import { earliest, holdsMemory } from './view.ts';
 import type { AppView, EdgepointView, IdleView, InstanceView, Plan, RoomView, Step } from './view.ts';
 
@@ -13,7 +15,7 @@ const nothing: Plan = { steps: [], notes: [], lookAgainBootNs: null };
  * be started, for it looks at the other apps.
  */
 export function planApp(view: AppView, nowBootNs: number, room: () => RoomView): Plan {
-  const scale = planScale(view, nowBootNs);
+  const scale = withTier(view, planScale(view, nowBootNs), nowBootNs, room);
   if (scale.wakes.length === 0) {
     return scale.steps.length === 0 && scale.notes.length === 0 && scale.lookAgainBootNs === null ? nothing : scale;
   }
@@ -22,7 +24,7 @@ export function planApp(view: AppView, nowBootNs: number, room: () => RoomView):
   const steps: Step[] = [...scale.steps];
   const notes: string[] = [...scale.notes];
   let lookAgainBootNs = scale.lookAgainBootNs;
-  const leaving = new Set(scale.steps.map((step) => ('instance' in step ? step.instance : '')));
+  const leaving = new Set(scale.steps.map((step) => (step.kind === 'sleep' || step.kind === 'end' ? step.instance : '')));
   let left = withLeaving(room(), view, leaving);
   const served = view.instances.some((instance) => instance.purpose === 'serve' && holdsMemory(instance.mode) && instance.mode !== 'draining' && !leaving.has(instance.id));
   for (const [index, wake] of scale.wakes.entries()) {
@@ -46,6 +48,37 @@ export function planApp(view: AppView, nowBootNs: number, room: () => RoomView):
   return { steps, notes, lookAgainBootNs };
 }
 
+/** Where the one goes whose idle time is over. Several need not be held: of those that are, one is frozen at most. */
+function withTier(view: AppView, scale: ScalePlan, nowBootNs: number, room: () => RoomView): ScalePlan {
+  const { unused } = scale;
+  const { serving } = view;
+  if (unused === null || serving === null) return scale;
+  if (nowBootNs < view.noSleepBeforeBootNs) return { ...scale, lookAgainBootNs: earliest(scale.lookAgainBootNs, view.noSleepBeforeBootNs) };
+  const { instance, idleNs } = unused;
+  const frozen = instance.mode === 'frozen';
+  const others = view.instances.some((other) => other.id !== instance.id && other.purpose === 'serve' && holdsMemory(other.mode));
+  const { capacityBytes, usedBytes, zramRoomBytes } = room();
+  const choice = planTier({
+    idleNs,
+    idleNsAllowed: serving.idleNs,
+    wakeBy: serving.wakeBy,
+    wakeMs: serving.wakeMs,
+    imageBytes: serving.imageBytes,
+    memoryBytes: instance.memoryBytes,
+    gapsNs: view.gapsNs,
+    load: usedBytes / capacityBytes,
+    zramRoomBytes: others ? null : zramRoomBytes,
+    frozen,
+    cannotFreeze: instance.cannotFreeze,
+  });
+  const about = { app: view.app, instance: instance.id, reason: choice.reason };
+  const lookAgainBootNs = choice.forNs === null ? scale.lookAgainBootNs : earliest(scale.lookAgainBootNs, nowBootNs + Math.max(1, choice.forNs));
+  if (choice.tier === 'asleep') return { ...scale, steps: [...scale.steps, { kind: 'sleep', ...about }] };
+  if (frozen) return { ...scale, notes: [...scale.notes, `${view.app}: ${instance.id} stays frozen: ${choice.reason}`], lookAgainBootNs };
+  if (choice.tier === 'frozen') return { ...scale, steps: [...scale.steps, { kind: 'freeze', ...about }], lookAgainBootNs };
+  return { ...scale, lookAgainBootNs };
+}
+
 /** The room once this plan's own steps have begun. */
 function withLeaving(room: RoomView, view: AppView, leaving: ReadonlySet<string>): RoomView {
   let leavingBytes = room.leavingBytes;
@@ -57,12 +90,13 @@ function withLeaving(room: RoomView, view: AppView, leaving: ReadonlySet<string>
 export function idleInstances(view: AppView, nowBootNs: number): IdleView[] {
   const serving = view.serving;
   if (serving === null || serving.staysAwake !== '' || view.waiting > 0 || nowBootNs < view.noSleepBeforeBootNs) return [];
-  const warm = view.instances.filter((instance) => instance.purpose === 'serve' && instance.mode === 'warm');
-  return warm
+  const isFrozen = (instance: InstanceView): boolean => instance.mode === 'frozen';
+  const there = view.instances.filter((instance) => instance.purpose === 'serve' && (instance.mode === 'warm' || isFrozen(instance)));
+  return there
     .filter((instance) => instance.outstanding === 0 && (instance.tunnels === 0 || serving.state === 'keep'))
-    .toSorted((a, b) => a.lastActiveBootNs - b.lastActiveBootNs || (a.id < b.id ? -1 : 1))
-    .slice(0, Math.max(0, warm.length - serving.min))
-    .map((instance) => ({ app: view.app, id: instance.id, memoryBytes: instance.memoryBytes, lastActiveBootNs: instance.lastActiveBootNs }));
+    .toSorted((a, b) => Number(isFrozen(b)) - Number(isFrozen(a)) || a.lastActiveBootNs - b.lastActiveBootNs || (a.id < b.id ? -1 : 1))
+    .slice(0, Math.max(0, there.length - serving.min))
+    .map((instance) => ({ app: view.app, id: instance.id, memoryBytes: instance.memoryBytes, lastActiveBootNs: instance.lastActiveBootNs, frozen: isFrozen(instance) }));
 }
 
 export function roomOf(edgepoint: EdgepointView): RoomView {
@@ -77,7 +111,7 @@ export function roomOf(edgepoint: EdgepointView): RoomView {
     }
     idle.push(...idleInstances(view, edgepoint.nowBootNs));
   }
-  return { capacityBytes: edgepoint.capacityBytes, usedBytes, leavingBytes, idle };
+  return { capacityBytes: edgepoint.capacityBytes, usedBytes, leavingBytes, zramRoomBytes: edgepoint.zramRoomBytes, idle };
 }
 
 /**
@@ -126,8 +160,9 @@ export function afterPlan(edgepoint: EdgepointView, plan: Plan, newId: (index: n
 function afterStep(view: AppView, step: Step, nowBootNs: number, id: string): AppView {
   if (step.kind === 'refuse') return { ...view, waiting: 0, notBeforeBootNs: step.untilBootNs, notBeforeReason: step.reason };
   if (step.kind !== 'wake') {
+    const mode = step.kind === 'thaw' ? ('restoring' as const) : ('draining' as const);
     const instances = view.instances.map((instance) =>
-      instance.id === step.instance ? { ...instance, mode: 'draining' as const, sinceBootNs: nowBootNs } : instance,
+      instance.id === step.instance ? { ...instance, mode, sinceBootNs: nowBootNs, freezing: step.kind === 'freeze' } : instance,
     );
     return { ...view, instances };
   }
@@ -141,6 +176,8 @@ function afterStep(view: AppView, step: Step, nowBootNs: number, id: string): Ap
     tunnels: 0,
     lastActiveBootNs: nowBootNs,
     memoryBytes: view.serving?.memoryBytes ?? 0,
+    freezing: false,
+    cannotFreeze: false,
   };
   return { ...view, instances: [...view.instances, started] };
 }

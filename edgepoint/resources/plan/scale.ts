@@ -7,11 +7,13 @@ import type { AppView, InstanceView, Plan, ServingView, Step } from './view.ts';
  * The rules are asked in turn for every change of an app; each adds steps or a note, and none looks at another's steps.
  */
 export interface ScalePlan extends Plan {
+  /** The one whose idle time is over, which leaves for the tier that `tier.ts` says; null when there is none. */
+  readonly unused: { readonly instance: InstanceView; readonly idleNs: number } | null;
   /** Instances that should be started now; `steps` only holds those to end or put to sleep. */
   readonly wakes: readonly { readonly reason: string }[];
 }
 
-const nothing: ScalePlan = { steps: [], notes: [], wakes: [], lookAgainBootNs: null };
+const nothing: ScalePlan = { steps: [], notes: [], wakes: [], unused: null, lookAgainBootNs: null };
 
 /** Instances the load wants: enough for what waits and what is under way, within the manifest's bounds. */
 export function wantedInstances(view: AppView, serving: ServingView): number {
@@ -54,23 +56,29 @@ export function planScale(view: AppView, nowBootNs: number): ScalePlan {
   const current = ours.filter((instance) => instance.release === serving.release);
   const warm = current.filter((instance) => instance.mode === 'warm');
   const coming = current.filter((instance) => isComing(instance.mode));
+  const frozen = current.filter((instance) => instance.mode === 'frozen').toSorted((a, b) => idleSince(b) - idleSince(a) || compareIds(a, b));
   const leaving = ours.filter((instance) => instance.mode === 'draining');
-  const oldWarm = ours.filter((instance) => instance.mode === 'warm' && instance.release !== serving.release);
+  const oldWarm = ours.filter((instance) => rests(instance) && instance.release !== serving.release);
   const wanted = wantedInstances(view, serving);
   const have = warm.length + coming.length;
 
   if (view.paused !== '') {
-    const notYet = nowBootNs < view.noSleepBeforeBootNs && ours.some((instance) => instance.mode === 'warm');
+    const notYet = nowBootNs < view.noSleepBeforeBootNs && ours.some(rests);
     if (notYet) return { ...nothing, notes: [`${view.app}: ${view.paused}`], lookAgainBootNs: view.noSleepBeforeBootNs };
     for (const instance of ours) {
-      if (instance.mode === 'warm') steps.push({ kind: 'sleep', app: view.app, instance: instance.id, reason: view.paused });
+      if (rests(instance)) steps.push({ kind: 'sleep', app: view.app, instance: instance.id, reason: view.paused });
     }
     return { ...nothing, steps, notes: [`${view.app}: ${view.paused}`] };
   }
 
   const replace = planReplace({ view, serving, oldWarm, warm, coming });
   steps.push(...replace.steps);
-  const missing = Math.max(wanted, replace.wanted) - have;
+  const allMissing = Math.max(wanted, replace.wanted) - have;
+  /* One that stands still is back before anything could be read from the disk; it needs no memory that is not promised to it. */
+  const thawed = frozen.slice(0, Math.max(0, allMissing));
+  const thawReason = wakeReason({ view, serving, have, wanted, replace: replace.reason });
+  for (const instance of thawed) steps.push({ kind: 'thaw', app: view.app, instance: instance.id, reason: thawReason });
+  const missing = allMissing - thawed.length;
 
   if (missing > 0) {
     const obstacle = obstacleToWake({ view, serving, ours, nowBootNs });
@@ -86,7 +94,14 @@ export function planScale(view: AppView, nowBootNs: number): ScalePlan {
   const sleep = planSleep({ view, serving, warm, have, wanted, leaving: leaving.length, nowBootNs });
   steps.push(...sleep.steps);
   notes.push(...sleep.notes);
-  return { steps, notes, wakes, lookAgainBootNs: earliest(lookAgainBootNs, sleep.lookAgainBootNs) };
+  const [longestFrozen] = frozen.slice(thawed.length).toReversed();
+  const unused = sleep.unused ?? (longestFrozen === undefined || leaving.length > 0 ? null : { instance: longestFrozen, idleNs: nowBootNs - longestFrozen.lastActiveBootNs });
+  return { steps, notes, wakes, unused, lookAgainBootNs: earliest(lookAgainBootNs, sleep.lookAgainBootNs) };
+}
+
+/** Running with nobody's help, or standing still: it can be told to go. */
+function rests(instance: InstanceView): boolean {
+  return instance.mode === 'warm' || instance.mode === 'frozen';
 }
 
 /** An old release's instances serve until one of the new is warm; those that nobody uses end at once. */
@@ -119,6 +134,8 @@ function obstacleToWake(about: {
   nowBootNs: number;
 }): { reason: string; untilBootNs: number | null } | null {
   const { view, serving, ours, nowBootNs } = about;
+  const freezing = ours.find((instance) => instance.mode === 'draining' && instance.freezing);
+  if (freezing !== undefined) return { reason: `${freezing.id} is just being frozen, and is back sooner than another`, untilBootNs: null };
   if (nowBootNs < view.notBeforeBootNs) return { reason: view.notBeforeReason, untilBootNs: view.notBeforeBootNs };
   // Also one that has ended counts until its box is gone: its volume is mounted there, its address is taken.
   const busy = serving.alone ? ours[0] : undefined;
@@ -143,7 +160,7 @@ function planSleep(about: {
   wanted: number;
   leaving: number;
   nowBootNs: number;
-}): Plan {
+}): Plan & Pick<ScalePlan, 'unused'> {
   const { view, serving, warm, have, wanted, leaving, nowBootNs } = about;
   if (have <= wanted || warm.length === 0) return nothing;
   if (serving.staysAwake !== '') return { ...nothing, notes: [`${view.app}: stays awake: ${serving.staysAwake}`] };
@@ -154,10 +171,9 @@ function planSleep(about: {
   const surplusDueNs = view.surplusSinceBootNs === null ? Infinity : view.surplusSinceBootNs + serving.idleNs;
   const dueNs = Math.max(Math.min(unusedDueNs, surplusDueNs), view.noSleepBeforeBootNs);
   if (dueNs > nowBootNs) return { ...nothing, lookAgainBootNs: dueNs };
-  const reason =
-    unusedDueNs <= nowBootNs
-      ? `unused for ${seconds(nowBootNs - idleSince(longest))}`
-      : `${have} there and ${wanted} wanted for ${seconds(nowBootNs - (view.surplusSinceBootNs ?? nowBootNs))}`;
+  /* The last one is no surplus of others: where it belongs is for `tier.ts` to say, as for any that is unused. */
+  if (unusedDueNs <= nowBootNs || have === 1) return { ...nothing, unused: { instance: longest, idleNs: nowBootNs - Math.min(idleSince(longest), view.surplusSinceBootNs ?? nowBootNs) } };
+  const reason = `${have} there and ${wanted} wanted for ${seconds(nowBootNs - (view.surplusSinceBootNs ?? nowBootNs))}`;
   return { ...nothing, steps: [{ kind: 'sleep', app: view.app, instance: longest.id, reason }] };
 }
 

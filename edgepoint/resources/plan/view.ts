@@ -15,6 +15,10 @@ export interface InstanceView {
   readonly tunnels: number;
   readonly lastActiveBootNs: number;
   readonly memoryBytes: number;
+  /** It drains in order to be frozen. */
+  readonly freezing: boolean;
+  /** It could not be frozen. */
+  readonly cannotFreeze: boolean;
 }
 
 /** What the planner needs to know of the release that serves. */
@@ -29,6 +33,10 @@ export interface ServingView {
   readonly concurrency: number;
   readonly idleNs: number;
   readonly memoryBytes: number;
+  /** Measured, by its restore or its cold boot; null when nobody has. */
+  readonly wakeMs: number | null;
+  /** Of the image that it is woken from; 0 when there is none. */
+  readonly imageBytes: number;
   /** Why it is never put to sleep; empty when it may be. */
   readonly staysAwake: string;
 }
@@ -48,6 +56,8 @@ export interface AppView {
   readonly notBeforeReason: string;
   /** After a sleep that failed: no other try before then. */
   readonly noSleepBeforeBootNs: number;
+  /** How long it was unused before it was wanted again, when that was longer than its idle time; the newest last. */
+  readonly gapsNs: readonly number[];
   readonly instances: readonly InstanceView[];
 }
 
@@ -57,6 +67,8 @@ export interface RoomView {
   readonly usedBytes: number;
   /** Part of usedBytes that is on its way out: instances being put to sleep. */
   readonly leavingBytes: number;
+  /** Memory of instances that zram still takes; null where the machine has no swap on zram. */
+  readonly zramRoomBytes: number | null;
   /** Instances that could be put to sleep in favour of others. */
   readonly idle: readonly IdleView[];
 }
@@ -66,17 +78,21 @@ export interface IdleView {
   readonly id: string;
   readonly memoryBytes: number;
   readonly lastActiveBootNs: number;
+  readonly frozen: boolean;
 }
 
 export interface EdgepointView {
   readonly nowBootNs: number;
   readonly capacityBytes: number;
+  readonly zramRoomBytes: number | null;
   readonly apps: readonly AppView[];
 }
 
 /** One thing to do, with its reason. A plan leaves no choice open to whoever executes it. */
 export type Step =
   | { readonly kind: 'wake'; readonly app: string; readonly module: string; readonly by: WakeBy; readonly reason: string }
+  | { readonly kind: 'freeze'; readonly app: string; readonly instance: string; readonly reason: string }
+  | { readonly kind: 'thaw'; readonly app: string; readonly instance: string; readonly reason: string }
   | { readonly kind: 'sleep'; readonly app: string; readonly instance: string; readonly reason: string }
   | { readonly kind: 'end'; readonly app: string; readonly instance: string; readonly reason: string }
   | { readonly kind: 'refuse'; readonly app: string; readonly untilBootNs: number; readonly reason: string };

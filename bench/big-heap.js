@@ -1,0 +1,18 @@
+'use strict';
+// An app of the benchmark `frozen`: keeps real texts, parsed into objects again and again until the heap is as big as HEAP_MEGABYTES
+// says, and answers each request with one of them. corpus.json is an array of JSON texts.
+const { readFileSync } = require('node:fs');
+const { createServer } = require('node:http');
+
+const texts = JSON.parse(readFileSync('corpus.json', 'utf8'));
+const wantedBytes = Number(process.env.HEAP_MEGABYTES) * 2 ** 20;
+const documents = [];
+while (process.memoryUsage().heapUsed < wantedBytes) for (const text of texts) documents.push(JSON.parse(text));
+global.gc(); // what is left over of parsing is not of the heap that is measured
+
+let next = 0;
+createServer((request, response) => {
+  next = (next + 7919) % documents.length;
+  response.setHeader('content-type', 'application/json');
+  response.end(JSON.stringify(documents[next]));
+}).listen(Number(process.env.PORT), '0.0.0.0');

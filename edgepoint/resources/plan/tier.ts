@@ -1,0 +1,101 @@
+import { bytesPerGibibyte, bytesPerMebibyte, formatBytes, formatMs, nsPerMs, nsPerSecond } from '../../../kit/units.ts';
+import type { WakeBy } from '../../model/app.ts';
+
+/**
+ * Where an instance belongs that nobody uses: warm, frozen (it stands still, its memory on zram), or asleep (only an image on disk).
+ * The cost of holding it until it is wanted again stands against what its next end user would wait for a wake from disk.
+ */
+export interface TierView {
+  /** Unused for so long; and how long its manifest lets it be unused before it may leave. */
+  readonly idleNs: number;
+  readonly idleNsAllowed: number;
+  readonly wakeBy: WakeBy;
+  /** Measured from the order to the first answer, by its restore or its cold boot; null when nobody has measured it. */
+  readonly wakeMs: number | null;
+  /** Size of the image it would be restored from, which is about the memory it holds; 0 when there is none. */
+  readonly imageBytes: number;
+  /** What its offering promises: what it may hold where no image says more. */
+  readonly memoryBytes: number;
+  /** How long it was unused before it was wanted again, the last times it was unused for longer than allowed; the newest last. */
+  readonly gapsNs: readonly number[];
+  /** The part, 0 to 1, of the edgepoint's memory that is promised. */
+  readonly load: number;
+  /** Memory that zram still takes; null where there is none. Of one that is frozen already it is not asked. */
+  readonly zramRoomBytes: number | null;
+  /** It stands still already. */
+  readonly frozen: boolean;
+  /** It could not be frozen before. */
+  readonly cannotFreeze: boolean;
+}
+
+export interface TierChoice {
+  readonly tier: 'warm' | 'frozen' | 'asleep';
+  readonly reason: string;
+  /** When another tier is the better one although nothing happens; null: never, or by what else changes. */
+  readonly forNs: number | null;
+}
+
+/** A thaw's own wait (docs/MEASURED.md). */
+const thawMs = 10;
+/** What a wake from disk may take, at most, by the size of its image: a trial on a busy machine must not make a small app look slow. */
+const wakeMsSmallest = 30;
+const wakeMsPerMebibyte = 1;
+/** A wait below this nobody notices: such an app sleeps. A cold boot is measured once only, on whatever the machine did then. */
+const unnoticedMs = 100;
+const unnoticedColdMs = 1000;
+/** What zram and the kernel still hold for a frozen instance. */
+const heldShare = 1 / 2;
+const heldBytesFixed = 32 * bytesPerMebibyte;
+/** The price of memory on an empty edgepoint: so many milliseconds of somebody's wait for holding a GiB for a second. It rises as memory gets scarce. */
+const priceMs = 1;
+/** Nobody knows that an app will be wanted again at all. */
+const frozenNsMax = 3600 * nsPerSecond;
+
+/** Milliseconds that the next end user waits longer when it sleeps. */
+export function savedMs(view: TierView): number {
+  if (view.wakeMs === null) return 0;
+  const bySizeMs = wakeMsSmallest + (view.imageBytes / bytesPerMebibyte) * wakeMsPerMebibyte;
+  return Math.max(0, (view.wakeBy === 'cold' ? view.wakeMs : Math.min(view.wakeMs, bySizeMs)) - thawMs);
+}
+
+/** How long it is worth to be held frozen rather than asleep, from when it may leave. */
+export function worthNs(view: TierView): number {
+  const saved = savedMs(view);
+  if (saved < (view.wakeBy === 'cold' ? unnoticedColdMs : unnoticedMs)) return 0;
+  const heldGibibytes = (heldBytes(view) * heldShare + heldBytesFixed) / bytesPerGibibyte;
+  const scarcity = 1 / Math.max(0.01, 1 - Math.min(1, view.load));
+  return Math.min(frozenNsMax, (saved / (heldGibibytes * priceMs * scarcity)) * nsPerSecond);
+}
+
+function heldBytes(view: TierView): number {
+  return view.imageBytes > 0 ? view.imageBytes : view.memoryBytes;
+}
+
+export function planTier(view: TierView): TierChoice {
+  if (view.idleNs < view.idleNsAllowed) return { tier: 'warm', reason: 'used lately', forNs: view.idleNsAllowed - view.idleNs };
+  const idle = `unused for ${seconds(view.idleNs)}`;
+  const asleep = (why: string): TierChoice => ({ tier: 'asleep', reason: why === '' ? idle : `${idle}; ${why}`, forNs: null });
+  if (view.cannotFreeze) return asleep('it cannot be frozen');
+  if (!view.frozen && view.zramRoomBytes === null) return asleep('');
+  const worth = worthNs(view);
+  if (worth === 0) return asleep('');
+  if (!view.frozen && heldBytes(view) > (view.zramRoomBytes ?? 0)) return asleep(`${formatBytes(heldBytes(view))} do not fit on zram any more`);
+  const leftNs = view.idleNsAllowed + worth - view.idleNs;
+  const wait = `a wake from disk takes its next user ${formatMs(savedMs(view))} longer`;
+  if (leftNs <= 0) return asleep(`holding it frozen costs more by now than that ${wait}`);
+  const usualNs = usualGapNs(view.gapsNs);
+  if (!view.frozen && usualNs !== null && usualNs > view.idleNsAllowed + worth) return asleep(`it is usually wanted again after ${seconds(usualNs)}, too long to be held frozen`);
+  const why = `${wait}, which is worth ${seconds(worth)} of holding it`;
+  return { tier: 'frozen', reason: view.frozen ? why : `${idle}; ${why}`, forNs: leftNs };
+}
+
+/** The middle one of the gaps; null while there are too few to tell. */
+function usualGapNs(gapsNs: readonly number[]): number | null {
+  const enough = 3;
+  if (gapsNs.length < enough) return null;
+  return gapsNs.toSorted((a, b) => a - b)[Math.floor(gapsNs.length / 2)] ?? null;
+}
+
+function seconds(ns: number): string {
+  return ns < 120 * nsPerSecond ? `${(ns / nsPerSecond).toFixed(1)} s` : formatMs(ns / nsPerMs);
+}

@@ -1,0 +1,133 @@
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Clock } from '../../kit/clock.ts';
+import { Failure } from '../../kit/errors.ts';
+import { nsPerMs } from '../../kit/units.ts';
+import { type InstanceCgroup, isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
+import type { FreezeTaken } from '../model/calls.ts';
+
+/** Freezes and thaws what lives in a slot's cgroups; one of both at a time for each, and a thaw need not wait for a freeze's end. */
+export interface Freezing {
+  /** `hotPath`: a file of ours that lives as long as the instance, in which it is kept what of its memory a thaw needs. */
+  freeze(cgroup: InstanceCgroup, hotPath: string): Promise<FreezeTaken>;
+  thaw(cgroup: InstanceCgroup, hotPath: string): Promise<{ tookMs: number }>;
+  /** From the moment a freeze is ordered until it is thawed. */
+  frozen(cgroup: InstanceCgroup): boolean;
+}
+
+/** A process that is in the middle of a system call that cannot be broken off stands still only after it. */
+const stopTimeoutMs = 2000;
+/** Freezing mostly takes less than a millisecond; then the freezer is asked ever less often. */
+const askAgainMs = [0, 0, 1, 2, 5];
+
+/**
+ * What is in memory so long after a thaw is what the first answers needed, and stays in memory at the next freeze: decision 111. When it
+ * has grown beyond the larger of these bounds, everything goes once more, and it is learnt anew.
+ */
+const learnAfterMs = 100;
+const hotBytesMax = 16 * 2 ** 20;
+const hotShareMax = 1 / 8;
+
+/** Bytes in the ranges that `edgepoint-box resident` prints. */
+export function rangeBytes(ranges: string): number {
+  let bytes = 0;
+  for (const [, start, end] of ranges.matchAll(/^\w+ (\w+) (\w+)$/gm)) bytes += Number.parseInt(end as string, 16) - Number.parseInt(start as string, 16);
+  return bytes;
+}
+
+interface UnderWay {
+  readonly done: Promise<FreezeTaken>;
+  readonly cut: AbortController;
+}
+
+/** `boxProgram` pages out; `swaps` says whether there is anything to page out to that gives memory back. */
+export function openFreezing(options: { boxProgram: string; clock: Clock; swaps: () => boolean }): Freezing {
+  const { clock } = options;
+  const underWay = new Map<string, UnderWay>();
+  const learning = new Map<string, ReturnType<typeof setTimeout>>();
+
+  async function stopAll(cgroup: InstanceCgroup): Promise<void> {
+    setFrozen(cgroup, true);
+    const deadlineNs = clock.bootNs() + stopTimeoutMs * nsPerMs;
+    for (let asked = 0; !isFrozen(cgroup); asked += 1) {
+      if (clock.bootNs() > deadlineNs) throw new Failure('cannot-freeze', `it did not stand still within ${stopTimeoutMs} ms`);
+      await sleep(askAgainMs[Math.min(asked, askAgainMs.length - 1)]);
+    }
+  }
+
+  async function pageOut(cgroup: InstanceCgroup, hotPath: string, cut: AbortSignal): Promise<void> {
+    if (cut.aborted || !options.swaps()) return;
+    const child = Bun.spawn([options.boxProgram, 'page-out', cgroup.memory, ...(existsSync(hotPath) ? [hotPath] : [])], { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' });
+    const kill = (): void => child.kill('SIGKILL');
+    cut.addEventListener('abort', kill);
+    const [status, why] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+    cut.removeEventListener('abort', kill);
+    if (status !== 0 && !cut.aborted) throw new Failure('cannot-page-out', why.trim() || `edgepoint-box page-out ended with ${child.signalCode ?? status}`);
+  }
+
+  /** Never rejects: without it the next thaw is slower, that is all. */
+  async function learn(cgroup: InstanceCgroup, hotPath: string): Promise<void> {
+    const { memoryBytes } = readCounters(cgroup);
+    const child = Bun.spawn([options.boxProgram, 'resident', cgroup.memory], { stdin: 'ignore', stdout: 'pipe', stderr: 'ignore' });
+    const [status, ranges] = await Promise.all([child.exited, new Response(child.stdout).text()]);
+    if (status !== 0 || underWay.has(cgroup.freezer)) return;
+    try {
+      if (rangeBytes(ranges) > Math.max(hotBytesMax, memoryBytes * hotShareMax)) return rmSync(hotPath, { force: true });
+      writeFileSync(`${hotPath}.new`, ranges, { mode: 0o600 });
+      renameSync(`${hotPath}.new`, hotPath);
+    } catch {
+      // It has ended meanwhile, and its folder with it.
+    }
+  }
+
+  async function freezeNow(cgroup: InstanceCgroup, hotPath: string, cut: AbortSignal): Promise<FreezeTaken> {
+    const begunNs = clock.bootNs();
+    const { memoryBytes } = readCounters(cgroup);
+    try {
+      await stopAll(cgroup);
+      const stoppedNs = clock.bootNs();
+      await pageOut(cgroup, hotPath, cut);
+      return {
+        memoryBytes,
+        givenBackBytes: Math.max(0, memoryBytes - readCounters(cgroup).memoryBytes),
+        stoppedMs: (stoppedNs - begunNs) / nsPerMs,
+        tookMs: (clock.bootNs() - begunNs) / nsPerMs,
+      };
+    } catch (error) {
+      if (isFrozen(cgroup, true)) setFrozen(cgroup, false);
+      throw error;
+    }
+  }
+
+  return {
+    freeze(cgroup, hotPath): Promise<FreezeTaken> {
+      const first = underWay.get(cgroup.freezer);
+      if (first) return first.done;
+      clearTimeout(learning.get(cgroup.freezer));
+      const cut = new AbortController();
+      const done = freezeNow(cgroup, hotPath, cut.signal).finally(() => underWay.delete(cgroup.freezer));
+      underWay.set(cgroup.freezer, { done, cut });
+      return done;
+    },
+
+    async thaw(cgroup, hotPath): Promise<{ tookMs: number }> {
+      const begunNs = clock.bootNs();
+      const freeze = underWay.get(cgroup.freezer);
+      if (freeze) {
+        freeze.cut.abort();
+        await freeze.done.catch(() => undefined); // its failure was told to who ordered it
+      }
+      if (isFrozen(cgroup, true)) {
+        setFrozen(cgroup, false);
+        const learnLater = (): void => {
+          learning.delete(cgroup.freezer);
+          void learn(cgroup, hotPath);
+        };
+        if (!freeze && options.swaps()) learning.set(cgroup.freezer, setTimeout(learnLater, learnAfterMs));
+      }
+      return { tookMs: (clock.bootNs() - begunNs) / nsPerMs };
+    },
+
+    frozen: (cgroup) => underWay.has(cgroup.freezer) || isFrozen(cgroup, true),
+  };
+}

@@ -1,0 +1,32 @@
+import { z } from 'zod';
+import { manifestSchema } from './manifest.ts';
+import { defineMessage } from './version.ts';
+
+/** Checks of one provider at once: each has a place of its own, so that what is written over and over stays bounded. */
+export const checksPerProviderMax = 2;
+
+/** Uid slots of checks: above those of apps (`desiredAppSchema`), so that nothing of a check can be taken for an app's. */
+export const checkUidSlots = { first: 60_001, last: 65_000 } as const;
+
+/**
+ * A release that shall be prepared and forgotten: KV bucket `desired`, key `<zone>.<edgepoint>.<provider>.check-<place>`. It is no
+ * release: nothing serves it, no name leads to it and nothing of it stays. A deleted key means that nobody waits for it any more.
+ */
+export const checkOrderSchema = z.object({
+  /** Its events carry it as their `deployId`. */
+  checkId: z.string().regex(/^[a-z0-9-]{1,64}$/),
+  provider: z.string(),
+  scope: z.string(),
+  app: z.string(),
+  /** What a deploy would make of it. */
+  release: z.int().min(1),
+  artefactDigest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
+  artefactBytes: z.int().min(0),
+  /** Its name in the edgepoint's object store: not its digest, which an app's release may have too. */
+  object: z.string(),
+  manifest: manifestSchema,
+  hosts: z.array(z.string()),
+  uidSlot: z.int().min(checkUidSlots.first).max(checkUidSlots.last),
+});
+export type CheckOrder = z.output<typeof checkOrderSchema>;
+export const checkOrderMessage = defineMessage('check-order', { major: 1, minor: 0 }, checkOrderSchema);

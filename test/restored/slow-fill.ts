@@ -1,0 +1,72 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { cgroupVersion } from '../../edgepoint/box/cgroup.ts';
+import { fillPath } from '../../edgepoint/box/folders.ts';
+import { type Engine, until } from './engine.ts';
+
+const quotaUs = 1000; // the least that the kernel takes
+
+interface Process {
+  readonly pid: number;
+  readonly parent: number;
+  readonly command: readonly string[];
+}
+
+function allProcesses(): Process[] {
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
+      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      return [{ pid: Number(name), parent, command: readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0') }];
+    } catch {
+      return []; // it ended meanwhile
+    }
+  });
+}
+
+/** The guards that wait in the ready slots of the engine: edgepoint-box whose parent is edgepoint-box. */
+function waitingGuards(engine: Engine): number[] {
+  const boxes = allProcesses().filter(({ command }) => command[1] === 'slot' && command.some((word) => word.includes(`${engine.world}-e-`)));
+  const pids = new Set(boxes.map((box) => box.pid));
+  return boxes.filter((box) => pids.has(box.parent) && box.command[0]?.includes('edgepoint-box')).map((box) => box.pid);
+}
+
+/**
+ * Gives the pages servers of all ready slots one part in `slowness` (at most 1000) of a processor, so that a test can do something while memory
+ * is on its way. Only what is started from the slots that are ready now is slow; returns how to make it fast again.
+ */
+export async function slowFills(engine: Engine, slots: number, slowness: number): Promise<() => void> {
+  const version = cgroupVersion();
+  const tree = join('/sys/fs/cgroup', version === 1 ? 'cpu' : '.', `edgepoint-${engine.world}`, 'slow');
+  mkdirSync(tree, { recursive: true });
+  const periodUs = quotaUs * slowness;
+  if (version === 1) {
+    writeFileSync(join(tree, 'cpu.cfs_period_us'), `${periodUs}`);
+    writeFileSync(join(tree, 'cpu.cfs_quota_us'), `${quotaUs}`);
+  } else writeFileSync(join(tree, 'cpu.max'), `${quotaUs} ${periodUs}`);
+  const guards = await until(`${slots} slots are ready`, () => {
+    const found = waitingGuards(engine);
+    return found.length >= slots ? found : null;
+  });
+  for (const pid of guards) writeFileSync(join(tree, 'cgroup.procs'), `${pid}`);
+  return () => (version === 1 ? writeFileSync(join(tree, 'cpu.cfs_quota_us'), '-1') : writeFileSync(join(tree, 'cpu.max'), 'max'));
+}
+
+/** Guard and pages server of an instance, by the fill file they hold open; empty when its memory is there. */
+export function holders(engine: Engine, instance: string): { guard: number; server: number } | null {
+  const path = fillPath(engine.runFolder, instance);
+  const found = allProcesses().filter(({ pid }) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+    } catch {
+      return false; // it ended meanwhile
+    }
+  });
+  const server = found.find(({ parent }) => found.some(({ pid }) => pid === parent));
+  return server === undefined ? null : { guard: server.parent, server: server.pid };
+}
+
+export function isFilling(engine: Engine, instance: string): boolean {
+  return existsSync(fillPath(engine.runFolder, instance));
+}
