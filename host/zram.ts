@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { codeOf } from '../kit/errors.ts';
 
 /** Swap on compressed memory (Documentation/admin-guide/blockdev/zram.rst), as the frozen tier needs it. All in bytes. */
 export interface ZramSwap {
@@ -26,9 +27,14 @@ export function parseZramSwap(swaps: string, statOf: (device: string) => string)
   return found.toSorted((a, b) => b.sizeBytes - b.usedBytes - (a.sizeBytes - a.usedBytes))[0] ?? null;
 }
 
-/** The swap on zram of this machine; null when there is none. */
+/** The swap on zram of this machine; null when there is none, also on a kernel without swap. */
 export function readZramSwap(): ZramSwap | null {
-  return parseZramSwap(readFileSync('/proc/swaps', 'utf8'), (device) => readFileSync(`/sys/block/${device}/mm_stat`, 'utf8'));
+  try {
+    return parseZramSwap(readFileSync('/proc/swaps', 'utf8'), (device) => readFileSync(`/sys/block/${device}/mm_stat`, 'utf8'));
+  } catch (failure) {
+    if (codeOf(failure) === 'ENOENT') return null;
+    throw failure;
+  }
 }
 
 /**

@@ -69,6 +69,8 @@ function wakeWords({ wakeBy, coldBootMs, restoreMs }: ReleaseFacts): string {
 }
 
 function warningsOf(report: Omit<PreparationReport, 'warnings'>, measured: Measured, manifest: Manifest, offering: Offering): PreparationReport['warnings'] {
+  // A big one is restored lazily: after its first answer much of its image may not be in memory yet.
+  const copyBytes = Math.max(report.cloneMemoryBytes ?? 0, report.imageBytes ?? 0);
   const rows: readonly (readonly [code: string, holds: boolean, text: string])[] = [
     [
       'warm-up-failed',
@@ -77,8 +79,8 @@ function warningsOf(report: Omit<PreparationReport, 'warnings'>, measured: Measu
     ],
     [
       'little-memory',
-      (report.cloneMemoryBytes ?? 0) > offering.memoryBytes * memoryPart,
-      `one copy holds ${formatBytes(report.cloneMemoryBytes ?? 0)} of the ${formatBytes(offering.memoryBytes)} of its offering; take a larger one`,
+      copyBytes > offering.memoryBytes * memoryPart,
+      `one copy holds ${formatBytes(copyBytes)} of the ${formatBytes(offering.memoryBytes)} of its offering; take a larger one`,
     ],
     [
       'long-freeze',

@@ -40,7 +40,7 @@ export interface HeadRecords extends KeptRecords, ReleaseRecords {
   forgetDesired(app: string): Promise<void>;
 }
 
-export function openRecords(client: Client): HeadRecords {
+export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadRecords {
   const run = async (sql: string, args: (string | number | null)[]): Promise<void> => void (await client.execute({ sql, args }));
   const list = async (owner: Owner) => {
     const { rows } = await client.execute({ sql: 'SELECT * FROM releases WHERE app = ? ORDER BY release', args: [ownerKey(owner)] });
@@ -89,7 +89,7 @@ function releaseOf(row: Record<string, unknown>): ReleaseRecord {
   };
 }
 
-async function remember(client: Client): Promise<Remembered> {
+async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Remembered> {
   const [desired, serving, kept, meterIds, releases] = await client.batch(
     [
       'SELECT app, message FROM desired ORDER BY app',

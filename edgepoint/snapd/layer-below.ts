@@ -24,6 +24,7 @@ const waitingPlace = (staging: string): string => join(staging, 'below');
 
 /** Copies what can be seen of a layer through the upper one, to wait in the staging of a snapshot. */
 export async function copyLayerBelow(layer: string, upper: string, staging: string): Promise<void> {
+  if (!existsSync(layer)) throw new Failure('cannot-snapshot', `the disk of its template is gone: ${layer}`);
   for (const [folder, names] of seenThrough(layer, upper)) {
     const to = join(waitingPlace(staging), folder);
     mkdirSync(to, { recursive: true });

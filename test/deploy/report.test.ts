@@ -35,6 +35,7 @@ const rows: readonly [story: string, report: PreparationReport, snapshot: string
   ['empty volumes of an app that has none', report({ ...fast, emptyVolumes: true }), 'yes', 'yes', 'template', ''],
   ['its warm-up fails', report({ ...fast, warmupsFailed: 1 }, { warmup: [{ path: '/' }, { path: '/x' }] }), 'yes', 'yes', 'template', 'warm-up-failed'],
   ['it nearly fills its offering', report({ ...fast, trial: { restoreMs: 20, trials: 1, cloneMemoryBytes: 450 * mebibyte } }), 'yes', 'yes', 'template', 'little-memory'],
+  ['it nearly fills it, but is filled lazily', report({ ...fast, snapshot: { ...snapshot, imageBytes: 450 * mebibyte } }), 'yes', 'yes', 'template', 'little-memory'],
   ['it is frozen for long, but wakes elsewhere meanwhile', report({ ...fast, snapshot: { ...snapshot, frozenMs: 900 } }), 'yes', 'yes', 'template', ''],
   ['it is frozen for long at each sleep', report({ ...fast, state: 'keep', snapshot: { ...snapshot, frozenMs: 900 } }), 'yes', 'no, keeps-state', 'keep', 'long-freeze'],
 ];

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -51,11 +51,14 @@ export async function get(connect: () => Promise<Socket>, path = '/'): Promise<s
 /** Proportional set size of all processes of an instance: what it really adds to the machine (proc(5), smaps_rollup). */
 export function memoryBytes(instance: RunningInstance): number {
   const processes = readFileSync(join(instance.cgroup.cpu, 'cgroup.procs'), 'utf8').trim().split('\n');
+  const namespaceOf = (pid: number | string): string => readlinkSync(`/proc/${pid}/ns/pid`);
+  const own = namespaceOf(instance.pid);
   const kilobytes = processes.map((pid) => {
     try {
+      if (namespaceOf(pid) !== own) return 0; // what CRIU leaves in the cgroup for a moment
       return Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0);
     } catch {
-      return 0; // it ended meanwhile: what CRIU leaves behind does
+      return 0; // it ended meanwhile
     }
   });
   return kilobytes.reduce((sum, each) => sum + each, 0) * 1024;

@@ -29,6 +29,7 @@ const rows: readonly [string, TierView, string][] = [
   ['a big one, frozen for a while', { ...big, frozen: true, idleNs: minutes(10) }, 'frozen: a wake from disk takes its next user 190 ms longer, which is worth 13 min 59 s of holding it'],
   ['a big one, frozen for long', { ...big, frozen: true, idleNs: minutes(15) }, 'asleep: unused for 15 min 0 s; holding it frozen costs more by now than that a wake from disk takes its next user 190 ms longer'],
   ['a big one while memory is scarce', { ...big, load: 0.9 }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 190 ms longer, which is worth 83.9 s of holding it'],
+  ['a big one that keeps its state, which a sleep would write', { ...big, wakeBy: 'keep' }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 190 ms longer, which is worth 28 min 41 s of holding it'],
   ['a big one that wakes fast all the same', { ...big, wakeMs: 34 }, 'asleep: unused for 15.0 s'],
   ['a small one', small, 'asleep: unused for 15.0 s'],
   ['a small one, measured on a busy machine', { ...small, wakeMs: 900 }, 'asleep: unused for 15.0 s'],

@@ -2,6 +2,8 @@ import t from 'tap';
 import { makeArtefact, server } from '../restored/app.ts';
 import { openEngine } from '../restored/engine.ts';
 
+t.setTimeout(120_000);
+
 /* A table: what a clone does with what its template left on the disk, and what is there after it slept and woke. */
 const rows: readonly (readonly [string, string, string, string])[] = [
   ['a file left alone', `fs.writeFileSync('/var/a', 'template')`, '', `fs.readFileSync('/var/a', 'utf8') === 'template'`],

@@ -47,6 +47,15 @@ async function nothingLeft(world: FaultWorld): Promise<void> {
   });
 }
 
+/** How many snapshots each edgepoint has unpacked in memory. */
+async function unpackedSnapshots(world: FaultWorld): Promise<string> {
+  const counts = await Promise.all(world.edgepoints.map(async ({ edgepoint }) => {
+    const metrics = await ask({ socketPath: join(world.held.description.runFolder, 'daemons', `${edgepoint}-restored`, 'health.sock'), path: '/metrics' });
+    return `${edgepoint} ${/^edgepoint_hot_snapshots\S* (\d+)$/m.exec(metrics.body)?.[1] ?? '0'}`;
+  }));
+  return counts.join(', ');
+}
+
 t.test('a check on a real edgepoint', { timeout: 110_000 }, async (t) => {
   const world = await openFaultWorld(t);
   const ada = await world.newProvider('ada');
@@ -56,6 +65,7 @@ t.test('a check on a real edgepoint', { timeout: 110_000 }, async (t) => {
   const served = async (): Promise<string> => (await ask({ host, name: 'diary.edge.test', path: '/' })).body;
   const before = await served();
   t.match(before, /^first: first /);
+  const unpacked = await unpackedSnapshots(world);
   const second = writeApp(world.folder, 'diary', { server: diary, command: ['node', 'server.mjs', 'second'], manifest: volume });
 
   await t.test('it is prepared for real, with volumes of its own, while the app serves on', async (t) => {
@@ -68,6 +78,8 @@ t.test('a check on a real edgepoint', { timeout: 110_000 }, async (t) => {
     t.same([...new Set(answers)], [before], 'whoever asked meanwhile was answered by the release that serves');
     t.match(await ada.status('diary'), { release: 1 });
     await nothingLeft(world);
+    await until('its template is in no memory any more', async () => (await unpackedSnapshots(world)) === unpacked);
+    t.match(unpacked, /[1-9]/, `what serves is: ${unpacked}`);
     t.equal(await served(), before, 'its volume has no trace of it');
   });
 

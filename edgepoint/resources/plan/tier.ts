@@ -40,6 +40,8 @@ const thawMs = 10;
 /** What a wake from disk may take, at most, by the size of its image: a trial on a busy machine must not make a small app look slow. */
 const wakeMsSmallest = 30;
 const wakeMsPerMebibyte = 1;
+/** A sleep with its state writes the image anew: so much work is saved, too, as long as it is only frozen. */
+const snapshotMsPerMebibyte = 0.5;
 /** A wait below this nobody notices: such an app sleeps. A cold boot is measured once only, on whatever the machine did then. */
 const unnoticedMs = 100;
 const unnoticedColdMs = 1000;
@@ -62,9 +64,10 @@ export function savedMs(view: TierView): number {
 export function worthNs(view: TierView): number {
   const saved = savedMs(view);
   if (saved < (view.wakeBy === 'cold' ? unnoticedColdMs : unnoticedMs)) return 0;
+  const snapshotMs = view.wakeBy === 'keep' ? (view.imageBytes / bytesPerMebibyte) * snapshotMsPerMebibyte : 0;
   const heldGibibytes = (heldBytes(view) * heldShare + heldBytesFixed) / bytesPerGibibyte;
   const scarcity = 1 / Math.max(0.01, 1 - Math.min(1, view.load));
-  return Math.min(frozenNsMax, (saved / (heldGibibytes * priceMs * scarcity)) * nsPerSecond);
+  return Math.min(frozenNsMax, ((saved + snapshotMs) / (heldGibibytes * priceMs * scarcity)) * nsPerSecond);
 }
 
 function heldBytes(view: TierView): number {

@@ -1,0 +1,190 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import type { Client } from '@libsql/client';
+import { fileCalls } from '../edgepoint/box/file-calls.ts';
+import { orderOf } from '../edgepoint/head/desired.ts';
+import { headMigrations, openRecords } from '../edgepoint/head/records.ts';
+import type { ReleaseFacts } from '../edgepoint/model/app.ts';
+import { dataPaths } from '../edgepoint/model/paths.ts';
+import { openKeyRing } from '../edgepoint/templates/keys.ts';
+import { parts, type SealPorts, sealSnapshot } from '../edgepoint/templates/seal.ts';
+import type { SealedIndex } from '../edgepoint/templates/sealed-index.ts';
+import { openSealed } from '../edgepoint/templates/unseal.ts';
+import type { Bus } from '../host/bus.ts';
+import { openDatabase } from '../host/database.ts';
+import type { Log } from '../host/log.ts';
+import { zstd } from '../host/zstd.ts';
+import { type Owner, type Site, siteKey } from '../kit/ids.ts';
+import { type DesiredApp, desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
+import { type EdgepointState, edgepointStateMessage } from '../kit/wire/edgepoint-state.ts';
+import { buckets, desiredKey, namesKey, stateKey } from '../kit/wire/subjects.ts';
+import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
+
+/** The edgepoint that apps are added to, the bus as the conduit speaks on it, and the app they are copies of. */
+export interface Place {
+  readonly site: Site;
+  readonly dataFolder: string;
+  readonly bus: Bus;
+  /** The conduit's own wish for the app that was deployed. */
+  readonly original: DesiredApp;
+  readonly facts: ReleaseFacts;
+}
+
+/** A copy of the deployed app under another name. */
+export interface Copy extends Owner {
+  readonly host: string;
+}
+
+const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, with: () => quiet };
+/** Messages on their way at once. */
+const underWay = 32;
+const settledDeadlineMs = 60_000;
+
+export async function openPlace(about: { site: Site; dataFolder: string; bus: Bus; owner: Owner }): Promise<Place> {
+  const { site, dataFolder, bus, owner } = about;
+  const parsed = parseMessage(desiredAppMessage, (await bus.getKv(buckets.desired, desiredKey(site, owner))) ?? '');
+  if (!parsed.ok) throw new Error(`the conduit has no wish for ${owner.app}: ${parsed.reason}`);
+  const facts = await withRecords(dataFolder, async (records) => (await records.find(owner, parsed.value.release))?.facts ?? null);
+  if (facts === null || facts.wakeBy !== 'template') throw new Error(`${owner.app} has no template: ${facts?.wakeReason}`);
+  return { site, dataFolder, bus, original: parsed.value, facts };
+}
+
+async function withRecords<T>(dataFolder: string, work: (records: ReturnType<typeof openRecords>) => Promise<T>): Promise<T> {
+  const client: Client = await openDatabase({ url: `file:${join(dataFolder, 'head/head.db')}`, migrations: headMigrations }, quiet);
+  try {
+    // One commit for all of them.
+    const transaction = await client.transaction('write');
+    const result = await work(openRecords(transaction));
+    await transaction.commit();
+    return result;
+  } finally {
+    client.close();
+  }
+}
+
+export function copyOf({ original }: Place, app: string): Copy {
+  const { provider, scope, hosts } = original;
+  return { provider, scope, app, host: (hosts[0] ?? '').replace(original.app, app) };
+}
+
+/**
+ * Gives the edgepoint the apps as the conduit would, but for the work of preparing each: the head finds the release known and
+ * promotes it. A second wish for the same release (a deploy again) is what makes the head count what lies at rest of each.
+ */
+export async function addApps(place: Place, copies: readonly Copy[], snapshotPaths: ReadonlyMap<string, string>): Promise<void> {
+  const { bus, site, facts } = place;
+  await withRecords(place.dataFolder, async (records) => {
+    for (const copy of copies) {
+      await records.save(orderOf(wishOf(place, copy, 'recorded')), { ...facts, snapshotPath: snapshotPaths.get(copy.app) ?? nowhereFor(place, copy) }, '');
+    }
+  });
+  await inTurn(copies, async (copy) => {
+    await bus.putKv(buckets.names, namesKey(copy), encodeMessage(nameEntryMessage, { ...ownerOf(copy), hosts: [copy.host], sites: [siteKey(site)] }));
+    await bus.putKv(buckets.desired, desiredKey(site, copy), encodeMessage(desiredAppMessage, wishOf(place, copy, 'first')));
+  });
+  await untilReady(place, copies);
+  await inTurn(copies, (copy) => bus.putKv(buckets.desired, desiredKey(site, copy), encodeMessage(desiredAppMessage, wishOf(place, copy, 'again'))));
+  await withRecordsUntil(place, copies);
+}
+
+const ownerOf = ({ provider, scope, app }: Owner): Owner => ({ provider, scope, app });
+
+function wishOf({ original }: Place, copy: Copy, deploy: string): DesiredApp {
+  return { ...original, ...ownerOf(copy), hosts: [copy.host], manifest: { ...original.manifest, app: copy.app }, deployId: `deploy-${copy.app}-${deploy}` };
+}
+
+/** As long as a real one; nothing lies there. */
+function nowhereFor({ dataFolder, original }: Place, copy: Copy): string {
+  return join(dataPaths(dataFolder).template(copy, original.release), randomBytes(32).toString('hex'));
+}
+
+async function inTurn<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const left = items.values();
+  await Promise.all(
+    Array.from({ length: underWay }, async () => {
+      for (const item of left) await work(item);
+    }),
+  );
+}
+
+export async function readState({ bus, site }: Pick<Place, 'bus' | 'site'>): Promise<EdgepointState> {
+  const parsed = parseMessage(edgepointStateMessage, (await bus.getKv(buckets.state, stateKey(site))) ?? '');
+  if (!parsed.ok) throw new Error(parsed.reason);
+  return parsed.value;
+}
+
+async function untilReady(place: Place, copies: readonly Copy[]): Promise<void> {
+  const endMs = performance.now() + settledDeadlineMs;
+  for (;;) {
+    const { apps } = await readState(place);
+    const ready = new Set(apps.flatMap(({ app, status, wakeBy }) => (status === 'ready' && wakeBy === 'template' ? [app] : [])));
+    const missing = copies.filter(({ app }) => !ready.has(app));
+    if (missing.length === 0) return;
+    if (performance.now() > endMs) throw new Error(`${missing.length} apps are not ready, ${missing[0]?.app} among them`);
+    await Bun.sleep(300);
+  }
+}
+
+/** Until the head has recorded the last wish for each. */
+async function withRecordsUntil(place: Place, copies: readonly Copy[]): Promise<void> {
+  const endMs = performance.now() + settledDeadlineMs;
+  const client = await openDatabase({ url: `file:${join(place.dataFolder, 'head/head.db')}`, migrations: headMigrations }, quiet);
+  try {
+    for (;;) {
+      const { rows } = await client.execute(`SELECT app FROM releases WHERE json_extract(release_order, '$.deployId') LIKE '%-again'`);
+      const recorded = new Set(rows.map((row) => String(row['app']).split('.')[2]));
+      if (copies.every(({ app }) => recorded.has(app))) return;
+      if (performance.now() > endMs) throw new Error('the head has not taken every wish');
+      await Bun.sleep(300);
+    }
+  } finally {
+    client.close();
+  }
+}
+
+// ---- templates ----
+
+/** What seals and opens templates of this edgepoint: root's, with the edgepoint's own keys. */
+function portsOf({ site, dataFolder }: Place): SealPorts {
+  return { site, keys: openKeyRing(join(dataFolder, 'keys')), codec: zstd, calls: fileCalls, randomBytes };
+}
+
+/** Seals the deployed app's template again for each of the copies, for a template is of one app; where each lies, by app. */
+export async function sealTemplates(place: Place, copies: readonly Copy[]): Promise<ReadonlyMap<string, string>> {
+  const { original } = place;
+  // In memory: as the hot cache does it, nothing in plain text comes to a disk.
+  const folder = mkdtempSync('/dev/shm/edgepoint-bench-');
+  try {
+    const index = await unpackTemplate(place, folder);
+    const paths = new Map<string, string>();
+    for (const copy of copies) {
+      const target = dataPaths(place.dataFolder).template(copy, original.release);
+      mkdirSync(dirname(target), { recursive: true });
+      mkdirSync(target, { mode: 0o700 });
+      const unnamed = join(target, 'new');
+      const { name } = await sealSnapshot(
+        { folder, target: unnamed, owner: ownerOf(copy), release: original.release, instance: index.instance, fingerprint: index.fingerprint, effort: 'quick' },
+        portsOf(place),
+      );
+      renameSync(unnamed, join(target, name));
+      paths.set(copy.app, join(target, name));
+    }
+    return paths;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function unpackTemplate(place: Place, folder: string): Promise<SealedIndex> {
+  const opened = openSealed(place.facts.snapshotPath, { owner: ownerOf(place.original), release: place.original.release }, portsOf(place));
+  try {
+    await opened.unpack(new Map(parts.map((part) => [part, join(folder, part)])));
+    return opened.index;
+  } finally {
+    opened.close();
+  }
+}
+
+/** The name of a sealed template from its path. */
+export const templateName = (snapshotPath: string): string => basename(snapshotPath);
