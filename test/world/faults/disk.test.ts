@@ -19,7 +19,7 @@ t.test('a full disk', async (t) => {
     await inMounts(world, ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'full', snapshots]);
     const ran = await ada.conduit(['deploy', '--json', writeApp(world.folder, 'big', { manifest: '[scale]\nidleSeconds = 0.5\n' })]);
     t.equal(ran.exitCode, 0, `the deploy is done: ${ran.stderr}`);
-    const told = ran.stdout.split('\n').filter((line) => line.includes('"disk-full"'));
+    const told = ran.stdout.split('\n').filter((line) => line.includes('"stage":"snapshot"') && line.includes('"disk-full"'));
     t.equal(told.length, 1, `the one edgepoint says disk-full: ${ran.stdout}`);
     t.match(told[0], /the disk of the edgepoint is full/);
     await until('status says why it boots cold here, and it is restored elsewhere', async () => {
