@@ -160,7 +160,11 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>, given: { sma
       smallFirstThawMs: rounded(given.small.firstThawMs),
     },
     rows: [...samples].map(([name, values]) => ({ 'to first byte': names[name] ?? name, n: values.length, 'p50 ms': rounded(median(values)), 'p99 ms': rounded(percentile(values, 0.99)) })),
-    notes: readZramSwap() === null ? ['This machine has no swap on zram: nothing is given back, and a thaw reads nothing.'] : [],
+    notes: [
+      readZramSwap() === null
+        ? 'This machine has no swap on zram: nothing is given back, and a thaw reads nothing.'
+        : 'zram is the whole machine’s: what others put there or take away meanwhile is counted as this app’s.',
+    ],
   };
 }
 

@@ -30,6 +30,7 @@ t.test('a real cgroup: limits, processes, counters, removal', async (t) => {
   } else {
     t.equal(read(cgroup.cpuLimit, 'cpu.cfs_quota_us'), '25000');
     t.equal(read(cgroup.memory, 'memory.limit_in_bytes'), `${64 * 2 ** 20}`);
+    if (existsSync(join(cgroup.memory, 'memory.memsw.limit_in_bytes'))) t.equal(read(cgroup.memory, 'memory.memsw.limit_in_bytes'), `${64 * 2 ** 20}`, 'no more by swapping');
   }
   t.equal(read(cgroup.pids, 'pids.max'), '17');
   t.same(cgroupProcesses(cgroup), []);

@@ -33,6 +33,7 @@ const rows: readonly [string, TierView, string][] = [
   ['a big one that wakes fast all the same', { ...big, wakeMs: 34 }, 'asleep: unused for 15.0 s'],
   ['a small one', small, 'asleep: unused for 15.0 s'],
   ['a small one, measured on a busy machine', { ...small, wakeMs: 900 }, 'asleep: unused for 15.0 s'],
+  ['one of 120 MiB, measured on a busy machine', { ...big, imageBytes: 120 * mebibyte, wakeMs: 900 }, 'asleep: unused for 15.0 s'],
   ['one that boots slowly and cannot be restored', { ...small, wakeBy: 'cold', wakeMs: 4000, imageBytes: 0 }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 4.0 s longer, which is worth 60 min 0 s of holding it'],
   ['one that boots fast and cannot be restored', { ...small, wakeBy: 'cold', wakeMs: 300, imageBytes: 0 }, 'asleep: unused for 15.0 s'],
   ['one that nobody has measured', { ...big, wakeMs: null }, 'asleep: unused for 15.0 s'],

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
-import { rmSync, statSync, truncateSync, writeFileSync, readdirSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import type { Offering } from '../../edgepoint/model/offering.ts';
 import { makeArtefact, rememberProgram } from './app.ts';
 import { type Engine, openEngine, until } from './engine.ts';
-import { holders, isFilling, slowFills } from './slow-fill.ts';
+import { holders, isFilling, slowFills, stopSlowOne } from './slow-fill.ts';
 
 t.setTimeout(120_000);
 
@@ -124,6 +124,10 @@ t.test('who gives memory is killed: the instance is ended before it sees wrong m
     return found;
   };
   const [first, second, third, fourth] = [of(one), of(two), of(three), of(four)];
+  for (const { guard, server } of [first, second]) for (const pid of [server, guard]) stopSlowOne(pid);
+  for (const pid of [fourth.guard, third.guard]) stopSlowOne(pid);
+  process.kill(first.guard, 'SIGCONT');
+  process.kill(fourth.guard, 'SIGCONT');
   const waiting = say(engine, one as RunningInstance, ['check']);
   process.kill(first.server, 'SIGKILL');
   t.equal((await until('the loss of the server is noticed', () => engine.exits.find((exit) => exit.instance === 'one'))).status, 'ended');
@@ -136,6 +140,7 @@ t.test('who gives memory is killed: the instance is ended before it sees wrong m
   t.same(await say(engine, four as RunningInstance, ['drop']), ['drop 0'], 'restored is not needed for it');
   await engine.startDaemon('restored');
   t.same((await engine.list()).map((instance) => instance.instance).toSorted(), ['four', 'three'], 'the next restored adopts those that are being filled');
+  stopSlowOne(fourth.server);
   process.kill(fourth.server, 'SIGKILL');
   t.equal((await until('and notices their loss', () => engine.exits.find((exit) => exit.instance === 'four'))).status, 'ended');
   fast();
@@ -158,6 +163,13 @@ t.test('lost before the restore is done, it is the restore that fails; and so do
   writeFileSync(join(template, 'first-pages'), Buffer.alloc(8000, 0xa5));
   t.same(await say(engine, await clone('hinted'), ['check']), ['check 0'], 'a wrong hint of what is wanted first does no harm');
   await engine.stop('hinted');
+  const memory = readFileSync(pages);
+  const fast = await slowFills(engine, 1, 400);
+  await clone('late');
+  truncateSync(pages, 4096);
+  fast();
+  t.equal((await until('one whose snapshot is cut while it is filled ends', () => engine.exits.find((exit) => exit.instance === 'late'))).status, 'ended');
+  writeFileSync(pages, memory);
   const bytes = statSync(pages).size;
   truncateSync(pages, bytes - 4096);
   await t.rejects(clone('cut'), { code: 'cannot-restore', message: /the pages server ended before the restore.*has \d+ of \d+ bytes/ });

@@ -53,6 +53,12 @@ export async function slowFills(engine: Engine, slots: number, slowness: number)
   return () => (version === 1 ? writeFileSync(join(tree, 'cpu.cfs_quota_us'), '-1') : writeFileSync(join(tree, 'cpu.max'), 'max'));
 }
 
+/** Stops a slow process and lets it have the processor again, so that a signal that follows finds it before it has done anything more. */
+export function stopSlowOne(pid: number): void {
+  process.kill(pid, 'SIGSTOP');
+  writeFileSync(join('/sys/fs/cgroup', cgroupVersion() === 1 ? 'cpu' : '.', 'cgroup.procs'), `${pid}`);
+}
+
 /** Guard and pages server of an instance, by the fill file they hold open; empty when its memory is there. */
 export function holders(engine: Engine, instance: string): { guard: number; server: number } | null {
   const path = fillPath(engine.runFolder, instance);

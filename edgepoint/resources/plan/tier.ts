@@ -39,7 +39,7 @@ export interface TierChoice {
 const thawMs = 10;
 /** What a wake from disk may take, at most, by the size of its image: a trial on a busy machine must not make a small app look slow. */
 const wakeMsSmallest = 30;
-const wakeMsPerMebibyte = 1;
+const wakeMsPerMebibyte = 0.6;
 /** A sleep with its state writes the image anew: so much work is saved, too, as long as it is only frozen. */
 const snapshotMsPerMebibyte = 0.5;
 /** A wait below this nobody notices: such an app sleeps. A cold boot is measured once only, on whatever the machine did then. */
