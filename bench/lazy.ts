@@ -43,7 +43,7 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
         return tookMs;
       },
     });
-    const samples = await interleave([wake('eager'), wake('lazy')], quick ? { rounds: 15, deadlineMs: 24_000 } : { rounds: 100, deadlineMs: 240_000 });
+    const samples = await interleave([wake('eager'), wake('lazy')], quick ? { rounds: 15, deadlineMs: 20_000 } : { rounds: 100, deadlineMs: 240_000 });
     await compareStates(engine, big);
     return summarize(samples, { lazy: served.lazy.slice(1), eager: served.eager.slice(1) }, big); // the first round is no sample
   } finally {
