@@ -1,5 +1,7 @@
 /** Changes within this time are published together. */
 const coalesceMs = 100;
+/** A long state is put less often: everybody who hears of it takes all of it in. */
+export const charactersPerMs = 500;
 const retryMs = 1000;
 
 /** Puts the edgepoint's state where others read it: only when it differs from what was put last, and again when the bus was away. */
@@ -37,7 +39,7 @@ export function openStatePublisher(options: { describe: () => string; put: (text
     if (!stopped) timer ??= setTimeout(begin, ms);
   };
   return {
-    changed: () => later(coalesceMs),
+    changed: () => later(Math.max(coalesceMs, published.length / charactersPerMs)),
     wake: () => {
       if (timer !== null) clearTimeout(timer);
       begin();
