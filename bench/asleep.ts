@@ -7,12 +7,12 @@ import { goneMark, incomingFolder } from '../edgepoint/templates/hot-cache.ts';
 import { type Bus, connectBus } from '../host/bus.ts';
 import type { Log } from '../host/log.ts';
 import { exampleApp } from '../images/host/example-apps.ts';
-import { eventMessage } from '../kit/wire/event.ts';
+import { type AppEvent, eventMessage } from '../kit/wire/event.ts';
 import { streams } from '../kit/wire/subjects.ts';
 import { parseMessage } from '../kit/wire/version.ts';
 import type { WorldDescription } from '../world/start.ts';
 import { type ChildWorld, deployFolder, openChildWorld } from './child-world.ts';
-import { addApps, type Copy, copyOf, openPlace, type Place, sealTemplates, templateName } from './crowd.ts';
+import { addApps, type Copy, copyOf, type DeployNews, openPlace, type Place, sealTemplates, templateName, untilPublished } from './crowd.ts';
 import type { Report } from './report.ts';
 import { median, rounded } from './statistics.ts';
 
@@ -23,7 +23,7 @@ const drawnMax = 20;
 const provider = 'bench';
 const app = 'hello';
 const idleSeconds = 0.3;
-const wakeDeadlineMs = 20_000;
+const newsDeadlineMs = 20_000;
 const kilobyte = 1000;
 
 const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: (text, fields) => console.error(text, fields), with: () => silent };
@@ -60,23 +60,25 @@ async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bu
   const { description } = world;
   const [crowded, lonely] = description.edgepoints as [Edgepoint, Edgepoint];
   await deploy(world);
-  const sleeps = await followSleep(bus);
+  const news = await followNews(bus);
   const place = await openPlace({ site: crowded, dataFolder: crowded.dataFolder, bus, owner: { provider, scope: 'main', app } });
   const original = copyOf(place, app);
-  const settleMs = quick ? 4000 : 20_000;
+  const settleMs = quick ? 7000 : 30_000;
 
   // The same app on the same edgepoint, when there is no other.
   const before: number[] = [];
-  for (let count = 0; count < (quick ? 5 : drawnMax); count += 1) before.push(await wake(crowded, original, sleeps));
+  for (let count = 0; count < (quick ? 5 : drawnMax); count += 1) before.push(await wake(crowded, original, news));
 
   const all = Array.from({ length: firstApps + appsMax }, (_, number) => copyOf(place, `sleeper-${String(number).padStart(4, '0')}`));
   const further = all.slice(firstApps);
   const drawn = draw(further, quick ? 10 : drawnMax, seed);
   const snapshotPaths = await sealTemplates(place, drawn);
-  await addApps(place, all.slice(0, firstApps), new Map());
+  await addApps(place, all.slice(0, firstApps), news);
+  await untilPublished(place, all.slice(0, firstApps));
   await Bun.sleep(settleMs);
   const residentBefore = resident(description);
-  await addApps(place, further, snapshotPaths);
+  await addApps(place, further, news, snapshotPaths);
+  await untilPublished(place, all);
   await Bun.sleep(settleMs);
   const residentAfter = resident(description);
 
@@ -85,12 +87,12 @@ async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bu
   const inCrowd: Wakes = { rest: [], hot: [] };
   for (const copy of drawn) {
     forgetHot(description, lonely, lonelyPlace);
-    alone.rest.push(await wake(lonely, original, sleeps));
-    inCrowd.rest.push(await wake(crowded, copy, sleeps));
-    alone.hot.push(await wake(lonely, original, sleeps));
-    inCrowd.hot.push(await wake(crowded, copy, sleeps));
+    alone.rest.push(await wake(lonely, original, news));
+    inCrowd.rest.push(await wake(crowded, copy, news));
+    alone.hot.push(await wake(lonely, original, news));
+    inCrowd.hot.push(await wake(crowded, copy, news));
   }
-  sleeps.stop();
+  news.stop();
   return summarize({ residentBefore, residentAfter, before, alone, inCrowd, apps: further.length, seed });
 }
 
@@ -109,36 +111,59 @@ async function deploy(world: ChildWorld): Promise<void> {
 
 // ---- waking ----
 
-interface Sleeps {
+interface News extends DeployNews {
   /** Resolves when that app has been woken and sleeps again there; rejects when it was not restored from its template. */
   afterWake(edgepoint: string, app: string): Promise<void>;
   stop(): void;
 }
 
-/** What the edgepoints tell of wakes and sleeps. */
-async function followSleep(bus: Bus): Promise<Sleeps> {
-  const waiting = new Map<string, { woken: boolean; resolve: () => void; reject: (error: Error) => void }>();
+/** Something waited for: `note` judges each event about it; true ends the waiting, and what it throws fails it. */
+interface Waiting {
+  note(event: AppEvent): boolean;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What the edgepoints tell of deploys, wakes and sleeps. */
+async function followNews(bus: Bus): Promise<News> {
+  const waiting = new Map<string, Waiting>();
+  const keyOf = (edgepoint: string, name: string): string => `${edgepoint}/${name}`;
   const following = await bus.consume(streams.events, { from: 'new' }, async (_subject, text) => {
     const parsed = parseMessage(eventMessage, text);
-    if (!parsed.ok || parsed.value.kind === 'deploy') return;
-    const { edgepoint, app: name, kind, text: sentence } = parsed.value;
-    const one = waiting.get(`${edgepoint}/${name}`);
-    if (one === undefined) return;
-    if (kind === 'wake' && sentence.includes('restored from its template')) one.woken = true;
-    else if (kind === 'sleep' && one.woken) one.resolve();
-    else one.reject(new Error(`${name} on ${edgepoint}: ${sentence}`));
+    if (!parsed.ok) throw new Error(parsed.reason);
+    const event = parsed.value;
+    const one = waiting.get(event.kind === 'deploy' ? event.deployId : keyOf(event.edgepoint, event.app));
+    try {
+      if (one?.note(event) === true) one.resolve();
+    } catch (failure) {
+      one?.reject(failure);
+    }
   });
+  const waitFor = (key: string, note: (event: AppEvent) => boolean): Promise<void> => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => reject(new Error(`nothing was heard of ${key} within ${newsDeadlineMs} ms`)), newsDeadlineMs);
+    waiting.set(key, { note, resolve, reject });
+    const ended = promise.finally(() => {
+      clearTimeout(timer);
+      waiting.delete(key);
+    });
+    // Nobody awaits it yet when what should cause it fails first.
+    ended.catch(() => undefined);
+    return ended;
+  };
   return {
+    ready: (deployId) =>
+      waitFor(deployId, ({ stage, text }) => {
+        if (stage === 'failed') throw new Error(text);
+        return stage === 'ready';
+      }),
     afterWake: (edgepoint, name) => {
-      const key = `${edgepoint}/${name}`;
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
-      const timer = setTimeout(() => reject(new Error(`${name} on ${edgepoint} was not woken by its template and put to sleep within ${wakeDeadlineMs} ms`)), wakeDeadlineMs);
-      waiting.set(key, { woken: false, resolve, reject });
-      // Nobody waits for it yet when the request fails first.
-      promise.catch(() => undefined);
-      return promise.finally(() => {
-        clearTimeout(timer);
-        waiting.delete(key);
+      let woken = false;
+      return waitFor(keyOf(edgepoint, name), ({ kind, text }) => {
+        if (kind === 'sleep' && woken) return true;
+        woken = kind === 'wake' && text.includes('restored from its template');
+        if (!woken) throw new Error(`${name} on ${edgepoint} was not woken by its template: ${text}`);
+        return false;
       });
     },
     stop: () => following.stop(),
@@ -146,8 +171,8 @@ async function followSleep(bus: Bus): Promise<Sleeps> {
 }
 
 /** A request to an app that sleeps; milliseconds to its first byte. It sleeps again when this returns. */
-async function wake(edgepoint: Edgepoint, copy: Copy, sleeps: Sleeps): Promise<number> {
-  const asleepAgain = sleeps.afterWake(edgepoint.edgepoint, copy.app);
+async function wake(edgepoint: Edgepoint, copy: Copy, news: News): Promise<number> {
+  const asleepAgain = news.afterWake(edgepoint.edgepoint, copy.app);
   const tookMs = await timeToFirstByte(edgepoint.ipv4, copy.host);
   await asleepAgain;
   return tookMs;

@@ -31,15 +31,21 @@ export interface Place {
   readonly facts: ReleaseFacts;
 }
 
+/** What the edgepoints tell of deploys. */
+export interface DeployNews {
+  /** Resolves when the edgepoint says that this deploy is done. */
+  ready(deployId: string): Promise<void>;
+}
+
 /** A copy of the deployed app under another name. */
 export interface Copy extends Owner {
   readonly host: string;
 }
 
 const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, with: () => quiet };
-/** Messages on their way at once. */
-const underWay = 32;
-const settledDeadlineMs = 60_000;
+/** Apps on their way at once. */
+const underWay = 16;
+const publishedDeadlineMs = 20_000;
 
 export async function openPlace(about: { site: Site; dataFolder: string; bus: Bus; owner: Owner }): Promise<Place> {
   const { site, dataFolder, bus, owner } = about;
@@ -72,7 +78,7 @@ export function copyOf({ original }: Place, app: string): Copy {
  * Gives the edgepoint the apps as the conduit would, but for the work of preparing each: the head finds the release known and
  * promotes it. A second wish for the same release (a deploy again) is what makes the head count what lies at rest of each.
  */
-export async function addApps(place: Place, copies: readonly Copy[], snapshotPaths: ReadonlyMap<string, string>): Promise<void> {
+export async function addApps(place: Place, copies: readonly Copy[], news: DeployNews, snapshotPaths: ReadonlyMap<string, string> = new Map()): Promise<void> {
   const { bus, site, facts } = place;
   await withRecords(place.dataFolder, async (records) => {
     for (const copy of copies) {
@@ -81,11 +87,12 @@ export async function addApps(place: Place, copies: readonly Copy[], snapshotPat
   });
   await inTurn(copies, async (copy) => {
     await bus.putKv(buckets.names, namesKey(copy), encodeMessage(nameEntryMessage, { ...ownerOf(copy), hosts: [copy.host], sites: [siteKey(site)] }));
-    await bus.putKv(buckets.desired, desiredKey(site, copy), encodeMessage(desiredAppMessage, wishOf(place, copy, 'first')));
+    for (const deploy of ['first', 'again']) {
+      const isReady = news.ready(`deploy-${copy.app}-${deploy}`);
+      await bus.putKv(buckets.desired, desiredKey(site, copy), encodeMessage(desiredAppMessage, wishOf(place, copy, deploy)));
+      await isReady;
+    }
   });
-  await untilReady(place, copies);
-  await inTurn(copies, (copy) => bus.putKv(buckets.desired, desiredKey(site, copy), encodeMessage(desiredAppMessage, wishOf(place, copy, 'again'))));
-  await withRecordsUntil(place, copies);
 }
 
 const ownerOf = ({ provider, scope, app }: Owner): Owner => ({ provider, scope, app });
@@ -108,38 +115,22 @@ async function inTurn<T>(items: readonly T[], work: (item: T) => Promise<void>):
   );
 }
 
-export async function readState({ bus, site }: Pick<Place, 'bus' | 'site'>): Promise<EdgepointState> {
+async function readState({ bus, site }: Pick<Place, 'bus' | 'site'>): Promise<EdgepointState> {
   const parsed = parseMessage(edgepointStateMessage, (await bus.getKv(buckets.state, stateKey(site))) ?? '');
   if (!parsed.ok) throw new Error(parsed.reason);
   return parsed.value;
 }
 
-async function untilReady(place: Place, copies: readonly Copy[]): Promise<void> {
-  const endMs = performance.now() + settledDeadlineMs;
+/** Waits until the edgepoint has published that all of them are ready and sleep, to be woken by their templates. */
+export async function untilPublished(place: Place, copies: readonly Copy[]): Promise<void> {
+  const endMs = performance.now() + publishedDeadlineMs;
   for (;;) {
     const { apps } = await readState(place);
-    const ready = new Set(apps.flatMap(({ app, status, wakeBy }) => (status === 'ready' && wakeBy === 'template' ? [app] : [])));
-    const missing = copies.filter(({ app }) => !ready.has(app));
+    const asleep = new Set(apps.flatMap((one) => (one.status === 'ready' && one.wakeBy === 'template' && Object.keys(one.instances).length === 0 ? [one.app] : [])));
+    const missing = copies.filter((copy) => !asleep.has(copy.app));
     if (missing.length === 0) return;
-    if (performance.now() > endMs) throw new Error(`${missing.length} apps are not ready, ${missing[0]?.app} among them`);
-    await Bun.sleep(300);
-  }
-}
-
-/** Until the head has recorded the last wish for each. */
-async function withRecordsUntil(place: Place, copies: readonly Copy[]): Promise<void> {
-  const endMs = performance.now() + settledDeadlineMs;
-  const client = await openDatabase({ url: `file:${join(place.dataFolder, 'head/head.db')}`, migrations: headMigrations }, quiet);
-  try {
-    for (;;) {
-      const { rows } = await client.execute(`SELECT app FROM releases WHERE json_extract(release_order, '$.deployId') LIKE '%-again'`);
-      const recorded = new Set(rows.map((row) => String(row['app']).split('.')[2]));
-      if (copies.every(({ app }) => recorded.has(app))) return;
-      if (performance.now() > endMs) throw new Error('the head has not taken every wish');
-      await Bun.sleep(300);
-    }
-  } finally {
-    client.close();
+    if (performance.now() > endMs) throw new Error(`${missing.length} apps do not sleep, ${missing[0]?.app} among them`);
+    await Bun.sleep(500);
   }
 }
 

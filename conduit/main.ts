@@ -5,6 +5,7 @@ import { connectBus } from '../host/bus.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
 import { openDatabase } from '../host/database.ts';
+import { giveBackWhenQuiet } from '../host/give-back.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
@@ -127,6 +128,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     fetch: (request, self) => door.fetch(request, { address: self.requestIP(request)?.address ?? '' }),
   });
   const check = () => ({ ok: true, detail: { bus: parts.bus.up, edgepoints: parts.edgepoints.seen().size } });
+  giveBackWhenQuiet();
   const health = settings.health === '' ? null : serveHealth({ listen: settings.health, metrics: parts.metrics, check });
   log.info('ready', { listen: `http://${server.hostname}:${server.port}/`, sites: settings.sites.length });
 

@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs';
+import { giveBackWhenQuiet } from '../host/give-back.ts';
 import { Failure, messageOf } from '../kit/errors.ts';
 
 /** The processes of an edgepoint and the two questions people ask one; each is loaded only when it is asked for. */
@@ -19,6 +20,9 @@ function usage(): string {
   return `edgepoint COMMAND [SETTINGS]\n\n${lines.join('\n')}\n\nEach process tells its settings with --help.\n`;
 }
 
+/** Those end when they are answered. */
+const questions = new Set(['status', 'explain']);
+
 const [name = '--help', ...rest] = process.argv.slice(2);
 const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
 if (command === undefined) {
@@ -27,9 +31,12 @@ if (command === undefined) {
   process.exitCode = asked ? 0 : 2;
 } else {
   try {
-    const asksHow = rest.includes('--help') && (name === 'status' || name === 'explain');
+    const asksHow = rest.includes('--help') && questions.has(name);
     if (asksHow) writeSync(1, `edgepoint ${name}: ${command.about}\n`);
-    else await command.run(rest);
+    else {
+      if (!questions.has(name)) giveBackWhenQuiet();
+      await command.run(rest);
+    }
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure;
     writeSync(2, `${messageOf(failure)}${failure.remedy === '' ? '' : `\n${failure.remedy}`}\n`);

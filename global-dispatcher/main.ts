@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { connectBus } from '../host/bus.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
+import { giveBackWhenQuiet } from '../host/give-back.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
@@ -26,6 +27,7 @@ async function main(argv: readonly string[]): Promise<void> {
     metrics,
     bus: connectBus({ url: read.natsUrl, seed, name: 'global-dispatcher' }, log),
   });
+  giveBackWhenQuiet();
   const health = read.health === '' ? null : serveHealth({ listen: read.health, metrics, check: dispatcher.check });
   log.info('answering', { zone: read.zoneName, at: dispatcher.addresses, health: health?.address ?? '' });
   const stop = (): void => {

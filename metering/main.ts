@@ -4,6 +4,7 @@ import { openClock } from '../host/clock.ts';
 import { connectBus } from '../host/bus.ts';
 import { readSettings } from '../host/config.ts';
 import { openDatabase } from '../host/database.ts';
+import { giveBackWhenQuiet } from '../host/give-back.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
@@ -80,6 +81,7 @@ async function serve(argv: readonly string[]): Promise<void> {
     queries.inc();
     return answerQuery(text, ledger, settings.currency, charges);
   });
+  giveBackWhenQuiet();
   const health = serveHealth({
     listen: settings.health,
     metrics,

@@ -1,6 +1,13 @@
 /** Changes within this time are published together. */
 const coalesceMs = 100;
+/** Of what is published, on average: whoever hears of a state takes all of it in. */
+const charactersPerMsMax = 500;
 const retryMs = 1000;
+
+/** How long changes are gathered before a state as long as the last one is put: the longer it is, the less often. */
+export function gatherMs(characters: number): number {
+  return Math.max(coalesceMs, characters / charactersPerMsMax);
+}
 
 /** Puts the edgepoint's state where others read it: only when it differs from what was put last, and again when the bus was away. */
 export function openStatePublisher(options: { describe: () => string; put: (text: string) => Promise<void>; onFault: (failure: unknown) => void }): {
@@ -37,7 +44,7 @@ export function openStatePublisher(options: { describe: () => string; put: (text
     if (!stopped) timer ??= setTimeout(begin, ms);
   };
   return {
-    changed: () => later(coalesceMs),
+    changed: () => later(gatherMs(published.length)),
     wake: () => {
       if (timer !== null) clearTimeout(timer);
       begin();

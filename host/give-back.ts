@@ -1,0 +1,28 @@
+import { dlopen } from 'bun:ffi';
+import { shouldGiveBack } from '../kit/quiet.ts';
+
+/** So often a daemon looks at its own counters. */
+const lookMs = 2000;
+
+/**
+ * A runtime keeps what a burst of work has needed for a next one: garbage, and the freed memory of native libraries (each statement of
+ * the database takes some of it until it is collected). A daemon may wait for days, so it gives both back when a burst is over.
+ */
+export function giveBackWhenQuiet(): void {
+  const { malloc_trim: trim } = dlopen('libc.so.6', { malloc_trim: { args: ['u64'], returns: 'i32' } }).symbols;
+  const usedMs = (): number => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000;
+  };
+  let last = { atMs: performance.now(), usedMs: usedMs() };
+  let givenUsedMs = 0;
+  setInterval(() => {
+    const now = { atMs: performance.now(), usedMs: usedMs() };
+    if (shouldGiveBack({ busyMs: now.usedMs - last.usedMs, passedMs: now.atMs - last.atMs, sinceGivenMs: now.usedMs - givenUsedMs })) {
+      Bun.gc(true);
+      trim(0n);
+      givenUsedMs = usedMs();
+    }
+    last = { atMs: performance.now(), usedMs: usedMs() };
+  }, lookMs).unref();
+}

@@ -1,0 +1,18 @@
+/** What a daemon has done: milliseconds of processor time, and of the clock. */
+export interface Work {
+  readonly busyMs: number;
+  /** The time in which it was so busy. */
+  readonly passedMs: number;
+  /** Processor time since it last gave memory back. */
+  readonly sinceGivenMs: number;
+}
+
+/** Less than this part of a processor: nothing much happens. */
+const quietShare = 0.05;
+/** Less work leaves little behind, and giving back costs some 20 ms itself. */
+const workMsMin = 300;
+
+/** Whether what a burst of work has left in memory is to be given back: when the burst is over. */
+export function shouldGiveBack({ busyMs, passedMs, sinceGivenMs }: Work): boolean {
+  return busyMs < passedMs * quietShare && sinceGivenMs >= workMsMin;
+}

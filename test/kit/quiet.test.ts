@@ -1,0 +1,15 @@
+import t from 'tap';
+import { shouldGiveBack } from '../../kit/quiet.ts';
+
+t.test('memory is given back when a burst of work is over, and only then', (t) => {
+  const rows = [
+    { about: 'nothing was done since the last time', busyMs: 0, passedMs: 2000, sinceGivenMs: 0, gives: false },
+    { about: 'a wake was handled since then', busyMs: 0, passedMs: 2000, sinceGivenMs: 40, gives: false },
+    { about: 'a burst is over', busyMs: 3, passedMs: 2000, sinceGivenMs: 4000, gives: true },
+    { about: 'a burst is under way', busyMs: 1500, passedMs: 2000, sinceGivenMs: 4000, gives: false },
+    { about: 'a steady load', busyMs: 150, passedMs: 2000, sinceGivenMs: 60_000, gives: false },
+    { about: 'just enough was done, little enough now', busyMs: 99, passedMs: 2000, sinceGivenMs: 300, gives: true },
+  ];
+  for (const { about, gives, ...work } of rows) t.equal(shouldGiveBack(work), gives, about);
+  t.end();
+});
