@@ -14,7 +14,7 @@ import type { WorldDescription } from '../world/start.ts';
 import { type ChildWorld, deployFolder, openChildWorld } from './child-world.ts';
 import { addApps, type Copy, copyOf, type DeployNews, openPlace, type Place, sealTemplates, templateName, untilPublished } from './crowd.ts';
 import type { Report } from './report.ts';
-import { median, rounded } from './statistics.ts';
+import { median, medianRatio, rounded } from './statistics.ts';
 
 const appsMax = 2000;
 /** Asleep before the first look at memory: what a daemon loads for its first apps is not counted to those that follow. */
@@ -22,7 +22,7 @@ const firstApps = 100;
 const drawnMax = 20;
 const provider = 'bench';
 const app = 'hello';
-const idleSeconds = 0.3;
+const idleSeconds = 0.2;
 const newsDeadlineMs = 20_000;
 const kilobyte = 1000;
 
@@ -63,15 +63,20 @@ async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bu
   const news = await followNews(bus);
   const place = await openPlace({ site: crowded, dataFolder: crowded.dataFolder, bus, owner: { provider, scope: 'main', app } });
   const original = copyOf(place, app);
-  const settleMs = quick ? 7000 : 30_000;
+  // In the long run the server's runtime has time for its own collection, which an idle one does every two minutes.
+  const settleMs = quick ? 6000 : 150_000;
 
   // The same app on the same edgepoint, when there is no other.
   const before: number[] = [];
-  for (let count = 0; count < (quick ? 5 : drawnMax); count += 1) before.push(await wake(crowded, original, news));
+  for (let count = 0; count < (quick ? 5 : drawnMax); count += 1) {
+    const { tookMs, asleepAgain } = await wake(crowded, original, news);
+    before.push(tookMs);
+    await asleepAgain;
+  }
 
   const all = Array.from({ length: firstApps + appsMax }, (_, number) => copyOf(place, `sleeper-${String(number).padStart(4, '0')}`));
   const further = all.slice(firstApps);
-  const drawn = draw(further, quick ? 10 : drawnMax, seed);
+  const drawn = draw(further, quick ? 12 : drawnMax, seed);
   const snapshotPaths = await sealTemplates(place, drawn);
   await addApps(place, all.slice(0, firstApps), news);
   await untilPublished(place, all.slice(0, firstApps));
@@ -85,12 +90,22 @@ async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bu
   const lonelyPlace = await openPlace({ site: lonely, dataFolder: lonely.dataFolder, bus, owner: original });
   const alone: Wakes = { rest: [], hot: [] };
   const inCrowd: Wakes = { rest: [], hot: [] };
-  for (const copy of drawn) {
+  for (const [round, copy] of drawn.entries()) {
+    const one = async (where: 'lonely' | 'crowded', into: 'rest' | 'hot'): Promise<Woken> => {
+      const woken = await (where === 'lonely' ? wake(lonely, original, news) : wake(crowded, copy, news));
+      (where === 'lonely' ? alone : inCrowd)[into].push(woken.tookMs);
+      return woken;
+    };
     forgetHot(description, lonely, lonelyPlace);
-    alone.rest.push(await wake(lonely, original, news));
-    inCrowd.rest.push(await wake(crowded, copy, news));
-    alone.hot.push(await wake(lonely, original, news));
-    inCrowd.hot.push(await wake(crowded, copy, news));
+    for (const into of ['rest', 'hot'] as const) {
+      // In turn who goes first.
+      const asleep: Promise<void>[] = [];
+      for (const where of round % 2 === 0 ? (['lonely', 'crowded'] as const) : (['crowded', 'lonely'] as const)) {
+        const { asleepAgain } = await one(where, into);
+        asleep.push(asleepAgain);
+      }
+      await Promise.all(asleep);
+    }
   }
   news.stop();
   return summarize({ residentBefore, residentAfter, before, alone, inCrowd, apps: further.length, seed });
@@ -170,12 +185,15 @@ async function followNews(bus: Bus): Promise<News> {
   };
 }
 
-/** A request to an app that sleeps; milliseconds to its first byte. It sleeps again when this returns. */
-async function wake(edgepoint: Edgepoint, copy: Copy, news: News): Promise<number> {
+interface Woken {
+  readonly tookMs: number;
+  readonly asleepAgain: Promise<void>;
+}
+
+/** A request to an app that sleeps; milliseconds to its first byte. */
+async function wake(edgepoint: Edgepoint, copy: Copy, news: News): Promise<Woken> {
   const asleepAgain = news.afterWake(edgepoint.edgepoint, copy.app);
-  const tookMs = await timeToFirstByte(edgepoint.ipv4, copy.host);
-  await asleepAgain;
-  return tookMs;
+  return { tookMs: await timeToFirstByte(edgepoint.ipv4, copy.host), asleepAgain };
 }
 
 function timeToFirstByte(address: string, host: string): Promise<number> {
@@ -239,8 +257,8 @@ function summarize(found: { residentBefore: Resident; residentAfter: Resident; b
   return {
     bench: 'asleep',
     ratios: {
-      wakeOverAlone: rounded(median(inCrowd.rest) / median(alone.rest)),
-      hotWakeOverAlone: rounded(median(inCrowd.hot) / median(alone.hot)),
+      wakeOverAlone: rounded(medianRatio(inCrowd.rest, alone.rest)),
+      hotWakeOverAlone: rounded(medianRatio(inCrowd.hot, alone.hot)),
     },
     figures: {
       n: inCrowd.rest.length,
