@@ -1,4 +1,4 @@
-import { chownSync, cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Offering, findOffering } from '../edgepoint/model/offering.ts';
 import type { BootOrder, RunningInstance } from '../edgepoint/model/calls.ts';
@@ -7,6 +7,7 @@ import { exampleApp } from '../images/host/example-apps.ts';
 import { type Engine, enterOwnNamespaces, firstByte, openEngine } from './engine.ts';
 import { type Contender, interleave } from './interleave.ts';
 import type { Report } from './report.ts';
+import { placeArtefact } from './small-app.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
 
 const port = 8080;
@@ -192,14 +193,4 @@ function jsonText(text: string): string[] {
   } catch {
     return [];
   }
-}
-
-/** The app's folder as an artefact: `app` below a folder of an unprivileged owner. */
-function placeArtefact(engine: Engine, name: string, source: string): string {
-  const folder = join(engine.dataFolder, name);
-  mkdirSync(folder);
-  cpSync(source, join(folder, 'app'), { recursive: true });
-  chownSync(folder, 990, 990);
-  if (Bun.spawnSync(['chown', '-R', '990:990', folder]).exitCode !== 0) throw new Error('chown');
-  return folder;
 }
