@@ -51,7 +51,7 @@ export async function enterOwnNamespaces(): Promise<void> {
 }
 
 /** `poolSize`: how many slots stand ready; `hotBytes`: how much room the hot cache has. */
-export async function openEngine({ poolSize = 8, hotBytes = 512 * bytesPerMebibyte }: { poolSize?: number; hotBytes?: number } = {}): Promise<Engine> {
+export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebibyte }: { poolSize?: number; hotBytes?: number } = {}): Promise<Engine> {
   const world = `bench${process.pid}`;
   const edgepoint = 'bench';
   const version = cgroupVersion();

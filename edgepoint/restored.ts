@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Failure, messageOf } from '../kit/errors.ts';
@@ -29,6 +30,9 @@ import { type Instances, openInstances } from './restored/instances.ts';
 import { openStoreSurroundings } from './template-store.ts';
 import { type HotCache, openHotCache } from './templates/hot-cache.ts';
 
+/** An eighth of the machine, at most 2 GiB: a big app whose snapshot does not fit is unpacked at each wake, which takes it a second. */
+const hotBytesDefault = Math.min(2048 * bytesPerMebibyte, Math.max(256 * bytesPerMebibyte, Math.floor(totalmem() / 8)));
+
 const settingsSchema = z.object({
   world: z.string().default('main').describe('names the cgroups and namespaces made, so that two can stand side by side'),
   zone: z.string().describe('the zone of this edgepoint'),
@@ -43,7 +47,7 @@ const settingsSchema = z.object({
   criu: z.string().default(tools.criu).describe('the CRIU program'),
   baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of instances'),
   keyFolder: z.string().default('').describe('keys of snapshots, for root alone; empty for `keys` in the data folder'),
-  hotBytes: z.coerce.number().int().min(0).default(512 * bytesPerMebibyte).describe('memory for unpacked snapshots that no running instance stands on; 0 to unpack for each wake'),
+  hotBytes: z.coerce.number().int().min(0).default(hotBytesDefault).describe('memory for unpacked snapshots that no running instance stands on; 0 to unpack for each wake'),
 });
 
 /** The process `edgepoint restored`: starts and ends instances for the head. Needs root. */
