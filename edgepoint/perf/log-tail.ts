@@ -151,7 +151,9 @@ export function followLogs(options: LogTailOptions): LogTails {
   }
 
   function lookAgain(tail: Tail): void {
-    tail.lookAgainTimer ??= setTimeout(() => {
+    /* From the newest news on: it is what comes right after that one of which nothing is told. */
+    clearTimeout(tail.lookAgainTimer);
+    tail.lookAgainTimer = setTimeout(() => {
       tail.lookAgainTimer = undefined;
       if (!tail.open || fstatSync(tail.file.fd).size === tail.offset) return;
       readSoon(tail);

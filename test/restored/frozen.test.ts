@@ -72,10 +72,16 @@ t.test('what a thaw needed stays in memory at the next freeze, and is read from 
     await engine.run(shop, 'return 1');
     return majorFaults() - before;
   };
-  await freeze(engine, 'shop');
-  const coldBytes = residentBytes();
-  const unlearnt = await wake();
-  await until('it is learnt what that needed', () => existsSync(hot));
+  let coldBytes = 0;
+  let unlearnt = 0;
+  /* A garbage collection in that moment touches the whole heap, from which nothing is learnt: the next thaw is asked again. */
+  for (let tries = 0; tries < 8 && !existsSync(hot); tries += 1) {
+    await freeze(engine, 'shop');
+    coldBytes = residentBytes();
+    unlearnt = await wake();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  t.ok(existsSync(hot), 'it is learnt what that needed');
   await freeze(engine, 'shop');
   const keptBytes = residentBytes();
   t.ok(keptBytes > coldBytes && keptBytes < 20e6, `${keptBytes} bytes stay, after ${coldBytes}`);
