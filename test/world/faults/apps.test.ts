@@ -74,6 +74,8 @@ createServer((_, response) => response.end('cold but here')).listen(process.env.
     await asleep(world);
     const answer = await ask({ host: first.ipv4, name: 'undumpable.edge.test', path: '/' });
     t.match(answer, { status: 200, body: 'cold but here' });
+    /* Where its boot was slow it would now be frozen rather than asleep (plan/tier.ts): either way it leaves with its app. */
+    t.equal((await ada.conduit(['delete', 'undumpable', '--yes'])).exitCode, 0);
     await asleep(world);
   });
 
