@@ -120,7 +120,9 @@ function doesNotGrow(t: Test, sizes: readonly Size[], allowedBytes = 0): void {
   t.comment(`after ${sizes.length}: ${JSON.stringify(last)}`);
   t.ok(last.imageBytes < early.imageBytes * 1.15 + allowedBytes, 'its image does not grow');
   t.ok(last.diskBytes < early.diskBytes * 1.15 + allowedBytes, 'nor what is kept of it on the disk');
-  t.ok(last.memoryBytes < early.memoryBytes * 1.15 + 2 ** 20, 'nor its memory');
+  /* Of three readings the least: between two garbage collections a program holds some megabytes more, whatever its depth. */
+  const lastBytes = Math.min(...sizes.slice(-3).map((size) => size.memoryBytes));
+  t.ok(lastBytes < early.memoryBytes * 1.15 + 2 ** 20, `nor its memory (${lastBytes} bytes)`);
   t.equal(last.mounts, early.mounts, 'nor its mounts');
   /* A request that is just ending may hold one. */
   t.ok(last.descriptors <= early.descriptors + 2, 'nor its descriptors');
