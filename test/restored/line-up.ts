@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import { makeArtefact, probeProgram, server } from './app.ts';
 import { type Engine, openEngine, until } from './engine.ts';
@@ -33,5 +33,8 @@ export async function lineUp(t: Parameters<typeof openEngine>[0], ownNetwork: bo
   const lazyWoken = await engine.restore({ ...order('lazily'), address: lazily.address, snapshotPath: engine.snapshotPath('lazily'), continues: true });
   for (const instance of [clone, woken, lazyClone, lazyWoken]) await engine.run(instance, 'return 1');
   await until('the lazy restores have learned', () => engine.hot().some((folder) => existsSync(`${folder}/first-pages`) && statSync(`${folder}/first-pages`).size > 0));
+  /* While memory is on its way, /proc shows nothing of what is not there yet. */
+  const told = ({ pid }: RunningInstance): boolean => readFileSync(`/proc/${pid}/environ`).length > 0 && readFileSync(`/proc/${pid}/cmdline`).length > 0;
+  await until('their memory is there', () => told(lazyClone) && told(lazyWoken));
   return { engine, neighbour, booted, others: [['a clone', clone], ['one that slept', woken], ['a lazy clone', lazyClone], ['one that woke lazily', lazyWoken]] };
 }
