@@ -89,11 +89,21 @@ export async function openRuncPeer(options: {
   const mountRoot = (upper: string): void => {
     run('mount', '-t', 'overlay', '-o', `lowerdir=${options.artefact}:${tools.baseRoot},upperdir=${join(folder, upper)},workdir=${join(folder, 'work')}`, 'edgepoint-bench', rootfs);
   };
-  mountRoot('upper');
-  await runc('run', '--detach', '--bundle', folder, id);
-  await firstByte(address, port);
-  await runc('checkpoint', '--image-path', join(folder, 'images'), '--work-path', join(folder, 'criu'), id);
-  run('umount', rootfs);
+  const close = (): void => {
+    /* Also when a round failed half way: its container and cgroups go with it. */
+    Bun.spawnSync(['runc', '--root', join(folder, 'state'), 'delete', '--force', id], { stdout: 'ignore', stderr: 'ignore' });
+    network.close();
+  };
+  try {
+    mountRoot('upper');
+    await runc('run', '--detach', '--bundle', folder, id);
+    await firstByte(address, port);
+    await runc('checkpoint', '--image-path', join(folder, 'images'), '--work-path', join(folder, 'criu'), id);
+    run('umount', rootfs);
+  } catch (error) {
+    close(); // whoever opens it has nothing to close yet
+    throw error;
+  }
 
   return {
     async restore(): Promise<number> {
@@ -109,10 +119,6 @@ export async function openRuncPeer(options: {
       run('umount', rootfs);
       return tookMs;
     },
-    close(): void {
-      /* Also when a round failed half way: its container and cgroups go with it. */
-      Bun.spawnSync(['runc', '--root', join(folder, 'state'), 'delete', '--force', id], { stdout: 'ignore', stderr: 'ignore' });
-      network.close();
-    },
+    close,
   };
 }
