@@ -8,6 +8,7 @@ import type { DeployAnswer } from './api/answers.ts';
 import type { Edgepoints } from './edgepoints.ts';
 import { hostsOf } from './describe-app.ts';
 import { manifestFailure, manifestFile, readManifest } from './manifest/read.ts';
+import { openPlaces } from './places.ts';
 import { chooseUidSlot, placeApp } from './placement.ts';
 import type { AppStore, StoredApp } from './store/apps.ts';
 import type { Speaker } from './store/accounts.ts';
@@ -43,9 +44,12 @@ export interface Deploys {
   placeAll(): Promise<void>;
 }
 
+/** How long an upload waits, unread, for one before it to end: less than the server keeps a silent connection. */
+const placeWaitMs = 10_000;
+
 export function openDeploys(ports: DeployPorts): Deploys {
   const { apps, uploads, clock } = ports;
-  let underWay = 0;
+  const places = openPlaces(ports.uploadsMax);
   // One change at a time: what is decided from the database must still hold when it is written.
   let last: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
@@ -57,10 +61,9 @@ export function openDeploys(ports: DeployPorts): Deploys {
   return {
     async accept(request) {
       await ownedOrFree(apps, request.speaker, request.app);
-      if (underWay >= ports.uploadsMax) {
-        throw new Failure('busy', `${underWay} uploads are under way already`, { remedy: 'Try again in a few seconds.' });
+      if (!(await places.take(placeWaitMs))) {
+        throw new Failure('busy', `${ports.uploadsMax} uploads are under way already`, { remedy: 'Try again in a few seconds.' });
       }
-      underWay += 1;
       try {
         const upload = await uploads.receive(newId('up', ports.randomBytes), request.body, { bytes: request.bytes, digest: request.digest });
         try {
@@ -70,7 +73,7 @@ export function openDeploys(ports: DeployPorts): Deploys {
           await uploads.discard(upload);
         }
       } finally {
-        underWay -= 1;
+        places.free();
       }
     },
     remove: (speaker, name) =>

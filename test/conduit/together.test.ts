@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import t from 'tap';
+import { openPlaces } from '../../conduit/places.ts';
 import { siteA, until } from '../host/nats.ts';
 import { rawTarGz } from './archives.ts';
 import { plainManifest, startConduit, startEdgepoint } from './rig.ts';
@@ -31,7 +32,7 @@ t.test('many at once: one name has one owner, releases have no gaps, no two apps
   t.not(edgepoint.desired.get('own-new')?.uidSlot, gone?.uidSlot, 'a slot is not given again while others were never used');
 });
 
-t.test('more uploads at once than the setting allows are sent away, and the door opens again', async (t) => {
+t.test('an upload waits for its turn; when none comes it is sent away, and the door opens again', async (t) => {
   const world = await startConduit(t, { uploadsMax: 2 });
   const token = await world.token('ada');
   const sockets = ['one', 'two'].map((app) => {
@@ -42,10 +43,33 @@ t.test('more uploads at once than the setting allows are sent away, and the door
   });
   t.teardown(() => sockets.forEach((socket) => socket.destroy()));
   await until('both are under way', () => readdirSync(world.uploadFolder).filter((name) => name.endsWith('.part')).length === 2);
-  const refused = await world.ask(token, '/apps/three/releases', { method: 'POST', body: archive('three', 'x') });
+  const send = (app: string) => world.ask(token, `/apps/${app}/releases`, { method: 'POST', body: archive(app, 'x') });
+  // Sixteen wait, eight for each place; one more is too many.
+  const waiting = Array.from({ length: 17 }, (_, index) => send(`waiting-${index}`));
+  const refused = await Promise.race(waiting);
   t.equal(refused.status, 503);
   t.equal(refused.headers.get('retry-after'), '3');
   t.match(await refused.json(), { code: 'busy', message: '2 uploads are under way already' });
-  for (const socket of sockets) socket.destroy();
-  await until('a place is free again', async () => (await world.ask(token, '/apps/three/releases', { method: 'POST', body: archive('three', 'x') })).status === 201);
+  sockets[0]?.destroy();
+  const statuses = (await Promise.all(waiting)).map(({ status }) => status).toSorted();
+  t.same(statuses, [...Array.from({ length: 16 }, () => 201), 503], 'those that waited had their turn');
+  sockets[1]?.write('x'.repeat(996));
+  await until('a place is free again', async () => (await send('late')).status === 201);
+});
+
+t.test('a place is given in order, to as many as there are, and not later than asked', async (t) => {
+  const places = openPlaces(1);
+  t.ok(await places.take(0));
+  const order: string[] = [];
+  const first = places.take(10_000).then((taken) => order.push(`first ${taken}`));
+  const impatient = places.take(10).then((taken) => order.push(`impatient ${taken}`));
+  const second = places.take(10_000).then((taken) => order.push(`second ${taken}`));
+  await impatient;
+  places.free();
+  await first;
+  places.free();
+  await second;
+  t.same(order, ['impatient false', 'first true', 'second true']);
+  places.free();
+  t.ok(await places.take(0), 'nobody holds it any more');
 });
