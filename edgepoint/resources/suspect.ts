@@ -4,14 +4,29 @@ import { notListening } from './why.ts';
 
 /** An instance somebody could not reach has this long to answer us. */
 const answerMs = 2000;
-const underCheck = new Set<string>();
+/** Instances being asked, and whether they were reported again meanwhile: that is newer than the answer may be. */
+const underCheck = new Map<string, boolean>();
 
 /** The dispatcher could not reach an instance: it is asked, and ended when it does not answer. */
 export async function checkSuspect(manager: Manages, instance: string, reason: string): Promise<void> {
+  if (underCheck.has(instance)) {
+    underCheck.set(instance, true);
+    return;
+  }
+  try {
+    do {
+      underCheck.set(instance, false);
+      await askSuspect(manager, instance, reason);
+    } while (underCheck.get(instance) === true);
+  } finally {
+    underCheck.delete(instance);
+  }
+}
+
+async function askSuspect(manager: Manages, instance: string, reason: string): Promise<void> {
   const found = findInstance(manager.state, instance);
   const serving = found?.app.serving ?? null;
-  if (found === null || serving === null || found.entry.facts.mode !== 'warm' || underCheck.has(instance)) return;
-  underCheck.add(instance);
+  if (found === null || serving === null || found.entry.facts.mode !== 'warm') return;
   const { manifest } = serving.order;
   const outcome = await manager.ports.probe({
     address: found.entry.facts.address,
@@ -21,7 +36,6 @@ export async function checkSuspect(manager: Manages, instance: string, reason: s
     timeoutMs: answerMs,
     gone: manager.keeper.goneSignal(instance),
   });
-  underCheck.delete(instance);
   // A server that answers with 500 is there; what it answers is its provider's affair.
   if (outcome.kind === 'bad-status' || notListening(outcome, manifest) === null) return;
   if (findInstance(manager.state, instance)?.entry.facts.mode !== 'warm') return;
