@@ -43,7 +43,7 @@ const entry = fileURLToPath(new URL('./start.ts', import.meta.url));
 export const owner = { provider: 'ann', scope: 'main', app: 'shop' };
 
 /** Waits until the condition holds, and fails with what was waited for. */
-export async function until(what: string, holds: () => boolean, timeoutMs = 8000): Promise<void> {
+export async function until(what: string, holds: () => boolean, timeoutMs = 20_000): Promise<void> {
   const endMs = Date.now() + timeoutMs;
   while (!holds()) {
     if (Date.now() > endMs) throw new Error(`waited ${timeoutMs} ms for: ${what}`);

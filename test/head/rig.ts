@@ -178,7 +178,7 @@ export async function startRig(t: Test, options: { capacityBytes?: number; zramR
     stages: (app, release = 1) => [...new Set(ofDeploy(app, release).map((event) => event.stage))],
     ended: async (app, release = 1) => {
       const last = (): AppEvent | undefined => ofDeploy(app, release).find((event) => event.stage === 'ready' || event.stage === 'failed');
-      await until(`the deploy of ${app} has ended\n${output.slice(-3000)}`, () => last() !== undefined, 12_000);
+      await until(`the deploy of ${app} has ended\n${output.slice(-3000)}`, () => last() !== undefined, 30_000);
       return last() as AppEvent;
     },
   };

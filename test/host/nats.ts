@@ -23,7 +23,7 @@ function makeLog(): Log {
 }
 
 /** Waits until the condition holds; fails loudly at the deadline. */
-export async function until(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 8000): Promise<void> {
+export async function until(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 20_000): Promise<void> {
   const fromMs = performance.now();
   while (!(await holds())) {
     if (performance.now() - fromMs > deadlineMs) throw new Error(`not within ${deadlineMs} ms: ${what}`);

@@ -67,7 +67,7 @@ export interface Engine {
 }
 
 /** Waits until the condition holds and returns its (truthy) value; fails with what was waited for. */
-export async function until<T>(what: string, holds: () => T | Promise<T>, timeoutMs = 10_000): Promise<NonNullable<T>> {
+export async function until<T>(what: string, holds: () => T | Promise<T>, timeoutMs = 20_000): Promise<NonNullable<T>> {
   const endMs = Date.now() + timeoutMs;
   for (;;) {
     const value = await holds();
