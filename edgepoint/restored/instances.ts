@@ -7,6 +7,7 @@ import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
+import { readCounters } from '../box/cgroup.ts';
 import { fillSettled, readFill } from '../box/fill.ts';
 import { boxPlaces, fillPath, hotPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { memoryBytes } from '../box/memory-bytes.ts';
@@ -20,6 +21,7 @@ import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, R
 import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { ExitWatch } from './exit-watch.ts';
 import { followFill } from './fills.ts';
+import { askToEnd, heedsTerm } from './grace.ts';
 import type { Freezing } from './freezing.ts';
 import { prepareVolume } from './volume.ts';
 
@@ -57,21 +59,6 @@ export interface InstancesOptions {
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
   readonly warn: (text: string, fields: Record<string, unknown>) => void;
-}
-
-const termBit = 1n << 14n;
-
-/**
- * Whether the first process of an instance has a handler for SIGTERM. Without one it does not end of it, being the first of its pid
- * namespace (pid_namespaces(7)), and waiting for it would be in vain. SigCgt is a mask, bit 0 for signal 1 (proc(5)).
- */
-function heedsTerm(pid: number): boolean {
-  try {
-    const mask = /^SigCgt:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';
-    return (BigInt(`0x${mask}`) & termBit) !== 0n;
-  } catch {
-    return false; // it has ended
-  }
 }
 
 /** Of edgepoint-box's output. */
@@ -350,9 +337,8 @@ export function openInstances(options: InstancesOptions): Instances {
       stopping.set(instance, null);
       try {
         await options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance)); // only what runs can end by itself
-        process.kill(running.pid, 'SIGTERM');
-        const deadlineNs = clock.bootNs() + graceMs * nsPerMs;
-        while (records.has(instance) && clock.bootNs() < deadlineNs) await sleep(5);
+        const cgroup = slotCgroup(options.place, record.slot);
+        await askToEnd({ pid: running.pid, graceMs, hasVolume: record.order.volumes.length > 0, ended: () => !records.has(instance), cpuNs: () => readCounters(cgroup).cpuNs, clock });
       } catch (error) {
         options.note('the instance had already ended', { instance, reason: messageOf(error) });
       }
