@@ -85,14 +85,26 @@ export class InstanceState implements Candidate {
   }
 }
 
+const none: ReadonlyMap<string, InstanceState> = new Map();
+
+function withState(states: ReadonlyMap<string, InstanceState>, state: InstanceState): ReadonlyMap<string, InstanceState> {
+  return (states === none ? new Map<string, InstanceState>() : (states as Map<string, InstanceState>)).set(state.instance, state);
+}
+
+/** True when it was there. */
+function dropState(states: ReadonlyMap<string, InstanceState>, instance: string): boolean {
+  return states !== none && (states as Map<string, InstanceState>).delete(instance);
+}
+
 /** One application: its route, its instances, and those that left the table but still have something to tell. */
 export class AppState {
   readonly key: string;
   readonly owner: Owner;
   /** Null once it was removed. */
   route: Route | null;
-  readonly instances = new Map<string, InstanceState>();
-  readonly departed = new Map<string, InstanceState>();
+  /** Most applications sleep and have none: those share one empty map. */
+  instances: ReadonlyMap<string, InstanceState> = none;
+  departed: ReadonlyMap<string, InstanceState> = none;
   /** Parked tunnels whose client has sent something. */
   waitingTunnels = 0;
 
@@ -134,21 +146,22 @@ export class AppState {
 
   private arrive(wanted: Route['instances'][number], nowBootNs: number): void {
     const known = this.find(wanted.instance) ?? new InstanceState({ ...wanted, nowBootNs });
-    if (this.departed.delete(wanted.instance)) known.way = 'open';
+    if (dropState(this.departed, wanted.instance)) known.way = 'open';
     if (known.address !== wanted.address || known.port !== wanted.port) {
       known.closeIdle();
       known.cutTunnels();
       known.address = wanted.address;
       known.port = wanted.port;
     }
-    this.instances.set(wanted.instance, known);
+    this.instances = withState(this.instances, known);
   }
 
   private depart(state: InstanceState): void {
-    this.instances.delete(state.instance);
+    dropState(this.instances, state.instance);
+    if (this.instances.size === 0) this.instances = none;
     state.closeIdle();
     if (!state.parked) state.cutTunnels();
-    this.departed.set(state.instance, state);
+    this.departed = withState(this.departed, state);
   }
 
   private forgetOldest(): readonly string[] {
@@ -156,7 +169,7 @@ export class AppState {
     for (const old of this.departed.values()) {
       if (this.departed.size <= limits.departedInstances) break;
       if (!old.quiet) continue;
-      this.departed.delete(old.instance);
+      dropState(this.departed, old.instance);
       forgotten.push(old.instance);
     }
     return forgotten;
