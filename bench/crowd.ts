@@ -15,10 +15,11 @@ import type { Bus } from '../host/bus.ts';
 import { openDatabase } from '../host/database.ts';
 import type { Log } from '../host/log.ts';
 import { zstd } from '../host/zstd.ts';
-import { type Owner, type Site, siteKey } from '../kit/ids.ts';
+import { type Owner, type Site, ownerKey, siteKey } from '../kit/ids.ts';
+import { PublishedStates } from '../kit/published-states.ts';
 import { type DesiredApp, desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
-import { type EdgepointState, edgepointStateMessage } from '../kit/wire/edgepoint-state.ts';
-import { buckets, desiredKey, namesKey, stateKey } from '../kit/wire/subjects.ts';
+import type { AppStateEntry } from '../kit/wire/edgepoint-state.ts';
+import { buckets, desiredKey, namesKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 
 /** The edgepoint that apps are added to, the bus as the conduit speaks on it, and the app they are copies of. */
@@ -115,23 +116,28 @@ async function inTurn<T>(items: readonly T[], work: (item: T) => Promise<void>):
   );
 }
 
-async function readState({ bus, site }: Pick<Place, 'bus' | 'site'>): Promise<EdgepointState> {
-  const parsed = parseMessage(edgepointStateMessage, (await bus.getKv(buckets.state, stateKey(site))) ?? '');
-  if (!parsed.ok) throw new Error(parsed.reason);
-  return parsed.value;
-}
-
 /** Waits until the edgepoint has published that all of them are ready and sleep, to be woken by their templates. */
-export async function untilPublished(place: Place, copies: readonly Copy[]): Promise<void> {
-  const endMs = performance.now() + publishedDeadlineMs;
-  for (;;) {
-    const { apps } = await readState(place);
-    const asleep = new Set(apps.flatMap((one) => (one.status === 'ready' && one.wakeBy === 'template' && Object.keys(one.instances).length === 0 ? [one.app] : [])));
-    const missing = copies.filter((copy) => !asleep.has(copy.app));
-    if (missing.length === 0) return;
-    if (performance.now() > endMs) throw new Error(`${missing.length} apps do not sleep, ${missing[0]?.app} among them`);
-    await Bun.sleep(500);
-  }
+export async function untilPublished({ bus, site }: Place, copies: readonly Copy[]): Promise<void> {
+  const published = new PublishedStates<AppStateEntry>((entry) => entry);
+  const waitedFor = new Set(copies.map(ownerKey));
+  const missing = new Set(waitedFor);
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const look = (owner: string): void => {
+    const app = published.app(siteKey(site), owner);
+    if (app?.status === 'ready' && app.wakeBy === 'template' && Object.keys(app.instances).length === 0) missing.delete(owner);
+    else missing.add(owner);
+  };
+  const watch = await bus.watchKv(buckets.state, '>', (key, text) => {
+    published.take(key, text);
+    if (key === siteKey(site)) waitedFor.forEach(look);
+    else if (waitedFor.has(key.slice(siteKey(site).length + 1))) look(key.slice(siteKey(site).length + 1));
+    if (missing.size === 0) resolve(true);
+  });
+  const timer = setTimeout(() => resolve(false), publishedDeadlineMs);
+  const all = await promise;
+  clearTimeout(timer);
+  watch.stop();
+  if (!all) throw new Error(`${missing.size} apps do not sleep, ${[...missing][0]} among them`);
 }
 
 // ---- templates ----

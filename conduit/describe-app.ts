@@ -1,6 +1,6 @@
 import { siteKey } from '../kit/ids.ts';
-import type { Site } from '../kit/ids.ts';
-import type { EdgepointState } from '../kit/wire/edgepoint-state.ts';
+import type { Owner, Site } from '../kit/ids.ts';
+import type { AppState, EdgepointState } from '../kit/wire/edgepoint-state.ts';
 import type { AppAnswer, AppAtSite } from './api/answers.ts';
 import type { StoredApp, StoredRelease } from './store/apps.ts';
 
@@ -8,6 +8,8 @@ export interface SeenEdgepoint {
   readonly state: EdgepointState;
   /** False when its heartbeats have stopped. */
   readonly reachable: boolean;
+  /** Null when it does not have that app. */
+  app(owner: Owner): AppState | null;
 }
 
 const stateMeanings = {
@@ -26,8 +28,7 @@ export function describeApp(input: {
   const { app, release, hosting, seen, zoneName } = input;
   const sites = hosting.map((site): AppAtSite => {
     const edgepoint = seen.get(siteKey(site));
-    const { provider, scope, app: name } = app.owner;
-    const state = edgepoint?.state.apps.find((other) => other.provider === provider && other.scope === scope && other.app === name) ?? null;
+    const state = edgepoint?.app(app.owner) ?? null;
     return { ...site, known: state !== null, reachable: edgepoint?.reachable ?? false, state };
   });
   const hosts = hostsOf(app.owner.app, zoneName);

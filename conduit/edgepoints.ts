@@ -1,12 +1,14 @@
 import type { Bus } from '../host/bus.ts';
 import type { Log } from '../host/log.ts';
 import type { Clock } from '../kit/clock.ts';
+import { ownerKey } from '../kit/ids.ts';
+import { PublishedStates } from '../kit/published-states.ts';
 import { nsPerMs } from '../kit/units.ts';
-import { edgepointStateMessage, heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
+import { heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
+import type { AppStateEntry } from '../kit/wire/edgepoint-state.ts';
 import { buckets } from '../kit/wire/subjects.ts';
 import { parseMessage } from '../kit/wire/version.ts';
 import type { SeenEdgepoint } from './describe-app.ts';
-import type { EdgepointState } from '../kit/wire/edgepoint-state.ts';
 
 /** What the edgepoints last said of themselves, kept in memory and pushed on by the bus. */
 export interface Edgepoints {
@@ -21,7 +23,7 @@ export interface Edgepoints {
 const heartbeatsMs = 7000;
 
 export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise<Edgepoints> {
-  const states = new Map<string, EdgepointState>();
+  const states = new PublishedStates<AppStateEntry>((entry) => entry);
   const heardMs = new Map<string, number>();
   const callbacks = new Set<() => void>();
   const nowMs = (): number => clock.bootNs() / nsPerMs;
@@ -29,12 +31,8 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
     for (const callback of callbacks) callback();
   };
   const watch = await bus.watchKv(buckets.state, '>', (key, text) => {
-    if (text === null) states.delete(key);
-    else {
-      const parsed = parseMessage(edgepointStateMessage, text);
-      if (parsed.ok) states.set(key, parsed.value);
-      else log.warn('an edgepoint said what is not understood', { key, reason: parsed.reason });
-    }
+    const refused = states.take(key, text);
+    if (refused !== '') log.warn('an edgepoint said what is not understood', { key, reason: refused });
     tell();
   });
   const heartbeats = bus.subscribe('heartbeat.>', (subject, text) => {
@@ -47,7 +45,14 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
   });
   const isHeard = (key: string): boolean => nowMs() - (heardMs.get(key) ?? Number.NEGATIVE_INFINITY) < heartbeatsMs;
   return {
-    seen: () => new Map([...states].map(([key, state]) => [key, { state, reachable: isHeard(key) }])),
+    seen: () => {
+      const seen = new Map<string, SeenEdgepoint>();
+      for (const site of states.sites()) {
+        const state = states.edgepoint(site);
+        if (state !== null) seen.set(site, { state, reachable: isHeard(site), app: (owner) => states.app(site, ownerKey(owner)) });
+      }
+      return seen;
+    },
     onChange(callback) {
       callbacks.add(callback);
       return () => callbacks.delete(callback);

@@ -1,6 +1,6 @@
 import { siteKey } from '../kit/ids.ts';
-import type { Owner, Site } from '../kit/ids.ts';
-import type { EdgepointState } from '../kit/wire/edgepoint-state.ts';
+import type { Site } from '../kit/ids.ts';
+import type { AppState } from '../kit/wire/edgepoint-state.ts';
 import type { AppEvent } from '../kit/wire/event.ts';
 import type { ProgressLine } from './api/answers.ts';
 
@@ -33,13 +33,12 @@ export function followEvent(following: Following, event: AppEvent): Following {
   });
 }
 
-/** An edgepoint's state says the same: it stands when the event was lost, for events are kept for a limited time. */
-export function followState(following: Following, owner: Owner, state: EdgepointState): Following {
-  const app = state.apps.find((other) => other.provider === owner.provider && other.scope === owner.scope && other.app === owner.app);
-  if (!app || app.release !== following.release || app.status === 'preparing') return following;
+/** What an edgepoint says of the app says the same: it stands when the event was lost, for events are kept for a limited time. */
+export function followState(following: Following, { zone, edgepoint }: Site, app: AppState | null): Following {
+  if (app === null || app.release !== following.release || app.status === 'preparing') return following;
   return withEnd(following, {
-    zone: state.zone,
-    edgepoint: state.edgepoint,
+    zone,
+    edgepoint,
     outcome: app.status,
     reason: app.status === 'failed' ? app.reason : '',
     coldBootMs: app.coldBootMs,

@@ -16,9 +16,9 @@ import { newId, ownerKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { nsPerMs } from '../kit/units.ts';
 import { desiredAppMessage } from '../kit/wire/desired.ts';
-import { edgepointStateMessage, heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
+import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
 import { logMessage } from '../kit/wire/event.ts';
-import { artefactBucket, buckets, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
+import { appStateKey, artefactBucket, buckets, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 import { Checker } from './deploy/check.ts';
 import type { DeployPorts } from './deploy/ports.ts';
@@ -30,6 +30,7 @@ import { DispatcherLink, restoredOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
+import type { Remembered } from './head/records.ts';
 import { settleAllKept, recall } from './head/recall.ts';
 import { headSettings } from './head/settings.ts';
 import type { HeadSettings } from './head/settings.ts';
@@ -45,7 +46,8 @@ import { startMeter } from './perf/meter.ts';
 import type { Meter } from './perf/meter.ts';
 import { openOutbox } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
-import { describeEdgepoint } from './resources/describe.ts';
+import type { UsageState } from './perf/usage.ts';
+import { describeApp, describeEdgepoint } from './resources/describe.ts';
 import { pauseApp, startPreparation } from './resources/preparations.ts';
 import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
@@ -138,12 +140,27 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     newInstanceId: (purpose) => newIdOf(idPrefixes[purpose]),
     wakeAt: (bootNs, callback) => wakeAt(clock, bootNs, callback),
     remake: (order) => deployer.remake(order),
-    stateChanged: () => publisher.changed(),
+    stateChanged: (app) => publisher.changed(app),
     warn,
   });
+  const keyOf = (app: string | null): string => (app === null ? stateKey(site) : appStateKey(site, app));
   const publisher = openStatePublisher({
-    describe: () => encodeMessage(edgepointStateMessage, describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId })),
-    put: (text) => bus.putKv(buckets.state, stateKey(site), text),
+    apps: () => manager.state.apps.keys(),
+    describeApp: (key, epoch) => {
+      const app = manager.state.apps.get(key);
+      return app === undefined ? null : encodeMessage(appStateMessage, { ...describeApp(app), epoch });
+    },
+    describeSelf: (epoch, complete) => {
+      const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId });
+      return encodeMessage(edgepointStateMessage, { ...facts, epoch, complete });
+    },
+    put: (app, text) => (text === null ? bus.deleteKv(buckets.state, keyOf(app)) : bus.putKv(buckets.state, keyOf(app), text)),
+    placeOf: (app) => bus.placeOfKv(buckets.state, keyOf(app)),
+    newEpoch: () => newIdOf('epoch'),
+    wakeIn: (ms, callback) => {
+      const timer = setTimeout(callback, ms);
+      return () => clearTimeout(timer);
+    },
     onFault: (failure) => log.debug('the state waits to be published', { failure }),
   });
   const deployPorts: DeployPorts = {
@@ -197,24 +214,28 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
 
   // ---- what we knew ----
   const remembered = await records.remember();
+  const { meterIds } = remembered;
   recall(manager, remembered, log);
-  const seeds = await usageOutbox.seeds();
+  /** For the first look alone: of thousands of apps it is much. */
+  let atStart: { readonly remembered: Remembered; readonly seeds: readonly UsageState[] } | null = { remembered, seeds: await usageOutbox.seeds() };
   /** Brings us into agreement with restored; the first time it also begins planning. Never twice at once. */
   let looking: Promise<void> = Promise.resolve();
   const look = (): Promise<void> => (looking = looking.then(lookOnce));
   const lookOnce = async (): Promise<void> => {
     try {
-      if (meter === null) await settleAllKept(manager, remembered, warn);
+      if (atStart !== null) await settleAllKept(manager, atStart.remembered, warn);
       const list = await restored.list();
-      if (meter === null) {
+      if (atStart !== null) {
+        const { remembered, seeds } = atStart;
+        atStart = null;
         meter = startMeter({ clock, site, readCounters, outbox: waking(usageOutbox, () => shipper.wake()), seeds, onFault: (failure) => warn('usage could not be counted', { failure }) });
         meter.adopt(
-          list.map((running) => ({ ...running, instance: remembered.meterIds.get(running.instance) ?? running.instance })),
+          list.map((running) => ({ ...running, instance: meterIds.get(running.instance) ?? running.instance })),
           storedAtStart(remembered),
         );
-        reconcile(manager, list, remembered.meterIds);
+        reconcile(manager, list, meterIds);
         manager.begin();
-      } else reconcile(manager, list, remembered.meterIds);
+      } else reconcile(manager, list, meterIds);
     } catch (failure) {
       warn('restored could not say what runs', { failure });
     }
@@ -248,6 +269,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     else warn('a remembered wish cannot be understood', { reason: parsed.reason });
   }
   for (const [key, { order }] of remembered.serving) if (!manager.state.apps.has(key)) deployer.wishGone(order.owner);
+  publisher.begin();
   void checker.sweep();
   const watch = await followDesired(bus, site, new Map(remembered.desired.map(({ app, message }) => [app, message])), {
     save: (app, message) => records.saveDesired(app, message),

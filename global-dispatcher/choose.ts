@@ -1,4 +1,4 @@
-import type { EdgepointState } from '../kit/wire/edgepoint-state.ts';
+import type { AppState, EdgepointState } from '../kit/wire/edgepoint-state.ts';
 
 /** Degrees, north and east positive. */
 export interface Location {
@@ -9,15 +9,19 @@ export interface Location {
 /** `silent`: three heartbeats missed, or not yet trusted again. */
 export type Liveness = 'alive' | 'silent';
 
+/** What an edgepoint's address and place in the order of answers depend on. */
+export type EdgepointFacts = Pick<EdgepointState, 'ipv4' | 'ipv6' | 'latitude' | 'longitude' | 'load' | 'capacityBytes' | 'accepting'>;
+
 export interface Hosting {
   readonly site: string;
   /** What the edgepoint last said of itself; null when it has said nothing yet. */
-  readonly state: EdgepointState | null;
+  readonly state: EdgepointFacts | null;
+  /** What it last said of the app; null when it does not know it. */
+  readonly app: Pick<AppState, 'status' | 'reason'> | null;
   readonly liveness: Liveness;
 }
 
 export interface ChooseRequest {
-  readonly owner: { readonly provider: string; readonly scope: string; readonly app: string };
   readonly family: 4 | 6;
   /** Of the end user; null when unknown, then users are spread by `spreadKey` and each key keeps its edgepoint. */
   readonly location: Location | null;
@@ -85,7 +89,7 @@ function weigh(hosting: Hosting, request: ChooseRequest, weights: ChooseWeights)
   if (state === null) return 'it has not reported its state, so its address is unknown';
   const address = request.family === 4 ? state.ipv4 : state.ipv6;
   if (address === '') return `it has no IPv${request.family} address`;
-  const { fitness, why } = judgeFitness(hosting, state, request);
+  const { fitness, why } = judgeFitness(hosting, state);
   const loadKm = loadPenaltyKm(state.load, weights);
   if (request.location === null) {
     const cost = spread(request.spreadKey, site) / Math.max(1e-6, state.capacityBytes * (1 - loadKm / (weights.fullLoadKm * 1.25 || 1)));
@@ -96,10 +100,8 @@ function weigh(hosting: Hosting, request: ChooseRequest, weights: ChooseWeights)
   return { site, fitness, address, distanceKm, loadKm, cost: distanceKm + loadKm, reason };
 }
 
-function judgeFitness(hosting: Hosting, state: EdgepointState, request: ChooseRequest): { fitness: Fitness; why: string } {
-  const { provider, scope, app } = request.owner;
-  const hosted = state.apps.find((each) => each.app === app && each.scope === scope && each.provider === provider);
-  if (hosting.liveness === 'silent') return { fitness: 'silent', why: 'its heartbeats are missing' };
+function judgeFitness({ app: hosted, liveness }: Hosting, state: EdgepointFacts): { fitness: Fitness; why: string } {
+  if (liveness === 'silent') return { fitness: 'silent', why: 'its heartbeats are missing' };
   if (hosted?.status === 'failed') return { fitness: 'failed', why: `the app failed there${hosted.reason === '' ? '' : ` (${hosted.reason})`}` };
   if (!state.accepting) return { fitness: 'draining', why: 'it accepts no new users' };
   if (hosted?.status === 'ready') return { fitness: 'ready', why: 'alive and ready' };

@@ -41,7 +41,7 @@ export async function openFeed(bus: FeedBus, state: DispatcherState, clock: Cloc
     refused(buckets.names, key, state.applyName(key, text, Math.floor(clock.wallMs() / 1000)));
   });
   const states = await bus.watchKv(buckets.state, '>', (key, text) => {
-    refused(buckets.state, key, state.applyEdgepoint(key, text, clock.bootNs()));
+    refused(buckets.state, key, state.applyState(key, text, clock.bootNs()));
   });
   const ready = Promise.all([
     names.ready.then(() => state.allTold('names')),

@@ -104,7 +104,6 @@ export function chooseFor(entry: NameEntry, family: 4 | 6, asker: Uint8Array, su
   const useUser = user !== null && user.location !== null;
   const located = useUser ? user : ofResolver();
   const choice = chooseEdgepoints({
-    owner: entry,
     family,
     location: located.location,
     // The spread keeps to the resolver's address: an answer for an unknown network is good for all networks of that resolver.

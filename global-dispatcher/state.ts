@@ -1,20 +1,28 @@
 import { z } from 'zod';
-import { ownerKey } from '../kit/ids.ts';
+import { ownerKey, siteKey } from '../kit/ids.ts';
+import { PublishedStates } from '../kit/published-states.ts';
 import { nameEntryMessage, nameEntrySchema } from '../kit/wire/desired.ts';
 import type { NameEntry } from '../kit/wire/desired.ts';
-import { edgepointStateMessage, edgepointStateSchema } from '../kit/wire/edgepoint-state.ts';
-import type { EdgepointState } from '../kit/wire/edgepoint-state.ts';
+import { appStateSchema, edgepointStateSchema } from '../kit/wire/edgepoint-state.ts';
+import type { AppStateEntry } from '../kit/wire/edgepoint-state.ts';
 import { defineMessage, parseMessage } from '../kit/wire/version.ts';
 import type { Hosting, Liveness } from './choose.ts';
 import { defaultRules, firstPulse, onBeat, onTick } from './health.ts';
 import type { HealthRules, Pulse } from './health.ts';
 import type { NameTable } from './zone.ts';
 
+/** What answers depend on. */
+const dumpedEdgepointSchema = edgepointStateSchema.pick({ zone: true, edgepoint: true, ipv4: true, ipv6: true, latitude: true, longitude: true, load: true, capacityBytes: true, accepting: true }).extend({
+  /** By `ownerKey`. */
+  apps: z.record(z.string(), appStateSchema.pick({ status: true, reason: true })),
+});
+type DumpedEdgepoint = z.output<typeof dumpedEdgepointSchema>;
+
 /** The last-known-good state, as the cache file holds it and `explain` replays it. */
-export const dumpMessage = defineMessage('dispatcher-state', { major: 1, minor: 0 }, z.object({
+export const dumpMessage = defineMessage('dispatcher-state', { major: 2, minor: 0 }, z.object({
   zoneName: z.string(),
   names: z.array(nameEntrySchema),
-  edgepoints: z.array(edgepointStateSchema),
+  edgepoints: z.array(dumpedEdgepointSchema),
   /** Sites whose heartbeats were missing. */
   silent: z.array(z.string()),
   serial: z.int(),
@@ -22,15 +30,26 @@ export const dumpMessage = defineMessage('dispatcher-state', { major: 1, minor: 
 }));
 export type Dump = z.output<typeof dumpMessage.schema>;
 
+/** What is kept of an app: thousands of them are ready, and nothing else is to be said of them. */
+interface HostedApp {
+  readonly epoch: string;
+  readonly status: AppStateEntry['status'];
+  readonly reason: string;
+}
+/** One text for each status, rather than one for each app. */
+const statuses = new Map(appStateSchema.shape.status.options.map((status) => [status, status]));
+const keepHosted = ({ epoch, status, reason }: AppStateEntry): HostedApp => ({ epoch, status: statuses.get(status) ?? status, reason });
+
 /** What the buses and the clock told, in memory. Answers are computed from this alone. */
 export class DispatcherState {
   readonly names: NameTable;
   readonly #rules: HealthRules;
-  readonly #edgepoints = new Map<string, EdgepointState>();
+  readonly #published = new PublishedStates<HostedApp>(keepHosted);
   readonly #pulses = new Map<string, Pulse>();
   /** Keys that came from the cache file and that the bus has not told yet. */
   #cachedNames = new Set<string>();
-  #cachedEdgepoints = new Set<string>();
+  /** Edgepoints out of the cache file, by site: they stand in for what the bus has not told, until it has told all. */
+  #cachedEdgepoints = new Map<string, DumpedEdgepoint>();
   #lastTickNs: number | null = null;
   #awakeSinceNs = 0;
   #complete = { names: false, edgepoints: false };
@@ -66,29 +85,33 @@ export class DispatcherState {
   }
 
   /** Takes an entry of the bucket `state`, as applyName. */
-  applyEdgepoint(key: string, text: string | null, nowNs: number): string {
-    this.#cachedEdgepoints.delete(key);
-    if (text === null) {
-      this.#edgepoints.delete(key);
-      this.#pulses.delete(key);
-      this.revision += 1;
+  applyState(key: string, text: string | null, nowNs: number): string {
+    const [zone = '', edgepoint = '', ...owner] = key.split('.');
+    const site = siteKey({ zone, edgepoint });
+    const app = owner.join('.');
+    const before = this.#published.app(site, app);
+    const refused = this.#published.take(key, text);
+    if (refused !== '') return refused;
+    if (app !== '') {
+      const after = this.#published.app(site, app);
+      if (before?.status !== after?.status || before?.reason !== after?.reason) this.revision += 1;
       return '';
     }
-    const parsed = parseMessage(edgepointStateMessage, text);
-    if (!parsed.ok) return parsed.reason;
-    if (`${parsed.value.zone}.${parsed.value.edgepoint}` !== key) return `the entry speaks of ${parsed.value.zone}.${parsed.value.edgepoint}`;
-    this.#edgepoints.set(key, parsed.value);
-    if (!this.#pulses.has(key)) this.#pulses.set(key, firstPulse(nowNs));
+    if (text === null) this.#pulses.delete(site);
+    else if (!this.#pulses.has(site)) this.#pulses.set(site, firstPulse(nowNs));
     this.revision += 1;
     return '';
   }
 
   /** All that the bus holds was told: whatever only the cache file knew is gone. */
   allTold(what: 'names' | 'edgepoints'): void {
-    if (what === 'names') for (const key of this.#cachedNames) this.names.delete(key);
-    else for (const key of this.#cachedEdgepoints) this.#edgepoints.delete(key);
-    if (what === 'names') this.#cachedNames = new Set();
-    else this.#cachedEdgepoints = new Set();
+    if (what === 'names') {
+      for (const key of this.#cachedNames) this.names.delete(key);
+      this.#cachedNames = new Set();
+    } else {
+      for (const site of this.#cachedEdgepoints.keys()) if (this.#published.edgepoint(site) === null) this.#pulses.delete(site);
+      this.#cachedEdgepoints = new Map();
+    }
     this.#complete = { ...this.#complete, [what]: true };
     this.revision += 1;
   }
@@ -117,22 +140,41 @@ export class DispatcherState {
   }
 
   get sites(): string[] {
-    return [...this.#edgepoints.keys()];
+    return [...new Set([...this.#cachedEdgepoints.keys(), ...this.#published.sites()])];
   }
 
   hostingOf(entry: NameEntry): Hosting[] {
-    return entry.sites.map((site) => ({ site, state: this.#edgepoints.get(site) ?? null, liveness: this.livenessOf(site) }));
+    const owner = ownerKey(entry);
+    return entry.sites.map((site) => {
+      const cached = this.#cachedEdgepoints.get(site);
+      return {
+        site,
+        state: this.#published.edgepoint(site) ?? cached ?? null,
+        app: this.#published.app(site, owner) ?? cached?.apps[owner] ?? null,
+        liveness: this.livenessOf(site),
+      };
+    });
   }
 
   dump(wallMs: number): Dump {
     return {
       zoneName: this.names.apex,
       names: [...this.names.entries.values()],
-      edgepoints: [...this.#edgepoints.values()],
+      edgepoints: this.sites.map((site) => this.#dumpEdgepoint(site)),
       silent: this.sites.filter((site) => this.livenessOf(site) === 'silent'),
       serial: this.serial,
       wallMs,
     };
+  }
+
+  #dumpEdgepoint(site: string): DumpedEdgepoint {
+    const cached = this.#cachedEdgepoints.get(site);
+    const state = this.#published.edgepoint(site) ?? cached;
+    if (state === undefined) throw new Error(`broken invariant: nothing is known of the edgepoint ${site}`);
+    const { zone, edgepoint, ipv4, ipv6, latitude, longitude, load, capacityBytes, accepting } = state;
+    const apps = { ...cached?.apps };
+    for (const [owner, { status, reason }] of this.#published.apps(site)) apps[owner] = { status, reason };
+    return { zone, edgepoint, ipv4, ipv6, latitude, longitude, load, capacityBytes, accepting, apps };
   }
 
   /** Begins from a dump. With `replay` the silent stay silent; at a start everybody has three intervals to be heard. */
@@ -142,9 +184,8 @@ export class DispatcherState {
       this.#cachedNames.add(ownerKey(entry));
     }
     for (const state of dump.edgepoints) {
-      const site = `${state.zone}.${state.edgepoint}`;
-      this.#edgepoints.set(site, state);
-      this.#cachedEdgepoints.add(site);
+      const site = siteKey(state);
+      this.#cachedEdgepoints.set(site, state);
       const silent = replay && dump.silent.includes(site);
       this.#pulses.set(site, silent ? { ...firstPulse(nowNs), liveness: 'silent', silences: 1 } : firstPulse(nowNs));
     }

@@ -1,3 +1,4 @@
+import type { Msg } from '@nats-io/transport-node';
 import { Failure } from '../kit/errors.ts';
 import { buckets, desiredStream } from '../kit/wire/subjects.ts';
 import type { BusLink } from './bus-link.ts';
@@ -29,7 +30,15 @@ export type EntryQuestion = { readonly last_by_subj: string } | { readonly seq: 
  * it can ask, and no consumer whose deliveries it could point elsewhere. Null when there is no such message.
  */
 export async function readEntry(link: BusLink, stream: string, question: EntryQuestion): Promise<StoredEntry | null> {
-  const message = await link.ask(`$JS.API.DIRECT.GET.${stream}`, JSON.stringify(question));
+  return entryOf(stream, await link.ask(`$JS.API.DIRECT.GET.${stream}`, JSON.stringify(question)));
+}
+
+/** As readEntry, for the newest message of one subject, which stands in the question's own subject: so an allow-list can say which. */
+export async function readOwnEntry(link: BusLink, stream: string, subject: string): Promise<StoredEntry | null> {
+  return entryOf(stream, await link.ask(`$JS.API.DIRECT.GET.${stream}.${subject}`, ''));
+}
+
+function entryOf(stream: string, message: Msg): StoredEntry | null {
   const fields = message.headers;
   if (fields?.code === 404) return null;
   const sequence = Number(fields?.get('Nats-Sequence') ?? '');

@@ -1,4 +1,5 @@
 import { codeOf, messageOf } from '../kit/errors.ts';
+import { fingerprint } from '../kit/fingerprint.ts';
 import { newsSubject } from '../kit/wire/subjects.ts';
 import type { BusLink } from './bus-link.ts';
 import { readEntry, streamOfKey, textOf } from './bus-entries.ts';
@@ -13,9 +14,15 @@ const lookMsDefault = 20_000;
 const retryMsMin = 100;
 const retryMsMax = 2000;
 
-interface Known {
+interface News {
   readonly sequence: number;
   readonly text: string | null;
+}
+
+/** What was delivered last of a key: its text's fingerprint, null when it was a deletion. */
+interface Known {
+  readonly sequence: number;
+  readonly print: number | null;
 }
 
 export function watchEntries(
@@ -30,7 +37,7 @@ export function watchEntries(
   const known = new Map<string, Known>();
   const deliveries = orderedDeliveries(onEntry, (key, error) => link.log.error('an entry could not be taken', { bucket, key, error }));
   /** News that came while reading; applied after it. */
-  let held: Map<string, Known> | null = null;
+  let held: Map<string, News> | null = null;
   let again = false;
   let stopped = false;
   let lastSequence = 0;
@@ -40,35 +47,36 @@ export function watchEntries(
     sayReady = resolve;
   });
 
-  const take = (key: string, entry: Known): void => {
+  const take = (key: string, { sequence, text }: News): void => {
     const before = known.get(key);
-    known.set(key, entry);
-    lastSequence = Math.max(lastSequence, entry.sequence);
-    if ((before?.text ?? null) !== entry.text || (before !== undefined && before.sequence !== entry.sequence && entry.text !== null)) deliveries.add(key, entry.text);
+    const print = text === null ? null : fingerprint(text);
+    known.set(key, { sequence, print });
+    lastSequence = Math.max(lastSequence, sequence);
+    if ((before?.print ?? null) !== print || (before !== undefined && before.sequence !== sequence && text !== null)) deliveries.add(key, text);
   };
-  const news = (key: string, entry: Known): void => {
+  const news = (key: string, entry: News): void => {
     const target = held ?? known;
     if ((target.get(key)?.sequence ?? 0) >= entry.sequence) return;
     if (held === null) take(key, entry);
     else held.set(key, entry);
   };
   const readAll = async (): Promise<void> => {
-    const found = new Map<string, Known>();
+    const found = new Map<string, News>();
     for (let from = 1; !stopped; ) {
       const entry = await readEntry(link, stream, { seq: from, next_by_subj: stored });
       if (entry === null) break;
-      found.set(entry.subject.slice(`$KV.${bucket}.`.length), entry);
+      found.set(entry.subject.slice(`$KV.${bucket}.`.length), { sequence: entry.sequence, text: entry.text });
       from = entry.sequence + 1;
     }
-    const during = held ?? new Map<string, Known>();
+    const during = held ?? new Map<string, News>();
     held = null;
     lastSequence = 0;
-    for (const [key, entry] of found) take(key, { sequence: entry.sequence, text: entry.text });
+    for (const [key, entry] of found) take(key, entry);
     for (const [key, entry] of during) if (entry.sequence > (found.get(key)?.sequence ?? 0)) take(key, entry);
     for (const [key, entry] of known) {
       if (found.has(key) || during.has(key)) continue;
       known.delete(key);
-      if (entry.text !== null) deliveries.add(key, null);
+      if (entry.print !== null) deliveries.add(key, null);
     }
   };
   const sync = async (): Promise<void> => {

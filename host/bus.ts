@@ -2,7 +2,7 @@ import type { Msg } from '@nats-io/transport-node';
 import { Failure, codeOf, messageOf } from '../kit/errors.ts';
 import { consumeStream } from './bus-consume.ts';
 import type { ConsumeOptions, Delivery } from './bus-consume.ts';
-import { readEntry, streamOfKey } from './bus-entries.ts';
+import { readEntry, readOwnEntry, streamOfKey } from './bus-entries.ts';
 import { openLink, toHeaders } from './bus-link.ts';
 import type { BusLink } from './bus-link.ts';
 import { readObject, removeObject, writeObject } from './bus-objects.ts';
@@ -17,10 +17,14 @@ import type { Log } from './log.ts';
 export interface Bus {
   /** Tells the newest text of every key under the filter, then each change; null means deleted. Entries of one watch come one after the other. */
   watchKv(bucket: string, filter: string, onEntry: (key: string, text: string | null) => void | Promise<void>): Promise<{ ready: Promise<void>; stop(): void }>;
-  putKv(bucket: string, key: string, text: string): Promise<void>;
-  deleteKv(bucket: string, key: string): Promise<void>;
+  /** Resolves to its place in the order of all that the bucket takes in. */
+  putKv(bucket: string, key: string, text: string): Promise<number>;
+  /** As putKv. */
+  deleteKv(bucket: string, key: string): Promise<number>;
   /** Null when the key is absent or deleted. */
   getKv(bucket: string, key: string): Promise<string | null>;
+  /** The place (as of putKv) of what was said last of a key, a deletion too; null when nothing was. For a user that may read but its own keys. */
+  placeOfKv(bucket: string, key: string): Promise<number | null>;
   putObject(bucket: string, name: string, content: ReadableStream<Uint8Array> | Uint8Array): Promise<void>;
   /** Null when absent. The stream errors when the content is cut short or its digest is another. */
   getObject(bucket: string, name: string): Promise<ReadableStream<Uint8Array> | null>;
@@ -54,9 +58,10 @@ export async function connectBus(options: { url: string; seed: string; name: str
     onUp: (callback) => void link.onUp(callback),
     close: () => link.close(),
     watchKv: async (bucket, filter, onEntry) => watchEntries(link, bucket, filter, onEntry),
-    putKv: async (bucket, key, text) => void (await link.store(kvSubject(bucket, key), text)),
-    deleteKv: async (bucket, key) => void (await link.store(kvSubject(bucket, key), '', { 'KV-Operation': 'DEL' })),
+    putKv: (bucket, key, text) => link.store(kvSubject(bucket, key), text),
+    deleteKv: (bucket, key) => link.store(kvSubject(bucket, key), '', { 'KV-Operation': 'DEL' }),
     getKv: async (bucket, key) => (await readEntry(link, streamOfKey(bucket, key), { last_by_subj: kvSubject(bucket, key) }))?.text ?? null,
+    placeOfKv: async (bucket, key) => (await readOwnEntry(link, streamOfKey(bucket, key), kvSubject(bucket, key)))?.sequence ?? null,
     putObject: (bucket, name, content) => writeObject(link, bucket, name, content),
     getObject: (bucket, name) => readObject(link, bucket, name),
     deleteObject: (bucket, name) => removeObject(link, bucket, name),

@@ -49,6 +49,10 @@ function edgepointRows(site: Site): { readonly speaks: readonly string[]; readon
   return {
     speaks: [
       `$KV.${buckets.state}.${stateKey(site)}`,
+      `$KV.${buckets.state}.${stateKey(site)}.>`,
+      // What it said last itself, of one of its own keys.
+      `${directGet(`KV_${buckets.state}`)}.$KV.${buckets.state}.${stateKey(site)}`,
+      `${directGet(`KV_${buckets.state}`)}.$KV.${buckets.state}.${stateKey(site)}.>`,
       heartbeatSubject(site),
       `usage.${here}.>`,
       `event.${here}.>`,

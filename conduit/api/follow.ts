@@ -1,7 +1,7 @@
 import type { Bus } from '../../host/bus.ts';
 import type { Log } from '../../host/log.ts';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { ownerKey, siteKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import { eventMessage, logMessage } from '../../kit/wire/event.ts';
 import { streams } from '../../kit/wire/subjects.ts';
@@ -89,7 +89,8 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
   let following = beginFollowing(release.release, (await apps.placements(app.id)).hosting);
   const withStates = (): Following => {
     let merged = following;
-    for (const { state } of edgepoints.seen().values()) merged = followState(merged, app.owner, state);
+    const seen = edgepoints.seen();
+    for (const site of merged.sites) merged = followState(merged, site, seen.get(siteKey(site))?.app(app.owner) ?? null);
     return merged;
   };
   const finish = (end: ProgressLine | null): void => {

@@ -4,8 +4,8 @@ import type { PlanNote } from '../resources/plan-notes.ts';
 import type { ResourceManager } from '../resources/run.ts';
 import type { EdgepointView } from '../resources/plan/view.ts';
 import { viewEdgepoint } from '../resources/views.ts';
-import { describeEdgepoint } from '../resources/describe.ts';
-import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import { describeApp, loadOf } from '../resources/describe.ts';
+import type { AppState } from '../../kit/wire/edgepoint-state.ts';
 
 /** What `edgepoint explain` gets and what `--dump` writes: the planner's whole input, and what it said lately. */
 export interface Dump {
@@ -15,7 +15,7 @@ export interface Dump {
 }
 
 export interface Status {
-  readonly apps: EdgepointState['apps'];
+  readonly apps: readonly AppState[];
   readonly load: number;
 }
 
@@ -23,10 +23,6 @@ export interface Status {
 export function answersOf(manager: ResourceManager, clock: Clock): Handlers {
   return {
     dump: (): Dump => ({ form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans() }),
-    status: (): Status => {
-      const facts = { zone: '', edgepoint: '', bootId: clock.bootId, ipv4: '', ipv6: '', latitude: 0, longitude: 0 };
-      const { apps, load } = describeEdgepoint(manager.state, facts);
-      return { apps, load };
-    },
+    status: (): Status => ({ apps: [...manager.state.apps.values()].map(describeApp), load: loadOf(manager.state) }),
   };
 }

@@ -1,5 +1,6 @@
 import type { Bus } from '../../host/bus.ts';
 import { messageOf } from '../../kit/errors.ts';
+import { fingerprint } from '../../kit/fingerprint.ts';
 import { ownerKey, siteKey } from '../../kit/ids.ts';
 import type { Owner, Site } from '../../kit/ids.ts';
 import { checkOrderMessage } from '../../kit/wire/check.ts';
@@ -42,21 +43,24 @@ export interface DesiredPorts {
  * bucket any more were taken back while we were away.
  */
 export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<string, string>, ports: DesiredPorts): Promise<{ stop(): void }> {
-  const seen = new Set<string>();
   const prefix = `${siteKey(site)}.`;
-  const texts = new Map(known);
+  /** Fingerprints of the wishes as they came last. */
+  const taken = new Map([...known].map(([app, text]) => [app, fingerprint(text)]));
+  /** Those that the bucket has not shown yet. */
+  const unseen = new Set(known.keys());
   const watch = await bus.watchKv(buckets.desired, `${prefix}>`, async (key, text) => {
     const app = key.slice(prefix.length);
     if (isCheckTail(app)) return followCheck(app, text, ports);
     const owner = ownerOfKey(app);
     if (owner === null) return ports.warn('a wish under a strange key is ignored', { key });
+    unseen.delete(app);
     if (text === null) return takeBack(app, owner);
-    seen.add(app);
-    if (texts.get(app) === text) return;
+    const print = fingerprint(text);
+    if (taken.get(app) === print) return;
     const parsed = parseMessage(desiredAppMessage, text);
     if (!parsed.ok) return ports.warn('a wish cannot be understood', { key, reason: parsed.reason });
     if (ownerKey(parsed.value) !== app) return ports.warn('a wish stands under the key of another app', { key });
-    texts.set(app, text);
+    taken.set(app, print);
     try {
       await ports.save(app, text);
     } catch (failure) {
@@ -65,15 +69,14 @@ export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<str
     ports.wish(orderOf(parsed.value), parsed.value.artefactBytes);
   });
   const takeBack = async (app: string, owner: Owner): Promise<void> => {
-    seen.delete(app);
-    texts.delete(app);
+    taken.delete(app);
     ports.wishGone(owner);
     await ports.forget(app);
   };
   void watch.ready.then(async () => {
-    for (const app of known.keys()) {
+    for (const app of unseen) {
       const owner = ownerOfKey(app);
-      if (owner !== null && !seen.has(app)) await takeBack(app, owner);
+      if (owner !== null && unseen.delete(app)) await takeBack(app, owner);
     }
   });
   return { stop: () => watch.stop() };

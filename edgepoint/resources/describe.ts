@@ -1,3 +1,4 @@
+import { reasonCharactersMax } from '../../kit/wire/edgepoint-state.ts';
 import type { AppState, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
 import type { AppEntry, EdgepointEntry } from './state.ts';
 import { usedBytesOf } from './views.ts';
@@ -15,19 +16,16 @@ export interface EdgepointFacts {
 /** The load is published in steps of this, so that the state is not rewritten for each instance of a big edgepoint. */
 const loadSteps = 100;
 
-/** What the conduit and the global dispatcher see of this edgepoint. */
-export function describeEdgepoint(state: EdgepointEntry, facts: EdgepointFacts): EdgepointState {
-  const load = Math.min(1, usedBytesOf(state) / state.capacityBytes);
-  return {
-    ...facts,
-    load: Math.round(load * loadSteps) / loadSteps,
-    capacityBytes: state.capacityBytes,
-    accepting: true,
-    apps: [...state.apps.values()].map(describeApp),
-  };
+/** What the conduit and the global dispatcher see of this edgepoint, besides its apps. */
+export function describeEdgepoint(state: EdgepointEntry, facts: EdgepointFacts): Omit<EdgepointState, 'epoch' | 'complete'> {
+  return { ...facts, load: loadOf(state), capacityBytes: state.capacityBytes, accepting: true };
 }
 
-function describeApp(app: AppEntry): AppState {
+export function loadOf(state: EdgepointEntry): number {
+  return Math.round(Math.min(1, usedBytesOf(state) / state.capacityBytes) * loadSteps) / loadSteps;
+}
+
+export function describeApp(app: AppEntry): AppState {
   const instances: Record<string, number> = {};
   for (const entry of app.instances.values()) {
     // What has ended is gone for everybody but us, who still clear up behind it.
@@ -37,13 +35,14 @@ function describeApp(app: AppEntry): AppState {
   if (app.kept !== null && app.instances.size === 0) instances['asleep'] = 1;
   const order = app.serving?.order ?? app.desired;
   const facts = app.serving?.facts;
+  const reason = app.backoff !== null && app.reason === '' && app.backoff.failures > 1 ? app.backoff.reason : app.reason;
   return {
     ...app.owner,
     release: order?.release ?? 0,
     status: app.status,
     wakeBy: facts?.wakeBy ?? 'cold',
-    wakeReason: facts?.wakeReason ?? '',
-    reason: app.backoff !== null && app.reason === '' && app.backoff.failures > 1 ? app.backoff.reason : app.reason,
+    wakeReason: (facts?.wakeReason ?? '').slice(0, reasonCharactersMax),
+    reason: reason.slice(0, reasonCharactersMax),
     state: order?.manifest.state ?? 'template',
     instances,
     templateBytes: facts?.templateBytes ?? 0,

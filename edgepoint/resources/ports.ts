@@ -20,8 +20,8 @@ export interface ResourcePorts {
   newInstanceId(purpose: Purpose): string;
   /** Calls back once at or after that boot time; the returned function forgets it. */
   wakeAt(bootNs: number, callback: () => void): () => void;
-  /** Something the edgepoint's published state shows may have changed. */
-  stateChanged(): void;
+  /** What the published state shows of an app may have changed; null when only what it shows of the edgepoint itself. */
+  stateChanged(app: string | null): void;
   /** The template of a release that serves cannot be used: another is to be made. */
   remake(order: ReleaseOrder): void;
   /** A sentence for whoever runs the edgepoint. */

@@ -34,7 +34,7 @@ export async function startPreparation(
 ): Promise<{ instance: string; address: string; logPath: string; gone: AbortSignal; stepsMs: Readonly<Record<string, number>>; cgroup: CgroupPaths; end(): Promise<void> }> {
   const { ports, keeper } = manager;
   const app = guest?.app ?? appEntry(manager.state, order.owner);
-  const touch = (): void => (guest === undefined ? manager.touch(app) : ports.stateChanged());
+  const touch = (): void => (guest === undefined ? manager.touch(app) : ports.stateChanged(null));
   await waitForRoom(manager, app.key, offeringOf(order).memoryBytes, sleepMs);
   const id = ports.newInstanceId(purpose);
   const nowBootNs = ports.clock.bootNs();
@@ -54,6 +54,7 @@ export async function startPreparation(
   try {
     const running = await keeper.start(entry, order, start, guest?.paths);
     moveInstance(entry, 'warm', ports.clock.bootNs(), reason);
+    if (guest === undefined) ports.stateChanged(app.key);
     return { instance: id, address: running.address, logPath: running.logPath, gone, stepsMs: running.stepsMs, cgroup: running.cgroup, end };
   } catch (failure) {
     await end();

@@ -1,4 +1,5 @@
 import { assertInvariant, messageOf } from '../../kit/errors.ts';
+import { fingerprint } from '../../kit/fingerprint.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { Demand, KernelCounters } from '../model/calls.ts';
@@ -25,6 +26,15 @@ const keptFailuresMax = 3;
 /** A loop of plans that each change something would be a planner that contradicts itself. */
 const looksMax = 100_000;
 
+/** The order with what it has in common with another one held once: most of what is known of a sleeping app is its manifest, twice. */
+function sharing(order: ReleaseOrder, other: ReleaseOrder | null): ReleaseOrder {
+  if (other === null || other === order) return order;
+  const same = <Field extends 'owner' | 'manifest' | 'hosts'>(field: Field): ReleaseOrder[Field] =>
+    JSON.stringify(order[field]) === JSON.stringify(other[field]) ? other[field] : order[field];
+  const artefactDigest = order.artefactDigest === other.artefactDigest ? other.artefactDigest : order.artefactDigest;
+  return { ...order, owner: same('owner'), manifest: same('manifest'), hosts: same('hosts'), artefactDigest };
+}
+
 /**
  * Executes the planner's steps. Whatever changes, changes the state first and then calls `touch`, which plans for that app and
  * begins the steps; the first half of a step is synchronous and puts the instance into its next mode, so that no second plan can
@@ -40,7 +50,8 @@ export class ResourceManager implements Manages {
   private able = false;
   private readonly lookAgain = new Map<AppEntry, number>();
   private timer: { readonly bootNs: number; readonly cancel: () => void } | null = null;
-  private readonly routesTold = new Map<string, string>();
+  /** Fingerprints of the routes as the dispatcher has them. */
+  private readonly routesTold = new Map<string, number>();
   private readonly plans = new PlanNotes();
 
   constructor(state: EdgepointEntry, ports: ResourcePorts) {
@@ -102,7 +113,7 @@ export class ResourceManager implements Manages {
   /** An app as the conduit wants it now; its old release serves on until `promote`. */
   want(order: ReleaseOrder): AppEntry {
     const app = appEntry(this.state, order.owner);
-    app.desired = order;
+    app.desired = sharing(order, app.serving?.order ?? null);
     if (app.serving === null) {
       app.status = 'preparing';
       app.reason = '';
@@ -120,7 +131,7 @@ export class ResourceManager implements Manages {
   /** A release can serve; what it replaces goes when nobody needs it any more. */
   promote(serving: ServingRelease): void {
     const app = appEntry(this.state, serving.order.owner);
-    app.serving = serving;
+    app.serving = { ...serving, order: sharing(serving.order, app.desired) };
     app.status = 'ready';
     app.reason = serving.facts.staysAwake;
     app.paused = '';
@@ -164,7 +175,7 @@ export class ResourceManager implements Manages {
     });
     await Promise.all(ending);
     if (app.kept !== null) await this.forgetKept(app, app.kept);
-    this.ports.stateChanged();
+    this.ports.stateChanged(app.key);
     this.touchRefused();
   }
 
@@ -188,7 +199,7 @@ export class ResourceManager implements Manages {
     for (const app of this.state.apps.values()) {
       const route = routeOf(app, nowBootNs);
       if (route === null) continue;
-      this.routesTold.set(app.key, JSON.stringify(route));
+      this.routesTold.set(app.key, fingerprint(JSON.stringify(route)));
       routes.push(route);
     }
     return routes;
@@ -245,7 +256,7 @@ export class ResourceManager implements Manages {
       for (const step of plan.steps) this.beginStep(step, nowBootNs);
     }
     this.tellRoute(app, nowBootNs);
-    this.ports.stateChanged();
+    this.ports.stateChanged(app.key);
   }
 
   private beginStep(step: Step, nowBootNs: number): void {
@@ -259,6 +270,8 @@ export class ResourceManager implements Manages {
     }
     const entry = app.instances.get(step.instance);
     if (entry === undefined) return;
+    // It may be of another app than the one that is planned for.
+    this.ports.stateChanged(app.key);
     if (step.kind === 'thaw') return entry.facts.mode === 'frozen' ? thawInstance(this, app, entry, step) : undefined;
     if (entry.facts.mode !== 'warm' && (entry.facts.mode !== 'frozen' || step.kind === 'freeze')) return;
     moveInstance(entry, 'draining', nowBootNs, step.reason);
@@ -270,9 +283,9 @@ export class ResourceManager implements Manages {
   private tellRoute(app: AppEntry, nowBootNs: number): void {
     const route = routeOf(app, nowBootNs);
     if (route === null) return;
-    const text = JSON.stringify(route);
-    if (this.routesTold.get(app.key) === text) return;
-    this.routesTold.set(app.key, text);
+    const print = fingerprint(JSON.stringify(route));
+    if (this.routesTold.get(app.key) === print) return;
+    this.routesTold.set(app.key, print);
     this.ports.dispatcher.route(route);
   }
 

@@ -4,6 +4,13 @@ import { defineMessage } from './version.ts';
 /** The ways an instance can be; `edgepoint/model/instance.ts` says which may follow which. */
 export const instanceModes = ['cold', 'booting', 'warm', 'frozen', 'asleep', 'restoring', 'draining', 'failed'] as const;
 
+/** What is cut off behind this, so that no entry comes near the most that a message may be. */
+export const reasonCharactersMax = 2000;
+
+/**
+ * KV bucket `state`, key `<zone>.<edgepoint>.<provider>.<scope>.<app>`: put when something in it changes, deleted with the app.
+ * `kit/published-states.ts` puts an edgepoint together again.
+ */
 export const appStateSchema = z.object({
   provider: z.string(),
   scope: z.string(),
@@ -23,8 +30,13 @@ export const appStateSchema = z.object({
   coldBootMs: z.number().nullable().default(null),
   restoreMs: z.number().nullable().default(null),
 });
+export type AppState = z.output<typeof appStateSchema>;
+/** `epoch` is that of the edgepoint's entry when this one was put. */
+export const appStateEntrySchema = appStateSchema.extend({ epoch: z.string() });
+export type AppStateEntry = z.output<typeof appStateEntrySchema>;
+export const appStateMessage = defineMessage('app-state', { major: 1, minor: 0 }, appStateEntrySchema);
 
-/** KV bucket `state`, key `<zone>.<edgepoint>`; rewritten only when something in it changes. */
+/** KV bucket `state`, key `<zone>.<edgepoint>`: what an edgepoint says of itself; put only when something in it changes. */
 export const edgepointStateSchema = z.object({
   zone: z.string(),
   edgepoint: z.string(),
@@ -39,11 +51,13 @@ export const edgepointStateSchema = z.object({
   capacityBytes: z.int(),
   /** False while the operator drains it. */
   accepting: z.boolean(),
-  apps: z.array(appStateSchema),
+  /** Another each time the edgepoint says anew all it has: when it begins, and when the bus has lost what was said. */
+  epoch: z.string(),
+  /** All apps were put in this epoch: an entry of another epoch is of an app that is gone. */
+  complete: z.boolean(),
 });
 export type EdgepointState = z.output<typeof edgepointStateSchema>;
-export type AppState = z.output<typeof appStateSchema>;
-export const edgepointStateMessage = defineMessage('edgepoint-state', { major: 1, minor: 0 }, edgepointStateSchema);
+export const edgepointStateMessage = defineMessage('edgepoint-state', { major: 2, minor: 0 }, edgepointStateSchema);
 
 /** Core NATS subject `heartbeat.<zone>.<edgepoint>`, every 2 s; three missed and the global dispatcher answers without it. */
 export const heartbeatSchema = z.object({ zone: z.string(), edgepoint: z.string(), bootId: z.string(), bootNs: z.number() });

@@ -14,6 +14,8 @@ export const isCheckTail = (tail: string): boolean => /^[^.]+\.check-\d+$/.test(
 export const checkObject = (provider: string, place: number): string => `check.${provider}.${place}`;
 export const namesKey = (owner: Owner): string => ownerKey(owner);
 export const stateKey = (site: Site): string => siteKey(site);
+/** `app` is its `ownerKey`. */
+export const appStateKey = (site: Site, app: string): string => `${siteKey(site)}.${app}`;
 /**
  * The object store bucket with the artefacts one edgepoint hosts, by digest; no other edgepoint may read it.
  * Names have no underscore, so two sites never share a bucket (with hyphens `a-b`, `c` and `a`, `b-c` would).

@@ -8,7 +8,7 @@ import { hashSecret, newToken, secretFits, splitToken } from '../../conduit/toke
 import { answerFailure } from '../../conduit/api/failures.ts';
 import { exitCodeOf } from '../../conduit/cli/exit-codes.ts';
 import { Failure } from '../../kit/errors.ts';
-import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import type { AppState } from '../../kit/wire/edgepoint-state.ts';
 import type { AppEvent } from '../../kit/wire/event.ts';
 
 const one = { zone: 'north', edgepoint: 'one' };
@@ -86,27 +86,25 @@ t.test('failed attempts are counted over a window, and the count is bounded', as
 const event = (site: typeof one, stage: string, more: Partial<AppEvent> = {}): AppEvent => ({
   ...site, provider: 'ada', scope: 'main', app: 'hello', release: 2, deployId: 'd', kind: 'deploy', stage, text: `${stage} it is`, code: '', tookMs: null, figures: {}, wallMs: 0, report: null, ...more,
 });
-const state = (site: typeof one, release: number, status: 'preparing' | 'ready' | 'failed'): EdgepointState => ({
-  ...site, bootId: '', ipv4: '', ipv6: '', latitude: 0, longitude: 0, load: 0, capacityBytes: 0, accepting: true,
-  apps: [{ provider: 'ada', scope: 'main', app: 'hello', release, status, wakeBy: 'template', wakeReason: '', reason: 'it would not', state: 'template', instances: {}, templateBytes: 0, coldBootMs: 900, restoreMs: 30 }],
+const state = (release: number, status: 'preparing' | 'ready' | 'failed'): AppState => ({
+  provider: 'ada', scope: 'main', app: 'hello', release, status, wakeBy: 'template', wakeReason: '', reason: 'it would not', state: 'template', instances: {}, templateBytes: 0, coldBootMs: 900, restoreMs: 30,
 });
 
 t.test('a deploy ends when each hosting edgepoint has ended', async (t) => {
-  const owner = { provider: 'ada', scope: 'main', app: 'hello' };
   const begun = beginFollowing(2, [one, two]);
   const half = followEvent(begun, event(one, 'ready', { figures: { coldBootMs: 800, restoreMs: 20 } }));
   t.equal(endOf(half), null);
   t.equal(endOf(followEvent(half, event(two, 'boot'))), null);
   t.equal(endOf(followEvent(half, event({ zone: 'x', edgepoint: 'y' }, 'ready'))), null, 'one that does not host it says nothing');
-  t.equal(endOf(followState(half, owner, state(two, 1, 'ready'))), null, 'the release before says nothing');
-  t.equal(endOf(followState(half, owner, state(two, 2, 'preparing'))), null);
+  t.equal(endOf(followState(half, two, state(1, 'ready'))), null, 'the release before says nothing');
+  t.equal(endOf(followState(half, two, state(2, 'preparing'))), null);
   t.match(endOf(followEvent(half, event(two, 'ready'))), { outcome: 'ready', text: 'ready at all 2 edgepoints', sites: [{ coldBootMs: 800, restoreMs: 20 }, { coldBootMs: null }] });
-  t.match(endOf(followState(half, owner, state(two, 2, 'ready'))), { outcome: 'ready', sites: [{ restoreMs: 20 }, { restoreMs: 30 }] });
+  t.match(endOf(followState(half, two, state(2, 'ready'))), { outcome: 'ready', sites: [{ restoreMs: 20 }, { restoreMs: 30 }] });
   t.match(endOf(followEvent(half, event(two, 'failed'))), { outcome: 'partly-ready', text: 'ready at 1 of 2 edgepoints; failed at south.two (failed it is)' });
-  t.match(endOf(followState(followEvent(begun, event(one, 'failed')), owner, state(two, 2, 'failed'))), { outcome: 'failed', text: 'failed: failed it is' });
+  t.match(endOf(followState(followEvent(begun, event(one, 'failed')), two, state(2, 'failed'))), { outcome: 'failed', text: 'failed: failed it is' });
   const bare = followEvent(begun, event(one, 'ready'));
   t.notOk(isFullyTold(bare), 'its figures are still to come');
-  t.ok(isFullyTold(followState(bare, owner, state(one, 2, 'ready'))));
+  t.ok(isFullyTold(followState(bare, one, state(2, 'ready'))));
   const cold = followEvent(begun, event(one, 'ready', { figures: { coldBootMs: 700, restoreMs: 0 } }));
   t.ok(isFullyTold(cold), 'an app without a snapshot has no restore to wait for');
   t.match(endOf(followEvent(cold, event(two, 'failed'))), { sites: [{ coldBootMs: 700, restoreMs: null }] });

@@ -7,16 +7,16 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import type { Bus } from '../../host/bus.ts';
-import { siteKey } from '../../kit/ids.ts';
+import { ownerKey, siteKey } from '../../kit/ids.ts';
 import type { Owner, Site } from '../../kit/ids.ts';
 import { checkOrderMessage } from '../../kit/wire/check.ts';
 import type { CheckOrder } from '../../kit/wire/check.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
 import type { DesiredApp } from '../../kit/wire/desired.ts';
-import { edgepointStateMessage, heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
+import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
 import type { AppState } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage, logMessage } from '../../kit/wire/event.ts';
-import { artefactBucket, buckets, eventSubject, heartbeatSubject, isCheckTail, logSubject, stateKey } from '../../kit/wire/subjects.ts';
+import { appStateKey, artefactBucket, buckets, eventSubject, heartbeatSubject, isCheckTail, logSubject, stateKey } from '../../kit/wire/subjects.ts';
 import type { PreparationReport } from '../../kit/wire/report.ts';
 import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
 import { siteA, siteB, startNats, until } from '../host/nats.ts';
@@ -167,11 +167,11 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
   const seen: { key: string; text: string | null }[] = [];
   const apps = new Map<string, AppState>();
   let sequence = 0;
-  const publishState = (): Promise<void> =>
-    bus.putKv(buckets.state, stateKey(site), encodeMessage(edgepointStateMessage, {
-      ...site, bootId: 'boot', ipv4: '10.0.0.1', ipv6: 'fd00::1', latitude: 0, longitude: 0, load: 0, capacityBytes: 1, accepting: true, apps: [...apps.values()],
-    }));
-  await publishState();
+  const epoch = 'e1';
+  const publish = async (key: string, app: AppState): Promise<void> => void (await bus.putKv(buckets.state, appStateKey(site, key), encodeMessage(appStateMessage, { ...app, epoch })));
+  await bus.putKv(buckets.state, stateKey(site), encodeMessage(edgepointStateMessage, {
+    ...site, bootId: 'boot', ipv4: '10.0.0.1', ipv6: 'fd00::1', latitude: 0, longitude: 0, load: 0, capacityBytes: 1, accepting: true, epoch, complete: true,
+  }));
   const watch = await bus.watchKv(buckets.desired, `${siteKey(site)}.>`, async (key, text) => {
     seen.push({ key, text });
     const tail = key.slice(siteKey(site).length + 1);
@@ -180,7 +180,8 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     if (text === null) {
       desired.delete(app);
       apps.delete(app);
-      return publishState();
+      await bus.deleteKv(buckets.state, appStateKey(site, tail));
+      return;
     }
     const parsed = parseMessage(desiredAppMessage, text);
     if (!parsed.ok) throw new Error(parsed.reason);
@@ -234,7 +235,7 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     if (!failure) await event('boot', 'the first instance listens', { tookMs: 812 });
     await event(failure ? 'failed' : 'ready', failure ?? 'asleep; a request wakes it', { tookMs: 900, figures: failure ? {} : { coldBootMs: 812, restoreMs: 23.4 }, code: failure ? 'app-exits' : '' });
     apps.set(app.app, state);
-    await publishState();
+    await publish(ownerKey(app), state);
   };
   return {
     site,
@@ -245,8 +246,9 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     async say(state) {
       const known = apps.get(state.app);
       if (!known) throw new Error(`no app ${state.app}`);
-      apps.set(state.app, { ...known, ...state });
-      await publishState();
+      const next = { ...known, ...state };
+      apps.set(state.app, next);
+      await publish(ownerKey(next), next);
     },
     log: (owner, text) =>
       bus.append(logSubject(site, owner), encodeMessage(logMessage, { ...owner, release: 1, instance: 'i-1', wallMs: 0, text }), `log-${siteKey(site)}-${sequence++}`),

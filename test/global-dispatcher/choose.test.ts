@@ -2,17 +2,15 @@ import fc from 'fast-check';
 import t from 'tap';
 import { chooseEdgepoints, fitnesses, greatCircleKm, loadPenaltyKm } from '../../global-dispatcher/choose.ts';
 import type { ChooseRequest, Hosting } from '../../global-dispatcher/choose.ts';
-import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
 import { berlin, edgepoint, newYork } from './fixtures.ts';
+import type { Whole } from './fixtures.ts';
 
-const owner = { provider: 'p', scope: 'main', app: 'shop' };
-const ready = (state: EdgepointState): EdgepointState['apps'] => state.apps;
 const ber = edgepoint('eu.ber', '198.51.100.1', berlin);
 const nyc = edgepoint('us.nyc', '198.51.100.2', newYork);
-const host = (state: EdgepointState, more: Partial<Hosting> = {}): Hosting => ({ site: `${state.zone}.${state.edgepoint}`, state, liveness: 'alive', ...more });
+const host = (state: Whole, more: Partial<Hosting> = {}): Hosting => ({ site: `${state.zone}.${state.edgepoint}`, state, app: state.apps[0] ?? null, liveness: 'alive', ...more });
 const ask = (hosting: Hosting[], more: Partial<ChooseRequest> = {}): ReturnType<typeof chooseEdgepoints> =>
-  chooseEdgepoints({ owner, family: 4, location: berlin, spreadKey: 'user', hosting, ...more });
-const withStatus = (state: EdgepointState, status: 'preparing' | 'failed'): EdgepointState => ({ ...state, apps: ready(state).map((app) => ({ ...app, status, reason: 'it exits' })) });
+  chooseEdgepoints({ family: 4, location: berlin, spreadKey: 'user', hosting, ...more });
+const withStatus = (state: Whole, status: 'preparing' | 'failed'): Whole => ({ ...state, apps: state.apps.map((app) => ({ ...app, status, reason: 'it exits' })) });
 
 t.test('the table of choices for a user in Berlin', async (t) => {
   const cases: { says: string; hosting: Hosting[]; sites: string[]; reason?: RegExp; more?: Partial<ChooseRequest> }[] = [
@@ -26,7 +24,7 @@ t.test('the table of choices for a user in Berlin', async (t) => {
     { says: 'all silent: still those that host it', hosting: [host(ber, { liveness: 'silent' }), host(nyc, { liveness: 'silent' })], sites: ['eu.ber', 'us.nyc'], reason: /heartbeats are missing/ },
     { says: 'preparing before silent', hosting: [host(ber, { liveness: 'silent' }), host(withStatus(nyc, 'preparing'))], sites: ['us.nyc'] },
     { says: 'failed only when nothing else is left', hosting: [host(withStatus(ber, 'failed'))], sites: ['eu.ber'], reason: /failed there \(it exits\)/ },
-    { says: 'one that never reported has no address', hosting: [{ site: 'x.y', state: null, liveness: 'silent' }], sites: [] },
+    { says: 'one that never reported has no address', hosting: [{ site: 'x.y', state: null, app: null, liveness: 'silent' }], sites: [] },
     { says: 'nobody hosts it', hosting: [], sites: [] },
     { says: 'no address of the family', hosting: [host({ ...ber, ipv6: '' }), host(nyc)], sites: ['us.nyc'], more: { family: 6 } },
   ];
@@ -75,9 +73,10 @@ t.test('whatever is told, everybody with an address is answered or named with a 
       state: fc.option(
         fc.record({
           latitude: fc.double({ min: -90, max: 90, noNaN: true }), longitude: fc.double({ min: -180, max: 180, noNaN: true }), load: fc.double({ min: -1, max: 3, noNaN: true }),
-          accepting: fc.boolean(), ipv4: fc.constantFrom('', '192.0.2.9'), capacityBytes: fc.nat(), status: fc.constantFrom('ready' as const, 'preparing' as const, 'failed' as const),
-        }).map(({ status, ...more }) => ({ ...ber, ...more, apps: ber.apps.map((app) => ({ ...app, status })) })),
+          accepting: fc.boolean(), ipv4: fc.constantFrom('', '192.0.2.9'), capacityBytes: fc.nat(),
+        }).map((more) => ({ ...ber, ...more })),
       ),
+      app: fc.option(fc.record({ status: fc.constantFrom('ready' as const, 'preparing' as const, 'failed' as const), reason: fc.constantFrom('', 'it exits') })),
     }),
     { selector: ({ site }) => site, maxLength: 8 },
   );

@@ -6,7 +6,7 @@ import t from 'tap';
 import { heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
 import { encodeMessage } from '../../kit/wire/version.ts';
 import { startNats, until } from '../host/nats.ts';
-import { berlin, edgepoint, nameText, newYork, stateText } from './fixtures.ts';
+import { berlin, edgepoint, entriesOf, nameText, newYork, selfText } from './fixtures.ts';
 import { makeQuery, readResponse } from './messages.ts';
 import { bun, entry, startDispatcher, untilAnswering } from './start.ts';
 import type { DispatcherProcess } from './start.ts';
@@ -45,7 +45,7 @@ t.test('the life of a dispatcher: users are sent to the near edgepoint, away fro
     }
   }, heartbeatMs);
   t.teardown(() => clearInterval(beats));
-  for (const site of beating) await buses[site].putKv('state', site, stateText(states[site]));
+  for (const site of beating) for (const [key, text] of entriesOf(states[site])) await buses[site].putKv('state', key, text);
   await conduit.putKv('names', 'p.main.shop', nameText('shop', ['shop.edge.test'], Object.keys(states)));
 
   const berliner = (): Promise<string> => kdig(dispatcher, 'shop.edge.test', 'A', '+subnet=10.1.5.0/24');
@@ -68,9 +68,9 @@ t.test('the life of a dispatcher: users are sent to the near edgepoint, away fro
   beating.add('north.one');
   await until('and back', async () => (await berliner()) === '198.51.100.1');
 
-  await buses['north.one'].putKv('state', 'north.one', stateText({ ...states['north.one'], accepting: false }));
+  await buses['north.one'].putKv('state', 'north.one', selfText({ ...states['north.one'], accepting: false }));
   await until('a draining one gets no new users', async () => (await berliner()) === '198.51.100.2');
-  await buses['north.one'].putKv('state', 'north.one', stateText(states['north.one']));
+  await buses['north.one'].putKv('state', 'north.one', selfText(states['north.one']));
   await until('and again when it accepts', async () => (await berliner()) === '198.51.100.1');
   await conduit.putKv('names', 'p.main.bad', '{"v":"9.0"}');
   await until('what cannot be understood is named', () => dispatcher.output.includes('version 9.0 is not understood'));

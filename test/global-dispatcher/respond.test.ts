@@ -163,7 +163,7 @@ t.test('before all names are known, an absent one may exist', async (t) => {
   const rcode = (name: string): number => readResponse(ask(makeQuery({ name, type: 1 }), {}, unsure) ?? new Uint8Array(0)).rcode;
   t.equal(rcode('nope.edge.test'), codes.SERVFAIL);
   t.equal(rcode('shop.edge.test'), codes.NOERROR);
-  const namesOnly = { ...unsure, hostingOf: () => [{ site: 'eu.ber', state: null, liveness: 'silent' as const }] };
+  const namesOnly = { ...unsure, hostingOf: () => [{ site: 'eu.ber', state: null, app: null, liveness: 'silent' as const }] };
   t.equal(readResponse(ask(makeQuery({ name: 'shop.edge.test', type: 1 }), {}, namesOnly) ?? new Uint8Array(0)).rcode, codes.SERVFAIL, 'nor is an app without addresses because its edgepoints are not told yet');
   t.equal(readResponse(ask(makeQuery({ name: 'shop.edge.test', type: 1 }), {}, { ...namesOnly, complete: true }) ?? new Uint8Array(0)).rcode, codes.NOERROR);
 });
@@ -171,10 +171,10 @@ t.test('before all names are known, an absent one may exist', async (t) => {
 t.test('what does not fit in UDP is cut with TC, and comes whole over TCP', async (t) => {
   const { state: wide, knowledge: many } = makeKnowledge({ answersMax: 16 });
   const sites = Array.from({ length: 40 }, (_, index) => `z.e${index}`);
-  const { edgepoint, stateText, nameText, berlin } = await import('./fixtures.ts');
+  const { edgepoint, tell, nameText, berlin } = await import('./fixtures.ts');
   const label = 'a'.repeat(60);
   const name = `${label}.${label}.${label}.edge.test`;
-  sites.forEach((site, index) => wide.applyEdgepoint(site, stateText(edgepoint(site, `198.51.100.${index + 1}`, berlin)), 0));
+  sites.forEach((site, index) => tell(wide, edgepoint(site, `198.51.100.${index + 1}`, berlin)));
   wide.applyName('p.main.shop', nameText('shop', [name], sites), 9);
   const query = makeQuery({ name, type: 28 });
   const small = readResponse(ask(query, {}, many) ?? new Uint8Array(0));

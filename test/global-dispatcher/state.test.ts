@@ -2,13 +2,13 @@ import t from 'tap';
 import { DispatcherState, dumpMessage } from '../../global-dispatcher/state.ts';
 import { NameTable } from '../../global-dispatcher/zone.ts';
 import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
-import { berlin, edgepoint, identity, makeKnowledge, nameText, stateText } from './fixtures.ts';
+import { berlin, edgepoint, identity, makeKnowledge, nameText, selfText } from './fixtures.ts';
 
 const second = 1_000_000_000;
 
-/** As version 1.0 wrote it, with a field that a later minor may add. */
-const storedDump = '{"v":"1.3","zoneName":"edge.test","names":[{"provider":"p","scope":"main","app":"shop","hosts":["shop.edge.test"],"sites":["eu.ber"],"later":1}],'
-  + '"edgepoints":[{"zone":"eu","edgepoint":"ber","bootId":"b","ipv4":"192.0.2.1","ipv6":"","latitude":52.5,"longitude":13.4,"load":0.1,"capacityBytes":1,"accepting":true,"apps":[]}],'
+/** As version 2.0 wrote it, with a field that a later minor may add. */
+const storedDump = '{"v":"2.3","zoneName":"edge.test","names":[{"provider":"p","scope":"main","app":"shop","hosts":["shop.edge.test"],"sites":["eu.ber"],"later":1}],'
+  + '"edgepoints":[{"zone":"eu","edgepoint":"ber","ipv4":"192.0.2.1","ipv6":"","latitude":52.5,"longitude":13.4,"load":0.1,"capacityBytes":1,"accepting":true,"apps":{"p.main.shop":{"status":"ready","reason":""}}}],'
   + '"silent":["eu.ber"],"serial":77,"wallMs":1,"later":{}}';
 
 const fresh = (): DispatcherState => new DispatcherState(new NameTable(identity), 7);
@@ -33,7 +33,7 @@ t.test('a dump is read back as it was, an older one too, and a later major is re
   t.equal(started.livenessOf('eu.ber'), 'alive', 'at a start everybody has three intervals to be heard');
   started.tick(7 * second, 0);
   t.equal(started.livenessOf('eu.ber'), 'silent');
-  t.match(parseMessage(dumpMessage, storedDump.replace('"1.3"', '"2.0"')), { ok: false, reason: /2\.0 is not understood/ });
+  t.match(parseMessage(dumpMessage, storedDump.replace('"2.3"', '"3.0"')), { ok: false, reason: /3\.0 is not understood/ });
 });
 
 t.test('what only the cache file knew goes when the bus has told all', async (t) => {
@@ -57,8 +57,8 @@ t.test('an entry that cannot be used is refused with a reason, and the last good
   const { state } = makeKnowledge();
   t.match(state.applyName('p.main.shop', 'not JSON', 9), /not JSON/);
   t.match(state.applyName('p.main.shop', nameText('other', ['shop.edge.test'], []), 9), /speaks of p\.main\.other/);
-  t.match(state.applyEdgepoint('eu.ber', stateText(edgepoint('us.nyc', '192.0.2.1', berlin)), 0), /speaks of us\.nyc/);
-  t.match(state.applyEdgepoint('eu.ber', '{"v":"1.0"}', 0), /edgepoint-state/);
+  t.match(state.applyState('eu.ber', selfText(edgepoint('us.nyc', '192.0.2.1', berlin)), 0), /speaks of us\.nyc/);
+  t.match(state.applyState('eu.ber', '{"v":"1.0"}', 0), /edgepoint-state: version 1\.0 is not understood/);
   t.equal(kindOf(state, 'shop.edge.test'), 'app');
   t.match(state.applyName('p.main.shop', nameText('shop', ['shop.edge.test', 'shop.example.com'], []), 9), /not names below this zone's apex: shop\.example\.com/);
   t.equal(kindOf(state, 'shop.edge.test'), 'app');

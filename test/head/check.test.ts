@@ -19,11 +19,11 @@ t.test('a check prepares a release and leaves nothing; who serves under the name
   await rig.deploy('shop', { scale: { min: 1 } });
   await rig.ended('shop');
   await until('an instance serves, and that is published', async () => {
-    const app = (await rig.state())?.apps[0];
+    const app = rig.state()?.apps[0];
     return rig.dispatcher.route('shop')?.instances.length === 1 && app?.status === 'ready' && app.instances['warm'] === 1;
   });
   const [serving] = rig.machine.serving();
-  const before = [rig.dispatcher.route('shop'), (await rig.state())?.apps];
+  const before = [rig.dispatcher.route('shop'), rig.state()?.apps];
 
   await rig.check('c-1', 'shop', { command: ['serve', '30'], warmup: [{ path: '/warm' }], volume: [{ name: 'data', path: '/data', sizeMegabytes: 8 }] });
   await until('it is checked', () => last(rig, 'c-1') !== undefined);
@@ -35,14 +35,14 @@ t.test('a check prepares a release and leaves nothing; who serves under the name
   t.ok(volumes.length > 0 && volumes.every((path) => path.includes('/data/checks/')), 'its volumes are thrown away with it');
   await nothingLeft(rig);
   t.ok(rig.machine.instances.has(serving?.running.instance ?? ''), 'the app serves on');
-  t.strictSame([rig.dispatcher.route('shop'), (await rig.state())?.apps], before, 'its route and its published state are what they were');
+  t.strictSame([rig.dispatcher.route('shop'), rig.state()?.apps], before, 'its route and its published state are what they were');
 
   await rig.check('c-2', 'other', { command: ['exit'] });
   await until('it is checked', () => last(rig, 'c-2') !== undefined);
   t.match(last(rig, 'c-2'), { stage: 'failed', code: 'app-exited', text: /Cannot find module express/ });
   await nothingLeft(rig);
   t.equal(rig.dispatcher.route('other'), undefined, 'no name leads to it');
-  t.notOk((await rig.state())?.apps.some((app) => app.app === 'other'), 'it is no app of the edgepoint');
+  t.notOk(rig.state()?.apps.some((app) => app.app === 'other'), 'it is no app of the edgepoint');
 
   rig.machine.failSnapshot = 'the program holds an io_uring';
   await rig.check('c-3', 'other', {});

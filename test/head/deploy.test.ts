@@ -23,8 +23,8 @@ t.test('a release is prepared, put to sleep, woken by a request and put to sleep
   const wake = rig.events.find((event) => event.kind === 'wake');
   t.match(wake?.text, /restored from its template in .*1 waiting and none warm/);
 
-  await until('the state is published', async () => (await rig.state())?.apps[0]?.status === 'ready');
-  const app = (await rig.state())?.apps[0];
+  await until('the state is published', () => rig.state()?.apps[0]?.status === 'ready');
+  const app = rig.state()?.apps[0];
   t.match(app, { app: 'shop', release: 1, wakeBy: 'template', state: 'template', instances: {}, templateBytes: 1000 });
   t.ok((app?.coldBootMs ?? 0) > (app?.restoreMs ?? Infinity), 'the cold boot was slower');
 

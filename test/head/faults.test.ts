@@ -19,7 +19,7 @@ t.test('releases that cannot serve say why, each with its own code', async (t) =
     t.equal(answer.status, 503);
     t.match(answer.body, text, 'end users are told too');
   }
-  await until('the state says so', async () => (await rig.state())?.apps.filter((app) => app.status === 'failed').length === 3);
+  await until('the state says so', () => rig.state()?.apps.filter((app) => app.status === 'failed').length === 3);
 });
 
 t.test('what cannot be snapshotted or restored is booted cold, and the provider is told', async (t) => {
@@ -41,8 +41,8 @@ t.test('what cannot be snapshotted or restored is booted cold, and the provider 
   await rig.deploy('quick', { command: ['serve', '1'] });
   t.match((await rig.ended('quick')).text, /it boots faster \(.*\) than it restores/);
   rig.machine.restoreMs = 5;
-  await until('the state says so', async () => (await rig.state())?.apps.filter((app) => app.status === 'ready').length === 3);
-  for (const app of (await rig.state())?.apps ?? []) t.match(app, { status: 'ready', wakeBy: 'cold', templateBytes: 0 });
+  await until('the state says so', () => rig.state()?.apps.filter((app) => app.status === 'ready').length === 3);
+  for (const app of rig.state()?.apps ?? []) t.match(app, { status: 'ready', wakeBy: 'cold', templateBytes: 0 });
 });
 
 t.test('a wake that fails falls back to a cold boot while the request is held', async (t) => {
@@ -88,14 +88,14 @@ t.test('a template that is refused is made again, once, while cold boots serve',
   t.equal((await rig.dispatcher.ask('shop')).status, 200, 'the request is answered');
   rig.machine.failRestore = '';
   await until('another one is taken', () => rig.machine.count('snapshot p-') === 2);
-  await until('it is woken by that', async () => (await rig.state())?.apps[0]?.wakeBy === 'template' && rig.machine.instances.size === 0);
+  await until('it is woken by that', () => rig.state()?.apps[0]?.wakeBy === 'template' && rig.machine.instances.size === 0);
   const before = rig.machine.count('restore i-');
   t.equal((await rig.dispatcher.ask('shop')).status, 200);
   t.equal(rig.machine.count('restore i-'), before + 1, 'restored, not booted');
   await until('it sleeps', () => rig.machine.instances.size === 0);
   rig.machine.failRestore = 'its snapshot is refused: it was altered';
   t.equal((await rig.dispatcher.ask('shop')).status, 200, 'refused again');
-  await until('it is known to boot cold, and why', async () => /is refused: it was altered/.test((await rig.state())?.apps[0]?.wakeReason ?? ''));
+  await until('it is known to boot cold, and why', () => /is refused: it was altered/.test(rig.state()?.apps[0]?.wakeReason ?? ''));
   await until('it sleeps', () => rig.machine.instances.size === 0);
   t.equal(rig.machine.count('snapshot p-'), 2, 'a third so soon would be refused, too: none is made');
 });

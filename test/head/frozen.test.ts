@@ -14,7 +14,7 @@ async function bigShop(t: Test, manifest: Record<string, unknown> = {}): Promise
 }
 
 const isFrozen = (rig: Rig, id: string): boolean => rig.machine.instances.get(id)?.frozen === true && rig.dispatcher.route('shop')?.instances.length === 0;
-const saysFrozen = async (rig: Rig): Promise<boolean> => (await rig.state())?.apps[0]?.instances['frozen'] === 1;
+const saysFrozen = (rig: Rig): boolean => rig.state()?.apps[0]?.instances['frozen'] === 1;
 
 t.test('a big app is frozen when it is idle, and thawed for a request', async (t) => {
   const rig = await bigShop(t);

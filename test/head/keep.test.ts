@@ -19,7 +19,7 @@ t.test('an app that keeps its state sleeps with it and goes on where it was, und
   t.equal(rig.machine.instances.get(second.instance)?.running.address, address);
   await until('it sleeps again', () => rig.machine.instances.size === 0);
   await until('only the newest snapshot is kept', () => readdirSync(join(rig.folder, 'data/kept', first.instance)).join() === '2');
-  t.match((await rig.state())?.apps[0], { wakeBy: 'keep', state: 'keep' });
+  await until('its state says so', () => rig.state()?.apps[0]?.wakeBy === 'keep' && rig.state()?.apps[0]?.state === 'keep');
 
   await rig.killHead('SIGKILL');
   await rig.startHead();
@@ -76,7 +76,7 @@ t.test('one that cannot be snapshotted at all stays awake rather than forget', a
   await rig.deploy('diary', keeps);
   t.match((await rig.ended('diary')).text, /it cannot be snapshotted: it holds a device open/);
   const { instance } = await rig.dispatcher.ask('diary');
-  await until('its state says why', async () => /its state cannot be kept/.test((await rig.state())?.apps[0]?.reason ?? ''));
+  await until('its state says why', () => /its state cannot be kept/.test(rig.state()?.apps[0]?.reason ?? ''));
   await new Promise((resolve) => setTimeout(resolve, 600)); // twice its idle time
   t.ok(rig.machine.instances.has(instance));
 });

@@ -9,8 +9,8 @@ import type { Test } from 'tap';
 import type { Bus } from '../../host/bus.ts';
 import { checkOrderMessage } from '../../kit/wire/check.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
-import { edgepointStateMessage } from '../../kit/wire/edgepoint-state.ts';
-import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import { PublishedStates } from '../../kit/published-states.ts';
+import type { AppState, AppStateEntry, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage } from '../../kit/wire/event.ts';
 import type { AppEvent } from '../../kit/wire/event.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
@@ -36,7 +36,8 @@ export interface Rig {
   /** Wishes a check in the one place there is, as the conduit does; `endCheck` takes it back. */
   check(checkId: string, app: string, manifest: Record<string, unknown>): Promise<void>;
   endCheck(): Promise<void>;
-  state(): Promise<EdgepointState | null>;
+  /** What a reader of the bus has put together; null before the edgepoint has said anything. */
+  state(): (EdgepointState & { readonly apps: readonly AppState[] }) | null;
   stages(app: string, release?: number): string[];
   /** Waits until the deploy of that release has ended; its last event. */
   ended(app: string, release?: number): Promise<AppEvent>;
@@ -44,7 +45,14 @@ export interface Rig {
 
 const port = 8080;
 
-export async function startRig(t: Test, options: { capacityBytes?: number; zramRoomBytes?: number } = {}): Promise<Rig> {
+export interface RigOptions {
+  readonly capacityBytes?: number;
+  readonly zramRoomBytes?: number;
+  /** Done before the head starts for the first time. */
+  readonly before?: (about: { readonly conduit: Bus; readonly databaseUrl: string }) => Promise<void>;
+}
+
+export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-head-'));
   const nats = await startNats(t, [siteA]);
   const runFolder = join(folder, 'run');
@@ -54,6 +62,7 @@ export async function startRig(t: Test, options: { capacityBytes?: number; zramR
   const seedFile = join(folder, 'seed');
   writeFileSync(seedFile, nats.user('north.one').seed, { mode: 0o600 });
   const config = join(folder, 'head.json');
+  const databaseUrl = `file:${folder}/head.db`;
   writeFileSync(
     config,
     JSON.stringify({
@@ -64,7 +73,7 @@ export async function startRig(t: Test, options: { capacityBytes?: number; zramR
       zramRoomBytes: options.zramRoomBytes ?? 0,
       natsUrl: nats.url,
       natsSeedFile: seedFile,
-      databaseUrl: `file:${folder}/head.db`,
+      databaseUrl,
       runFolder,
       dataFolder: join(folder, 'data'),
       health: `unix:${runFolder}/health.sock`,
@@ -107,6 +116,13 @@ export async function startRig(t: Test, options: { capacityBytes?: number; zramR
     if (parsed.ok) events.push(parsed.value);
   });
   t.teardown(() => follow.stop());
+  const published = new PublishedStates<AppStateEntry>((entry) => entry);
+  const states = await conduit.watchKv(buckets.state, '>', (key, text) => {
+    const refused = published.take(key, text);
+    if (refused !== '') throw new Error(refused);
+  });
+  t.teardown(() => states.stop());
+  await options.before?.({ conduit, databaseUrl });
   await startHead();
 
   const pack = async (app: string, release: number): Promise<{ bytes: Buffer<ArrayBuffer>; digest: string }> => {
@@ -164,16 +180,15 @@ export async function startRig(t: Test, options: { capacityBytes?: number; zramR
     killHead,
     deploy,
     check,
-    endCheck: () => conduit.deleteKv(buckets.desired, checkKey(siteA, 'prov', 1)),
+    endCheck: async () => void (await conduit.deleteKv(buckets.desired, checkKey(siteA, 'prov', 1))),
     head: () => {
       if (child === null) throw new Error('there is no head');
       return child;
     },
-    remove: (app) => conduit.deleteKv(buckets.desired, desiredKey(siteA, { provider: 'prov', scope: 'main', app })),
-    state: async () => {
-      const text = await conduit.getKv(buckets.state, 'north.one');
-      const parsed = text === null ? null : parseMessage(edgepointStateMessage, text);
-      return parsed?.ok === true ? parsed.value : null;
+    remove: async (app) => void (await conduit.deleteKv(buckets.desired, desiredKey(siteA, { provider: 'prov', scope: 'main', app }))),
+    state: () => {
+      const self = published.edgepoint('north.one');
+      return self === null ? null : { ...self, apps: [...published.apps('north.one')].map(([, app]) => app) };
     },
     stages: (app, release = 1) => [...new Set(ofDeploy(app, release).map((event) => event.stage))],
     ended: async (app, release = 1) => {

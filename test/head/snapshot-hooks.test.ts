@@ -1,10 +1,10 @@
 import t from 'tap';
 import type { AppEvent } from '../../kit/wire/event.ts';
-import type { EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import type { AppState } from '../../kit/wire/edgepoint-state.ts';
 import { type Rig, startRig, until } from './rig.ts';
 
-async function appOf(rig: Rig, app: string): Promise<EdgepointState['apps'][number] | undefined> {
-  return (await rig.state())?.apps.find((one) => one.app === app);
+function appOf(rig: Rig, app: string): AppState | undefined {
+  return rig.state()?.apps.find((one) => one.app === app);
 }
 
 t.test('a program takes part: asked once before its snapshot, and in each restored instance before anybody else', async (t) => {
@@ -31,8 +31,8 @@ t.test('one that cannot renew itself is booted', async (t) => {
   const rig = await startRig(t);
   await rig.deploy('shop', { snapshot: { after: '/failing' }, probe: { timeoutSeconds: 1 } });
   t.equal((await rig.ended('shop')).stage, 'ready');
-  await until('its state is told', async () => (await appOf(rig, 'shop'))?.status === 'ready');
-  t.match(await appOf(rig, 'shop'), { wakeBy: 'cold', wakeReason: /its snapshot does not restore/ });
+  await until('its state is told', () => appOf(rig, 'shop')?.status === 'ready');
+  t.match(appOf(rig, 'shop'), { wakeBy: 'cold', wakeReason: /its snapshot does not restore/ });
 });
 
 t.test('a program without the clone guard is not cloned unless its manifest answers for it', async (t) => {
@@ -40,10 +40,10 @@ t.test('a program without the clone guard is not cloned unless its manifest answ
   rig.machine.unguarded = ['server'];
   await rig.deploy('static', {});
   t.equal((await rig.ended('static')).stage, 'ready');
-  await until('its state is told', async () => (await appOf(rig, 'static'))?.status === 'ready');
-  t.match(await appOf(rig, 'static'), { wakeBy: 'cold', wakeReason: /`server` is linked statically/, templateBytes: 0 });
+  await until('its state is told', () => appOf(rig, 'static')?.status === 'ready');
+  t.match(appOf(rig, 'static'), { wakeBy: 'cold', wakeReason: /`server` is linked statically/, templateBytes: 0 });
   await rig.deploy('kernel', { snapshot: { randomness: 'own' } });
   t.equal((await rig.ended('kernel')).stage, 'ready');
-  await until('its state is told', async () => (await appOf(rig, 'kernel'))?.status === 'ready');
-  t.match(await appOf(rig, 'kernel'), { wakeBy: 'template', wakeReason: '' });
+  await until('its state is told', () => appOf(rig, 'kernel')?.status === 'ready');
+  t.match(appOf(rig, 'kernel'), { wakeBy: 'template', wakeReason: '' });
 });

@@ -56,6 +56,9 @@ const api = '$JS.API';
 const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   // What an edgepoint is for.
   ['north.one', '$KV.state.north.one', 'mine', 'allowed'],
+  ['north.one', `$KV.state.${own}`, 'mine', 'allowed'],
+  ['north.one', `${api}.DIRECT.GET.KV_state.$KV.state.north.one`, '', 'allowed'],
+  ['north.one', `${api}.DIRECT.GET.KV_state.$KV.state.${own}`, '', 'allowed'],
   ['north.one', `usage.${own}`, 'u', 'allowed'],
   ['north.one', `event.${own}`, 'e', 'allowed'],
   ['north.one', `log.${own}`, 'l', 'allowed'],
@@ -65,6 +68,9 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['north.one', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.south.two' }, 'denied'],
   ['north.one', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.north.one' }, 'denied'],
   ['north.one', `${api}.DIRECT.GET.KV_state.$KV.state.south.two`, '', 'denied'],
+  ['north.one', `${api}.DIRECT.GET.KV_state.$KV.state.${foreign}`, '', 'denied'],
+  ['north.one', `${api}.DIRECT.GET.KV_state.$KV.state.>`, '', 'denied'],
+  ['north.one', `${api}.DIRECT.GET.KV_state.$KV.state.north.>`, '', 'denied'],
   ['north.one', `${api}.STREAM.MSG.GET.KV_state`, { last_by_subj: '$KV.state.south.two' }, 'denied'],
   ['north.one', `${api}.CONSUMER.CREATE.KV_state.x.$KV.state.south.two`, { stream_name: 'KV_state', config: { name: 'x', filter_subject: '$KV.state.south.two' } }, 'denied'],
   ['north.one', `${api}.CONSUMER.CREATE.KV_state`, { stream_name: 'KV_state', config: {} }, 'denied'],
@@ -97,6 +103,7 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['north.one', '$SYS.REQ.SERVER.PING', '', 'denied'],
   // Writing what is another's to write.
   ['north.one', '$KV.state.south.two', 'forged', 'denied'],
+  ['north.one', `$KV.state.${foreign}`, 'forged', 'denied'],
   ['north.one', `$KV.desired.${own}`, 'forged', 'denied'],
   ['north.one', `$KV.desired.${foreign}`, 'forged', 'denied'],
   ['north.one', '$KV.desired.north.one.p.check-1', 'forged', 'denied'],

@@ -8,7 +8,7 @@ import { DispatcherState, dumpMessage } from '../../global-dispatcher/state.ts';
 import { NameTable } from '../../global-dispatcher/zone.ts';
 import { encodeMessage } from '../../kit/wire/version.ts';
 import { unboundConfig } from '../../world/resolver.ts';
-import { berlin, edgepoint, identity, nameText, newYork, stateText } from '../global-dispatcher/fixtures.ts';
+import { berlin, edgepoint, identity, nameText, newYork, tell } from '../global-dispatcher/fixtures.ts';
 import { startDispatcher } from '../global-dispatcher/start.ts';
 import { until } from '../host/nats.ts';
 
@@ -39,8 +39,8 @@ t.test('a real resolver in front: each client network gets its own answer, and e
   const state = new DispatcherState(new NameTable(identity), 1);
   const sites = ['eu.ber', 'us.nyc'];
   for (const app of ['shop', 'news']) state.applyName(`p.main.${app}`, nameText(app, [`${app}.edge.test`], sites), 1);
-  state.applyEdgepoint('eu.ber', stateText(edgepoint('eu.ber', '198.51.100.1', berlin)), 0);
-  state.applyEdgepoint('us.nyc', stateText(edgepoint('us.nyc', '198.51.100.2', newYork)), 0);
+  tell(state, edgepoint('eu.ber', '198.51.100.1', berlin));
+  tell(state, edgepoint('us.nyc', '198.51.100.2', newYork));
   const dumpPath = join(folder, 'state.json');
   writeFileSync(dumpPath, encodeMessage(dumpMessage, state.dump(0)));
   const dispatcher = startDispatcher(t, {
