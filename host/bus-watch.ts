@@ -11,6 +11,8 @@ import { readEntry, streamOfKey, textOf } from './bus-entries.ts';
  */
 
 const lookMsDefault = 20_000;
+/** Questions under way at once: each waits for the server's answer before the next, and a bucket may hold many thousands of keys. */
+const readsMax = 16;
 const retryMsMin = 100;
 const retryMsMax = 2000;
 
@@ -60,14 +62,24 @@ export function watchEntries(
     if (held === null) take(key, entry);
     else held.set(key, entry);
   };
+  /** What is stored, by key, in the order in which it was. What changes meanwhile is told as news. */
+  const readStored = async (): Promise<Map<string, News>> => {
+    const found: (News & { readonly key: string })[] = [];
+    const readRange = async (first: number, last: number): Promise<void> => {
+      for (let from = first; !stopped && from <= last; ) {
+        const entry = await readEntry(link, stream, { seq: from, next_by_subj: stored });
+        if (entry === null || entry.sequence > last) return;
+        found.push({ key: entry.subject.slice(`$KV.${bucket}.`.length), sequence: entry.sequence, text: entry.text });
+        from = entry.sequence + 1;
+      }
+    };
+    const newest = (await readEntry(link, stream, { last_by_subj: stored }))?.sequence ?? 0;
+    const width = Math.ceil(newest / readsMax);
+    await Promise.all(Array.from({ length: Math.min(readsMax, newest) }, (_, lane) => readRange(lane * width + 1, Math.min(newest, (lane + 1) * width))));
+    return new Map(found.toSorted((one, other) => one.sequence - other.sequence).map(({ key, ...news }) => [key, news]));
+  };
   const readAll = async (): Promise<void> => {
-    const found = new Map<string, News>();
-    for (let from = 1; !stopped; ) {
-      const entry = await readEntry(link, stream, { seq: from, next_by_subj: stored });
-      if (entry === null) break;
-      found.set(entry.subject.slice(`$KV.${bucket}.`.length), { sequence: entry.sequence, text: entry.text });
-      from = entry.sequence + 1;
-    }
+    const found = await readStored();
     const during = held ?? new Map<string, News>();
     held = null;
     lastSequence = 0;

@@ -1,7 +1,10 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { watchEdgepoints } from '../../conduit/edgepoints.ts';
 import { orderOf } from '../../edgepoint/head/desired.ts';
 import { headMigrations, openRecords } from '../../edgepoint/head/records.ts';
+import { dataPaths } from '../../edgepoint/model/paths.ts';
 import { openClock } from '../../host/clock.ts';
 import { openDatabase } from '../../host/database.ts';
 import type { Log } from '../../host/log.ts';
@@ -17,8 +20,10 @@ import { startRig, until } from './rig.ts';
 
 /** As a template at rest says it; nothing lies there. */
 const facts = { wakeBy: 'template' as const, wakeReason: '', staysAwake: '', snapshotPath: '/nowhere', templateBytes: 4_000_000, coldBootMs: 150.5, restoreMs: 20.25 };
+const digest = `sha256:${'0'.repeat(64)}`;
 const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, with: () => quiet };
 const apps = 10_000;
+const generousMs = 120_000;
 const name = (number: number): string => `sleeper-${number}`;
 
 async function inLanes(count: number, work: (number: number) => Promise<unknown>): Promise<void> {
@@ -30,13 +35,15 @@ async function inLanes(count: number, work: (number: number) => Promise<unknown>
   );
 }
 
-t.test(`${apps} sleeping apps on one edgepoint are known to the conduit and the global dispatcher, and a change of one costs one entry`, async (t) => {
+t.test(`${apps} sleeping apps on one edgepoint are known to the conduit and the global dispatcher, and a change of one costs one entry`, { timeout: 300_000 }, async (t) => {
   const wish = (app: string) => ({
-    provider: 'prov', scope: 'main', app, release: 1, artefactDigest: `sha256:${'0'.repeat(64)}`, artefactBytes: 1,
+    provider: 'prov', scope: 'main', app, release: 1, artefactDigest: digest, artefactBytes: 1,
     manifest: manifestSchema.parse({ app, command: ['serve', '40'], port: 8080 }), hosts: [`${app}.edge.test`], uidSlot: 7, deployId: `deploy-${app}-1`,
   });
   const rig = await startRig(t, {
-    before: async ({ conduit, databaseUrl }) => {
+    startMs: generousMs,
+    before: async ({ conduit, databaseUrl, dataFolder }) => {
+      mkdirSync(join(dataPaths(dataFolder).artefact(digest), 'app'), { recursive: true });
       const client = await openDatabase({ url: databaseUrl, migrations: headMigrations }, quiet);
       const transaction = await client.transaction('write');
       const records = openRecords(transaction);
@@ -55,7 +62,6 @@ t.test(`${apps} sleeping apps on one edgepoint are known to the conduit and the 
       });
     },
   });
-  const generousMs = 120_000;
   await until('who follows from the start sees them all', () => rig.state()?.complete === true && rig.state()?.apps.length === apps, generousMs);
 
   // Those that come late: both read what is stored.

@@ -48,8 +48,10 @@ const port = 8080;
 export interface RigOptions {
   readonly capacityBytes?: number;
   readonly zramRoomBytes?: number;
+  /** How long a start of the head may take; of a few apps it takes less than the usual. */
+  readonly startMs?: number;
   /** Done before the head starts for the first time. */
-  readonly before?: (about: { readonly conduit: Bus; readonly databaseUrl: string }) => Promise<void>;
+  readonly before?: (about: { readonly conduit: Bus; readonly databaseUrl: string; readonly dataFolder: string }) => Promise<void>;
 }
 
 export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> {
@@ -63,6 +65,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
   writeFileSync(seedFile, nats.user('north.one').seed, { mode: 0o600 });
   const config = join(folder, 'head.json');
   const databaseUrl = `file:${folder}/head.db`;
+  const dataFolder = join(folder, 'data');
   writeFileSync(
     config,
     JSON.stringify({
@@ -75,7 +78,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
       natsSeedFile: seedFile,
       databaseUrl,
       runFolder,
-      dataFolder: join(folder, 'data'),
+      dataFolder,
       health: `unix:${runFolder}/health.sock`,
     }),
   );
@@ -94,7 +97,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
     await until(`the head is up\n${output}`, () => {
       if (started.exitCode !== null) throw new Error(`the head ended:\n${output}`);
       return up && dispatcher.greeted;
-    });
+    }, options.startMs);
   };
   const killHead = async (signal: NodeJS.Signals): Promise<void> => {
     const dying = child;
@@ -122,7 +125,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
     if (refused !== '') throw new Error(refused);
   });
   t.teardown(() => states.stop());
-  await options.before?.({ conduit, databaseUrl });
+  await options.before?.({ conduit, databaseUrl, dataFolder });
   await startHead();
 
   const pack = async (app: string, release: number): Promise<{ bytes: Buffer<ArrayBuffer>; digest: string }> => {
