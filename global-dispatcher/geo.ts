@@ -1,7 +1,9 @@
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import type * as ffi from 'bun:ffi';
 import { Reader } from 'mmdb-lib';
-import { codeOf, Failure, messageOf } from '../kit/errors.ts';
+import { Failure, messageOf } from '../kit/errors.ts';
 import { familyOf, formatAddress } from './address.ts';
 import type { Family } from './address.ts';
 import { nowhere } from './location.ts';
@@ -46,14 +48,23 @@ export function openLocationFile(path: string): LocationSource {
 }
 
 function openBytes(file: string): Buffer {
-  if (!('Bun' in globalThis)) return readFileSync(file);
+  return 'Bun' in globalThis ? mapFile(file) : readFileSync(file);
+}
+
+/** Maps a file that may be readable only (Bun.mmap opens for writing too); for the life of the process. */
+function mapFile(file: string): Buffer {
+  const { dlopen, toArrayBuffer } = createRequire(import.meta.url)('bun:ffi') as typeof ffi;
+  const { mmap } = dlopen('libc.so.6', { mmap: { args: ['ptr', 'u64', 'i32', 'i32', 'i32', 'i64'], returns: 'ptr' } }).symbols;
+  // sys/mman.h
+  const [protRead, mapShared] = [1, 1];
+  const descriptor = openSync(file, 'r');
   try {
-    const bytes = Bun.mmap(file, { shared: true });
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  } catch (thrown) {
-    // Bun.mmap opens for writing too, which a file that is only readable to this user refuses.
-    const code = codeOf(thrown);
-    if (code !== 'EACCES' && code !== 'EROFS') throw thrown;
-    return readFileSync(file);
+    const { size } = fstatSync(descriptor);
+    const address = mmap(null, size, protRead, mapShared, descriptor, 0);
+    // MAP_FAILED is all ones.
+    if (address === null || address >= 2 ** 63) throw new Error(`mmap of ${size} bytes is refused`);
+    return Buffer.from(toArrayBuffer(address, 0, size));
+  } finally {
+    closeSync(descriptor);
   }
 }

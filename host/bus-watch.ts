@@ -11,6 +11,11 @@ import { readEntry, streamOfKey, textOf } from './bus-entries.ts';
  */
 
 const lookMsDefault = 20_000;
+/**
+ * Each look asks for what is later than what is known, which costs the server nothing when there is none. That the last message known is still the
+ * last one is asked less often, for the server then reads some megabytes around it into its memory and keeps them for a while.
+ */
+const looksUntilWhole = 15;
 /** Questions under way at once: each waits for the server's answer before the next, and a bucket may hold many thousands of keys. */
 const readsMax = 16;
 const retryMsMin = 100;
@@ -43,6 +48,7 @@ export function watchEntries(
   let again = false;
   let stopped = false;
   let lastSequence = 0;
+  let looks = 0;
   let timer: ReturnType<typeof setTimeout> | null = null;
   let sayReady: () => void = () => {};
   const ready = new Promise<void>((resolve) => {
@@ -73,7 +79,7 @@ export function watchEntries(
         from = entry.sequence + 1;
       }
     };
-    const newest = (await readEntry(link, stream, { last_by_subj: stored }))?.sequence ?? 0;
+    const newest = await newestStored();
     const width = Math.ceil(newest / readsMax);
     await Promise.all(Array.from({ length: Math.min(readsMax, newest) }, (_, lane) => readRange(lane * width + 1, Math.min(newest, (lane + 1) * width))));
     return new Map(found.toSorted((one, other) => one.sequence - other.sequence).map(({ key, ...news }) => [key, news]));
@@ -113,13 +119,17 @@ export function watchEntries(
     held = null;
     if (link.up && !stopped && again) void sync();
   };
+  const newestStored = async (): Promise<number> => (await readEntry(link, stream, { last_by_subj: stored }))?.sequence ?? 0;
+  const hasLater = async (sequence: number): Promise<boolean> => (await readEntry(link, stream, { seq: sequence + 1, next_by_subj: stored })) !== null;
   const look = async (): Promise<void> => {
     if (stopped) return;
     try {
+      looks += 1;
       const before = lastSequence;
-      const last = link.up && held === null ? await readEntry(link, stream, { last_by_subj: stored }) : null;
-      const changed = last !== null && last.sequence !== before && before === lastSequence;
-      if (changed || (last === null && link.up && held === null && before > 0)) void sync();
+      if (link.up && held === null) {
+        const isOther = await hasLater(before) || (looks % looksUntilWhole === 0 && (await newestStored()) !== before);
+        if (isOther && before === lastSequence) void sync();
+      }
     } catch (thrown) {
       link.log.debug('a bucket could not be looked at', { bucket, filter, error: messageOf(thrown) });
     }

@@ -3,6 +3,8 @@ import { shouldGiveBack } from '../kit/quiet.ts';
 
 /** So often a daemon looks at its own counters. */
 const lookMs = 2000;
+/** On a busy machine a burst has pauses, and its end comes after what looked like one: so long after it, memory is given back once more. */
+const onceMoreAfterMs = 10_000;
 
 /**
  * A runtime keeps what a burst of work has needed for a next one: garbage, and the freed memory of native libraries (each statement of
@@ -16,12 +18,15 @@ export function giveBackWhenQuiet(): void {
   };
   let last = { atMs: performance.now(), usedMs: usedMs() };
   let givenUsedMs = 0;
+  let onceMoreAtMs = Infinity;
   setInterval(() => {
     const now = { atMs: performance.now(), usedMs: usedMs() };
-    if (shouldGiveBack({ busyMs: now.usedMs - last.usedMs, passedMs: now.atMs - last.atMs, sinceGivenMs: now.usedMs - givenUsedMs })) {
+    const onceMore = now.atMs >= onceMoreAtMs;
+    if (shouldGiveBack({ busyMs: now.usedMs - last.usedMs, passedMs: now.atMs - last.atMs, sinceGivenMs: now.usedMs - givenUsedMs, onceMore })) {
       Bun.gc(true);
       trim(0n);
       givenUsedMs = usedMs();
+      onceMoreAtMs = onceMore ? Infinity : now.atMs + onceMoreAfterMs;
     }
     last = { atMs: performance.now(), usedMs: usedMs() };
   }, lookMs).unref();

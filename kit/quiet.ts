@@ -5,6 +5,8 @@ export interface Work {
   readonly passedMs: number;
   /** Processor time since it last gave memory back. */
   readonly sinceGivenMs: number;
+  /** It did so a while ago, when a burst seemed over, and is to do it once more. */
+  readonly onceMore: boolean;
 }
 
 /** Less than this part of a processor: nothing much happens. */
@@ -13,6 +15,6 @@ const quietShare = 0.05;
 const workMsMin = 300;
 
 /** Whether what a burst of work has left in memory is to be given back: when the burst is over. */
-export function shouldGiveBack({ busyMs, passedMs, sinceGivenMs }: Work): boolean {
-  return busyMs < passedMs * quietShare && sinceGivenMs >= workMsMin;
+export function shouldGiveBack({ busyMs, passedMs, sinceGivenMs, onceMore }: Work): boolean {
+  return busyMs < passedMs * quietShare && (onceMore || sinceGivenMs >= workMsMin);
 }

@@ -26,15 +26,6 @@ const keptFailuresMax = 3;
 /** A loop of plans that each change something would be a planner that contradicts itself. */
 const looksMax = 100_000;
 
-/** The order with what it has in common with another one held once: most of what is known of a sleeping app is its manifest, twice. */
-function sharing(order: ReleaseOrder, other: ReleaseOrder | null): ReleaseOrder {
-  if (other === null || other === order) return order;
-  const same = <Field extends 'owner' | 'manifest' | 'hosts'>(field: Field): ReleaseOrder[Field] =>
-    JSON.stringify(order[field]) === JSON.stringify(other[field]) ? other[field] : order[field];
-  const artefactDigest = order.artefactDigest === other.artefactDigest ? other.artefactDigest : order.artefactDigest;
-  return { ...order, owner: same('owner'), manifest: same('manifest'), hosts: same('hosts'), artefactDigest };
-}
-
 /**
  * Executes the planner's steps. Whatever changes, changes the state first and then calls `touch`, which plans for that app and
  * begins the steps; the first half of a step is synchronous and puts the instance into its next mode, so that no second plan can
@@ -113,7 +104,7 @@ export class ResourceManager implements Manages {
   /** An app as the conduit wants it now; its old release serves on until `promote`. */
   want(order: ReleaseOrder): AppEntry {
     const app = appEntry(this.state, order.owner);
-    app.desired = sharing(order, app.serving?.order ?? null);
+    app.desired = order;
     if (app.serving === null) {
       app.status = 'preparing';
       app.reason = '';
@@ -131,7 +122,7 @@ export class ResourceManager implements Manages {
   /** A release can serve; what it replaces goes when nobody needs it any more. */
   promote(serving: ServingRelease): void {
     const app = appEntry(this.state, serving.order.owner);
-    app.serving = { ...serving, order: sharing(serving.order, app.desired) };
+    app.serving = serving;
     app.status = 'ready';
     app.reason = serving.facts.staysAwake;
     app.paused = '';
@@ -198,6 +189,7 @@ export class ResourceManager implements Manages {
     const routes = [];
     for (const app of this.state.apps.values()) {
       const route = routeOf(app, nowBootNs);
+      app.restIfAsleep();
       if (route === null) continue;
       this.routesTold.set(app.key, fingerprint(JSON.stringify(route)));
       routes.push(route);
@@ -257,6 +249,7 @@ export class ResourceManager implements Manages {
     }
     this.tellRoute(app, nowBootNs);
     this.ports.stateChanged(app.key);
+    app.restIfAsleep();
   }
 
   private beginStep(step: Step, nowBootNs: number): void {

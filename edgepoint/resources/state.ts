@@ -38,30 +38,66 @@ export interface Backoff {
   readonly reason: string;
 }
 
-export interface AppEntry {
+const noGaps: readonly number[] = [];
+
+export class AppEntry {
   readonly owner: Owner;
   readonly key: string;
-  /** What the conduit wants; null only while the app is being removed. */
-  desired: ReleaseOrder | null;
-  serving: ServingRelease | null;
-  status: 'preparing' | 'ready' | 'failed';
+  status: 'preparing' | 'ready' | 'failed' = 'preparing';
   /** Why it failed, or does not sleep. */
-  reason: string;
-  paused: string;
-  waiting: number;
-  surplusSinceBootNs: number | null;
-  backoff: Backoff | null;
-  refusal: { readonly untilBootNs: number; readonly reason: string } | null;
-  sleepFailures: number;
-  noSleepBeforeBootNs: number;
+  reason = '';
+  paused = '';
+  waiting = 0;
+  surplusSinceBootNs: number | null = null;
+  backoff: Backoff | null = null;
+  refusal: { readonly untilBootNs: number; readonly reason: string } | null = null;
+  sleepFailures = 0;
+  noSleepBeforeBootNs = 0;
   /** The last times it was unused for longer than its idle time, the newest last: how long, until it was wanted again. */
-  gapsNs: readonly number[];
+  gapsNs = noGaps;
   /** When it was last used; null until it has been. */
-  usedBootNs: number | null;
+  usedBootNs: number | null = null;
   /** Restores of the template that failed in a row. */
-  restoreFailures: number;
-  kept: KeptInstance | null;
-  readonly instances: Map<string, InstanceEntry>;
+  restoreFailures = 0;
+  kept: KeptInstance | null = null;
+  readonly instances = new Map<string, InstanceEntry>();
+  /** As they are, or as text. */
+  #desired: ReleaseOrder | string | null = null;
+  #serving: ServingRelease | string | null = null;
+
+  constructor(owner: Owner, key: string) {
+    this.owner = owner;
+    this.key = key;
+  }
+
+  /** What the conduit wants; null only while the app is being removed. */
+  get desired(): ReleaseOrder | null {
+    if (typeof this.#desired === 'string') this.#desired = JSON.parse(this.#desired) as ReleaseOrder;
+    return this.#desired;
+  }
+
+  set desired(order: ReleaseOrder | null) {
+    this.#desired = order;
+  }
+
+  get serving(): ServingRelease | null {
+    if (typeof this.#serving === 'string') this.#serving = JSON.parse(this.#serving) as ServingRelease;
+    return this.#serving;
+  }
+
+  set serving(serving: ServingRelease | null) {
+    this.#serving = serving;
+  }
+
+  /**
+   * Until it is next asked for them, an app that sleeps holds its orders as text. Thousands sleep for days; the many small objects of an
+   * order lie among what a burst of work has left behind, and keep several times their own size from being given back.
+   */
+  restIfAsleep(): void {
+    if (this.instances.size > 0 || this.waiting > 0 || this.status === 'preparing') return;
+    if (typeof this.#desired === 'object') this.#desired = this.#desired && JSON.stringify(this.#desired);
+    if (typeof this.#serving === 'object') this.#serving = this.#serving && JSON.stringify(this.#serving);
+  }
 }
 
 export interface EdgepointEntry {
@@ -83,7 +119,7 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
   const key = ownerKey(owner);
   const known = state.apps.get(key);
   if (known !== undefined) return known;
-  const app = newEntry(owner, key);
+  const app = new AppEntry(owner, key);
   state.apps.set(key, app);
   return app;
 }
@@ -93,30 +129,7 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
  * planned, routed or published for it, and whoever serves under that name does not notice.
  */
 export function guestEntry(owner: Owner, id: string): AppEntry {
-  return newEntry(owner, `${ownerKey(owner)}.${id}`);
-}
-
-function newEntry(owner: Owner, key: string): AppEntry {
-  return {
-    owner,
-    key,
-    desired: null,
-    serving: null,
-    status: 'preparing',
-    reason: '',
-    paused: '',
-    waiting: 0,
-    surplusSinceBootNs: null,
-    backoff: null,
-    refusal: null,
-    sleepFailures: 0,
-    noSleepBeforeBootNs: 0,
-    gapsNs: [],
-    usedBootNs: null,
-    restoreFailures: 0,
-    kept: null,
-    instances: new Map(),
-  };
+  return new AppEntry(owner, `${ownerKey(owner)}.${id}`);
 }
 
 /** A new instance, not yet running. */

@@ -137,7 +137,8 @@ async function fallBack(manager: Manages, app: AppEntry, entry: InstanceEntry, o
 
 /** From now on, until another template of it is there. */
 function wakeCold(app: AppEntry, serving: ServingRelease, wakeReason: string): void {
-  if (app.serving !== serving) return;
+  const { release, deployId } = serving.order;
+  if (app.serving?.order.release !== release || app.serving.order.deployId !== deployId) return;
   app.serving = { ...serving, facts: { ...serving.facts, wakeBy: 'cold', wakeReason } };
 }
 

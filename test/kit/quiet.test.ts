@@ -8,8 +8,10 @@ t.test('memory is given back when a burst of work is over, and only then', (t) =
     { about: 'a burst is over', busyMs: 3, passedMs: 2000, sinceGivenMs: 4000, gives: true },
     { about: 'a burst is under way', busyMs: 1500, passedMs: 2000, sinceGivenMs: 4000, gives: false },
     { about: 'a steady load', busyMs: 150, passedMs: 2000, sinceGivenMs: 60_000, gives: false },
+    { about: 'it is over for a while', busyMs: 3, passedMs: 2000, sinceGivenMs: 10, onceMore: true, gives: true },
+    { about: 'another burst is under way', busyMs: 1500, passedMs: 2000, sinceGivenMs: 1500, onceMore: true, gives: false },
     { about: 'just enough was done, little enough now', busyMs: 99, passedMs: 2000, sinceGivenMs: 300, gives: true },
   ];
-  for (const { about, gives, ...work } of rows) t.equal(shouldGiveBack(work), gives, about);
+  for (const { about, gives, ...work } of rows) t.equal(shouldGiveBack({ onceMore: false, ...work }), gives, about);
   t.end();
 });
