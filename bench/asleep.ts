@@ -19,7 +19,8 @@ import { median, medianRatio, rounded } from './statistics.ts';
 const appsMax = 2000;
 /** Asleep before the first look at memory: what a daemon loads for its first apps is not counted to those that follow. */
 const firstApps = 100;
-const drawnMax = 20;
+/** Apps drawn at random that are woken, and wakes of the same app alone. */
+const wakesOfAll = 20;
 const provider = 'bench';
 const app = 'hello';
 const idleSeconds = 0.2;
@@ -68,7 +69,7 @@ async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bu
 
   // The same app on the same edgepoint, when there is no other.
   const before: number[] = [];
-  for (let count = 0; count < (quick ? 5 : drawnMax); count += 1) {
+  for (let count = 0; count < (quick ? 5 : wakesOfAll); count += 1) {
     const { tookMs, asleepAgain } = await wake(crowded, original, news);
     before.push(tookMs);
     await asleepAgain;
@@ -76,7 +77,7 @@ async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bu
 
   const all = Array.from({ length: firstApps + appsMax }, (_, number) => copyOf(place, `sleeper-${String(number).padStart(4, '0')}`));
   const further = all.slice(firstApps);
-  const drawn = draw(further, quick ? 12 : drawnMax, seed);
+  const drawn = draw(further, wakesOfAll, seed);
   const snapshotPaths = await sealTemplates(place, drawn);
   await addApps(place, all.slice(0, firstApps), news);
   await untilPublished(place, all.slice(0, firstApps));
