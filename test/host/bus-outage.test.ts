@@ -163,6 +163,8 @@ t.test('news that got lost on the way is found by looking', async (t) => {
   await until('both are found', () => known.get('p.main.a') === '2' && known.get('p.main.b') === '1');
   await conduit.deleteKv('names', 'p.main.a');
   await until('the deletion is found', () => known.get('p.main.a') === null);
+  t.notMatch(await operator.request('$JS.API.STREAM.PURGE.KV_names', '', 2000), '"error"');
+  await until('a bucket that has been emptied is found so', () => known.get('p.main.b') === null);
 });
 
 t.test('a server that lost its store tells what it has now', async (t) => {

@@ -52,6 +52,12 @@ t.test('what the conduit writes reaches the edgepoint it is for', async (t) => {
   });
   await north.putKv('state', 'north.one', 'state!');
   t.equal(await conduit.getKv('state', 'north.one'), 'state!');
+  t.equal(await north.placeOfKv('state', 'north.one.p.main.a'), null);
+  const put = await north.putKv('state', 'north.one.p.main.a', 'asleep');
+  t.equal(await north.placeOfKv('state', 'north.one.p.main.a'), put);
+  const deleted = await north.deleteKv('state', 'north.one.p.main.a');
+  t.ok(deleted > put, 'each has a later place than the one before');
+  t.equal(await north.placeOfKv('state', 'north.one.p.main.a'), deleted, 'a deletion has a place too');
 });
 
 t.test('the same on Bun, through a restart of the server', async (t) => {
