@@ -148,7 +148,9 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     apps: () => manager.state.apps.keys(),
     describeApp: (key, epoch) => {
       const app = manager.state.apps.get(key);
-      return app === undefined ? null : encodeMessage(appStateMessage, { ...describeApp(app), epoch });
+      if (app === undefined) return null;
+      manager.letRest(app);
+      return encodeMessage(appStateMessage, { ...describeApp(app), epoch });
     },
     describeSelf: (epoch, complete) => {
       const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId });

@@ -38,6 +38,8 @@ export interface DispatcherPorts {
 /** How long a start with nothing known waits for the bus before it answers; short of the second in which it must answer again. */
 const firstToldMs = 300;
 const cacheWriteMs = 1000;
+/** The file holds everything, so with many apps it is written less often: at most this part of the time goes into it. */
+const cacheWriteShare = 0.02;
 
 /** Composes the parts of one dispatcher, and serves until stopped. */
 export async function openDispatcher(settings: DispatcherSettings, ports: DispatcherPorts): Promise<Dispatcher> {
@@ -181,11 +183,14 @@ function loadCache(path: string, state: DispatcherState, clock: Clock, log: Log)
 /** Writes the state when it changed since the last time. */
 function keepCache(path: string, state: DispatcherState, clock: Clock, log: Log): () => void {
   let written = state.revision;
+  let notBeforeNs = 0;
   return () => {
-    if (!state.complete || written === state.revision) return;
+    const fromNs = clock.bootNs();
+    if (!state.complete || written === state.revision || fromNs < notBeforeNs) return;
     try {
       writeDump(path, state.dump(clock.wallMs()));
       written = state.revision;
+      notBeforeNs = fromNs + (clock.bootNs() - fromNs) / cacheWriteShare;
     } catch (thrown) {
       log.warn('the cache file could not be written', { path, error: messageOf(thrown) });
     }

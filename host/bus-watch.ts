@@ -26,11 +26,6 @@ interface News {
   readonly text: string | null;
 }
 
-/** What was delivered last of a key: its text's fingerprint, null when it was a deletion. */
-interface Known {
-  readonly sequence: number;
-  readonly print: number | null;
-}
 
 export function watchEntries(
   link: BusLink,
@@ -41,7 +36,9 @@ export function watchEntries(
 ): { ready: Promise<void>; stop(): void } {
   const stream = streamOfKey(bucket, filter);
   const stored = `$KV.${bucket}.${filter}`;
-  const known = new Map<string, Known>();
+  /** What was delivered last of each key: where in the stream it stands, and the fingerprint of its text; a deletion has none. */
+  const known = new Map<string, number>();
+  const prints = new Map<string, number>();
   const deliveries = orderedDeliveries(onEntry, (key, error) => link.log.error('an entry could not be taken', { bucket, key, error }));
   /** News that came while reading; applied after it. */
   let held: Map<string, News> | null = null;
@@ -57,14 +54,15 @@ export function watchEntries(
 
   const take = (key: string, { sequence, text }: News): void => {
     const before = known.get(key);
-    const print = text === null ? null : fingerprint(text);
-    known.set(key, { sequence, print });
+    const printBefore = prints.get(key);
+    known.set(key, sequence);
+    if (text === null) prints.delete(key);
+    else prints.set(key, fingerprint(text));
     lastSequence = Math.max(lastSequence, sequence);
-    if ((before?.print ?? null) !== print || (before !== undefined && before.sequence !== sequence && text !== null)) deliveries.add(key, text);
+    if (prints.get(key) !== printBefore || (before !== undefined && before !== sequence && text !== null)) deliveries.add(key, text);
   };
   const news = (key: string, entry: News): void => {
-    const target = held ?? known;
-    if ((target.get(key)?.sequence ?? 0) >= entry.sequence) return;
+    if (((held === null ? known.get(key) : held.get(key)?.sequence) ?? 0) >= entry.sequence) return;
     if (held === null) take(key, entry);
     else held.set(key, entry);
   };
@@ -91,10 +89,10 @@ export function watchEntries(
     lastSequence = 0;
     for (const [key, entry] of found) take(key, entry);
     for (const [key, entry] of during) if (entry.sequence > (found.get(key)?.sequence ?? 0)) take(key, entry);
-    for (const [key, entry] of known) {
+    for (const key of known.keys()) {
       if (found.has(key) || during.has(key)) continue;
       known.delete(key);
-      if (entry.print !== null) deliveries.add(key, null);
+      if (prints.delete(key)) deliveries.add(key, null);
     }
   };
   const sync = async (): Promise<void> => {

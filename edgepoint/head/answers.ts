@@ -21,8 +21,15 @@ export interface Status {
 
 /** What people may ask the head over its socket. */
 export function answersOf(manager: ResourceManager, clock: Clock): Handlers {
+  const letRest = (): void => manager.state.apps.forEach((app) => manager.letRest(app));
   return {
-    dump: (): Dump => ({ form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans() }),
-    status: (): Status => ({ apps: [...manager.state.apps.values()].map(describeApp), load: loadOf(manager.state) }),
+    dump: (): Dump => {
+      letRest();
+      return { form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans() };
+    },
+    status: (): Status => {
+      letRest();
+      return { apps: [...manager.state.apps.values()].map(describeApp), load: loadOf(manager.state) };
+    },
   };
 }

@@ -35,8 +35,6 @@ export function describeApp(app: AppEntry): AppState {
   if (app.kept !== null && app.instances.size === 0) instances['asleep'] = 1;
   const order = app.serving?.order ?? app.desired;
   const facts = app.serving?.facts;
-  // Being described wakes nobody.
-  app.restIfAsleep();
   const reason = app.backoff !== null && app.reason === '' && app.backoff.failures > 1 ? app.backoff.reason : app.reason;
   return {
     ...app.owner,

@@ -1,6 +1,7 @@
 import { assertInvariant, messageOf } from '../../kit/errors.ts';
 import { fingerprint } from '../../kit/fingerprint.ts';
 import type { Owner } from '../../kit/ids.ts';
+import { nsPerMs } from '../../kit/units.ts';
 import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { Demand, KernelCounters } from '../model/calls.ts';
 import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
@@ -25,6 +26,7 @@ import { wakeInstance } from './wake-up.ts';
 const keptFailuresMax = 3;
 /** A loop of plans that each change something would be a planner that contradicts itself. */
 const looksMax = 100_000;
+const restAfterMs = 1000;
 
 /**
  * Executes the planner's steps. Whatever changes, changes the state first and then calls `touch`, which plans for that app and
@@ -44,6 +46,8 @@ export class ResourceManager implements Manages {
   /** Fingerprints of the routes as the dispatcher has them. */
   private readonly routesTold = new Map<string, number>();
   private readonly plans = new PlanNotes();
+  private readonly toRest = new Set<AppEntry>();
+  private restTimer: (() => void) | null = null;
 
   constructor(state: EdgepointEntry, ports: ResourcePorts) {
     this.state = state;
@@ -189,7 +193,7 @@ export class ResourceManager implements Manages {
     const routes = [];
     for (const app of this.state.apps.values()) {
       const route = routeOf(app, nowBootNs);
-      app.restIfAsleep();
+      this.letRest(app);
       if (route === null) continue;
       this.routesTold.set(app.key, fingerprint(JSON.stringify(route)));
       routes.push(route);
@@ -217,6 +221,8 @@ export class ResourceManager implements Manages {
     this.able = false;
     this.timer?.cancel();
     this.timer = null;
+    this.restTimer?.();
+    this.restTimer = null;
   }
 
   private look(): void {
@@ -249,7 +255,17 @@ export class ResourceManager implements Manages {
     }
     this.tellRoute(app, nowBootNs);
     this.ports.stateChanged(app.key);
-    app.restIfAsleep();
+    this.letRest(app);
+  }
+
+  /** After whatever asked an app for its orders. It rests a while later, for it is seldom asked only once. */
+  letRest(app: AppEntry): void {
+    this.toRest.add(app);
+    this.restTimer ??= this.ports.wakeAt(this.ports.clock.bootNs() + restAfterMs * nsPerMs, () => {
+      this.restTimer = null;
+      for (const each of this.toRest) each.restIfAsleep();
+      this.toRest.clear();
+    });
   }
 
   private beginStep(step: Step, nowBootNs: number): void {

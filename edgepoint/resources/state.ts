@@ -40,6 +40,32 @@ export interface Backoff {
 
 const noGaps: readonly number[] = [];
 
+/**
+ * Plain data that may be held as text. Thousands of apps sleep for days; the many small objects of an order lie among what a burst of work
+ * has left behind, and keep several times their own size from being given back.
+ */
+class Resting<Value> {
+  #value: Value | null = null;
+  /** Of the value that was set last; null until it has rested. */
+  #text: string | null = null;
+
+  get value(): Value | null {
+    if (this.#value === null && this.#text !== null) this.#value = JSON.parse(this.#text) as Value;
+    return this.#value;
+  }
+
+  set value(value: Value | null) {
+    this.#value = value;
+    this.#text = null;
+  }
+
+  rest(): void {
+    if (this.#value === null) return;
+    this.#text ??= JSON.stringify(this.#value);
+    this.#value = null;
+  }
+}
+
 export class AppEntry {
   readonly owner: Owner;
   readonly key: string;
@@ -61,9 +87,8 @@ export class AppEntry {
   restoreFailures = 0;
   kept: KeptInstance | null = null;
   readonly instances = new Map<string, InstanceEntry>();
-  /** As they are, or as text. */
-  #desired: ReleaseOrder | string | null = null;
-  #serving: ServingRelease | string | null = null;
+  readonly #desired = new Resting<ReleaseOrder>();
+  readonly #serving = new Resting<ServingRelease>();
 
   constructor(owner: Owner, key: string) {
     this.owner = owner;
@@ -72,31 +97,26 @@ export class AppEntry {
 
   /** What the conduit wants; null only while the app is being removed. */
   get desired(): ReleaseOrder | null {
-    if (typeof this.#desired === 'string') this.#desired = JSON.parse(this.#desired) as ReleaseOrder;
-    return this.#desired;
+    return this.#desired.value;
   }
 
   set desired(order: ReleaseOrder | null) {
-    this.#desired = order;
+    this.#desired.value = order;
   }
 
   get serving(): ServingRelease | null {
-    if (typeof this.#serving === 'string') this.#serving = JSON.parse(this.#serving) as ServingRelease;
-    return this.#serving;
+    return this.#serving.value;
   }
 
   set serving(serving: ServingRelease | null) {
-    this.#serving = serving;
+    this.#serving.value = serving;
   }
 
-  /**
-   * Until it is next asked for them, an app that sleeps holds its orders as text. Thousands sleep for days; the many small objects of an
-   * order lie among what a burst of work has left behind, and keep several times their own size from being given back.
-   */
+  /** Until it is next asked for them, an app that sleeps holds its orders as text. */
   restIfAsleep(): void {
     if (this.instances.size > 0 || this.waiting > 0 || this.status === 'preparing') return;
-    if (typeof this.#desired === 'object') this.#desired = this.#desired && JSON.stringify(this.#desired);
-    if (typeof this.#serving === 'object') this.#serving = this.#serving && JSON.stringify(this.#serving);
+    this.#desired.rest();
+    this.#serving.rest();
   }
 }
 

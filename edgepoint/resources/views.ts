@@ -62,15 +62,8 @@ export function viewApp(app: AppEntry): AppView {
   };
 }
 
-/** The view of an app that may sleep on. */
-function viewResting(app: AppEntry): AppView {
-  const view = viewApp(app);
-  app.restIfAsleep();
-  return view;
-}
-
 export function viewEdgepoint(state: EdgepointEntry, nowBootNs: number): EdgepointView {
-  return { nowBootNs, capacityBytes: state.capacityBytes, zramRoomBytes: state.zramRoomBytes(), apps: [...state.apps.values()].map(viewResting) };
+  return { nowBootNs, capacityBytes: state.capacityBytes, zramRoomBytes: state.zramRoomBytes(), apps: [...state.apps.values()].map(viewApp) };
 }
 
 /** As `roomOf` of the plan, but looks only at the apps that have instances. */
