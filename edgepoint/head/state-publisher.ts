@@ -60,7 +60,8 @@ export function openStatePublisher(ports: StatePublisherPorts): StatePublisher {
 
   const put = async (app: string | null, text: string | null): Promise<void> => {
     const place = await ports.put(app, text);
-    if (last === null || place > last.place) last = { app, place };
+    // One that ends after the bus was away proves nothing of what stood there before.
+    if (!unsure && (last === null || place > last.place)) last = { app, place };
   };
   const putSelf = async (): Promise<void> => {
     const text = ports.describeSelf(epoch, complete);
@@ -108,9 +109,12 @@ export function openStatePublisher(ports: StatePublisherPorts): StatePublisher {
     last = null;
     for (const app of ports.apps()) dirty.add(app);
   };
+  /** Whether what was put last is where it was put, and so all before it. */
+  const stands = async (put: typeof last): Promise<boolean> => put !== null && ((await ports.placeOf(put.app)) ?? 0) >= put.place;
   const publish = async (): Promise<void> => {
-    if (unsure && last !== null && ((await ports.placeOf(last.app)) ?? 0) < last.place) epoch = '';
+    const wasAway = unsure;
     unsure = false;
+    if (wasAway && epoch !== '' && !(await stands(last))) epoch = '';
     if (epoch === '') beginEpoch();
     if (!complete) await putSelf();
     await putApps();
