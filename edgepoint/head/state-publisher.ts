@@ -1,3 +1,4 @@
+import { Failure } from '../../kit/errors.ts';
 import { fingerprint } from '../../kit/fingerprint.ts';
 
 /** Changes within this time are published together. */
@@ -60,8 +61,9 @@ export function openStatePublisher(ports: StatePublisherPorts): StatePublisher {
 
   const put = async (app: string | null, text: string | null): Promise<void> => {
     const place = await ports.put(app, text);
-    // One that ends after the bus was away proves nothing of what stood there before.
-    if (!unsure && (last === null || place > last.place)) last = { app, place };
+    // Who knows on which side of it this was stored: it is looked at what stands there, and put again.
+    if (unsure) throw new Failure('bus-away', 'the bus was away meanwhile');
+    if (last === null || place > last.place) last = { app, place };
   };
   const putSelf = async (): Promise<void> => {
     const text = ports.describeSelf(epoch, complete);
