@@ -2,9 +2,9 @@ import { dlopen } from 'bun:ffi';
 import { shouldGiveBack } from '../kit/quiet.ts';
 
 /** So often a daemon looks at its own counters. */
-const lookMs = 2000;
+const lookMs = 1000;
 /** On a busy machine a burst has pauses, and its end comes after what looked like one: so long after it, memory is given back once more. */
-const onceMoreAfterMs = 10_000;
+const onceMoreAfterMs = 5000;
 
 /**
  * A runtime keeps what a burst of work has needed for a next one: garbage, and the freed memory of native libraries (each statement of
