@@ -8,6 +8,9 @@ export interface KeptEntry {
   readonly epoch: string;
 }
 
+/** Of one edgepoint, hidden ones too; more would be hostile, and fill the memory of all who read. */
+const appsMax = 100_000;
+
 interface Published<App extends KeptEntry> {
   self: EdgepointState | null;
   readonly apps: Map<string, App>;
@@ -61,6 +64,7 @@ export class PublishedStates<App extends KeptEntry> {
     if (!parsed.ok) return parsed.reason;
     if (ownerKey(parsed.value) !== owner) return `the entry speaks of ${ownerKey(parsed.value)}`;
     const published = this.#published(site);
+    if (published.apps.size >= appsMax && !published.apps.has(owner)) return `the edgepoint has ${appsMax} apps already`;
     const epoch = published.self?.epoch === parsed.value.epoch ? published.self.epoch : parsed.value.epoch;
     published.apps.set(owner, this.#keep({ ...parsed.value, epoch }));
     return '';
