@@ -72,13 +72,15 @@ async function fetchArchive(folder: string, say: (text: string) => void): Promis
     'Dir::Etc::sourceparts': '/dev/null',
     'Acquire::Check-Valid-Until': 'false',
     'Acquire::Languages': 'none',
+    'APT::Update::Error-Mode': 'any',
   };
-  const options = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  const config = join(apt, 'apt.conf');
+  writeFileSync(config, Object.entries(settings).map(([name, value]) => `${name} "${value}";\n`).join(''));
   const wish = { code: 'criu-not-fetched', remedy: 'See whether http://deb.debian.org is reachable from here.', say };
   say(`fetching the source of criu ${source.version} from Debian ${source.suite}`);
-  await retryCommand(['apt-get', ...options, '--quiet', 'update'], wish);
+  await retryCommand(['apt-get', '--config-file', config, '--quiet', 'update'], wish);
   // apt-get(8) writes into the current folder and names none else.
-  await retryCommand(['sh', '-c', 'cd "$1" && shift && exec "$@"', 'sh', folder, 'apt-get', ...options, '--quiet', '--download-only', '--tar-only', 'source', 'criu'], wish);
+  await retryCommand(['sh', '-c', 'cd "$1" && shift && exec "$@"', 'sh', folder, 'apt-get', '--config-file', config, '--quiet', '--download-only', '--tar-only', 'source', 'criu'], wish);
   const archive = join(folder, archiveName);
   if (!existsSync(archive)) {
     throw new Failure('criu-source-moved', `Debian ${source.suite} has another version of criu's source than ${source.version}.`, { remedy: 'Nothing: a newer Edgepoint has patches for it.' });
@@ -94,6 +96,6 @@ function removeOld(): void {
   const oldest = Date.now() - unusedDays * 86_400_000;
   for (const name of readdirSync(folder)) {
     const path = join(folder, name);
-    if (name.startsWith('criu-') && name !== basename(patchedCriu) && statSync(path).mtimeMs < oldest) rmSync(path);
+    if (name.includes('.edgepoint-') && name !== basename(patchedCriu) && statSync(path).mtimeMs < oldest) rmSync(path);
   }
 }
