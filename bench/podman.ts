@@ -4,7 +4,7 @@ import { tools } from '../host/tools.ts';
 import { firstByte } from './engine.ts';
 import { openNetwork } from './peer-network.ts';
 
-/** A peer: the same app restored by `podman container restore`, as it comes, with the same criu and a ready network namespace. */
+/** A peer: the same app restored by `podman container restore`, as it comes, with CRIU as it comes and a ready network namespace. */
 export interface PodmanPeer {
   /** Restores once and waits for the first byte; milliseconds of both. The stop is not counted. */
   restore(): Promise<number>;
@@ -21,7 +21,7 @@ export async function openPodmanPeer(options: { artefact: string; folder: string
   if (podmanPath === null) return 'podman is not installed here (apt-get install podman)';
   const rootfs = join(folder, 'rootfs');
   for (const name of ['rootfs', 'upper', 'work', 'bin', 'store', 'run']) mkdirSync(join(folder, name), { recursive: true });
-  symlinkSync(tools.criu, join(folder, 'bin/criu')); // podman finds criu in PATH
+  symlinkSync(tools.peerCriu, join(folder, 'bin/criu')); // podman finds criu in PATH
   const network = openNetwork(`podman-${process.pid}`, 'podman0', { address, prefixLength: options.prefixLength });
   const podman = (...words: string[]): { ok: boolean; text: string } => {
     const done = Bun.spawnSync([podmanPath, '--root', join(folder, 'store'), '--runroot', join(folder, 'run'), '--cgroup-manager', 'cgroupfs', '--runtime', 'runc', ...words], {

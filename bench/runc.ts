@@ -7,7 +7,7 @@ import { openNetwork } from './peer-network.ts';
 
 const libc = dlopen('libc.so.6', { pipe: { args: ['ptr'], returns: 'i32' } }).symbols;
 
-/** A peer: the same app restored by `runc restore`, with the same criu, /run on tmpfs, a ready network namespace and a ready root. */
+/** A peer: the same app restored by `runc restore`, with CRIU as it comes, /run on tmpfs, a ready network namespace and a ready root. */
 export interface RuncPeer {
   /** Restores once and waits for the first byte; milliseconds of both. The making of the root and the removal are not counted. */
   restore(): Promise<number>;
@@ -79,7 +79,7 @@ export async function openRuncPeer(options: {
   const [stdin] = openPipe();
   const [, stdout] = openPipe();
   const runc = async (...words: string[]): Promise<void> => {
-    const child = Bun.spawn(['runc', '--root', join(folder, 'state'), '--criu', tools.criu, ...words], { stdio: [stdin, stdout, stdout] });
+    const child = Bun.spawn(['runc', '--root', join(folder, 'state'), '--criu', tools.peerCriu, ...words], { stdio: [stdin, stdout, stdout] });
     if ((await child.exited) !== 0) {
       const logs = ['dump.log', 'restore.log'].map((name) => join(folder, 'criu', name)).filter((path) => existsSync(path));
       const errors = logs.flatMap((path) => readFileSync(path, 'utf8').split('\n').filter((line) => line.includes('Error')));

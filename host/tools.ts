@@ -28,8 +28,10 @@ function hashOf(paths: readonly string[]): string {
 }
 
 export const tools = {
-  /** An executable that runs a criu which really dumps and restores on this machine (its own, or the private one). */
+  /** An executable that runs a criu which really dumps and restores on this machine (built with our patches, its own, or a private one). */
   criu: join(toolsFolder, 'bin/criu'),
+  /** CRIU without our patches, which only peers of benchmarks use. */
+  peerCriu: join(toolsFolder, 'bin/criu-as-it-comes'),
   natsServer: join(toolsFolder, 'bin/nats-server'),
   /** Makes the box of an instance and boots or restores into it; compiled from edgepoint/box/*.c. */
   box: join(toolsFolder, `bin/edgepoint-box-${hashOf(boxSources)}`),

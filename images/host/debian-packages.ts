@@ -29,15 +29,21 @@ function packagesStep(name: string, packages: readonly string[]): Step {
       return missing.length === 0 ? null : `not installed: ${missing.join(' ')}`;
     },
     make: async (say) => {
-      const missing = await missingPackages(packages);
-      if (missing.length === 0) return 'all installed';
-      say(`apt-get install ${missing.join(' ')}`);
-      await withoutServices(() => install(missing, say));
-      const still = await missingPackages(packages);
-      if (still.length > 0) throw new Failure('packages-missing', `apt-get succeeded but these are not installed: ${still.join(' ')}`);
-      return `installed ${missing.join(' ')}`;
+      const installed = await installMissing(packages, say);
+      return installed.length === 0 ? 'all installed' : `installed ${installed.join(' ')}`;
     },
   };
+}
+
+/** Installs those that are not there; returns their names. Starts no service. */
+export async function installMissing(packages: readonly string[], say: (text: string) => void): Promise<readonly string[]> {
+  const missing = await missingPackages(packages);
+  if (missing.length === 0) return missing;
+  say(`apt-get install ${missing.join(' ')}`);
+  await withoutServices(() => install(missing, say));
+  const still = await missingPackages(packages);
+  if (still.length > 0) throw new Failure('packages-missing', `apt-get succeeded but these are not installed: ${still.join(' ')}`);
+  return missing;
 }
 
 async function missingPackages(packages: readonly string[]): Promise<string[]> {

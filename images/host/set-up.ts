@@ -7,7 +7,7 @@ import { tools, toolsFolder } from '../../host/tools.ts';
 import { baseRoot } from './base-root.ts';
 import { boxProgram } from './box.ts';
 import { cloneGuardIn } from './clone-guard.ts';
-import { criu } from './criu.ts';
+import { criu, peerCriu } from './criu.ts';
 import { exampleApps } from './example-apps.ts';
 import { removeUnfinished } from './debian-extract.ts';
 import { debianPackages, debianPeers } from './debian-packages.ts';
@@ -26,7 +26,8 @@ function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
   const forTests = options.forTests ? [runtimesRoot] : [];
   const roots = options.forTests ? [tools.baseRoot, tools.runtimesRoot] : [tools.baseRoot];
   const forBenches = options.forBenches ? [debianPeers] : [];
-  return [[debianPackages, readableFiles, hugePages, pageFaults], forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], roots.map(cloneGuardIn)];
+  const peers = options.forBenches ? [peerCriu] : [];
+  return [[debianPackages, readableFiles, hugePages, pageFaults], forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], [...roots.map(cloneGuardIn), ...peers]];
 }
 
 export interface SetUpOptions {

@@ -61,3 +61,7 @@ export function probeProgram(folder: string): Uint8Array {
 export function rememberProgram(folder: string): Uint8Array {
   return compiled(folder, 'remember');
 }
+
+export function patchworkProgram(folder: string): Uint8Array {
+  return compiled(folder, 'patchwork');
+}

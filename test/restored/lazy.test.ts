@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import type { Offering } from '../../edgepoint/model/offering.ts';
-import { makeArtefact, rememberProgram } from './app.ts';
+import { makeArtefact, patchworkProgram, rememberProgram } from './app.ts';
 import { type Engine, openEngine, until } from './engine.ts';
 import { holders, isFilling, slowFills, stopSlowOne } from './slow-fill.ts';
 
@@ -97,6 +97,40 @@ t.test('one whose memory is more than its offering allows ends, or is squeezed w
   if (!ended) await engine.stop('small');
   await engine.nothingRemains(t, 'nothing is left of it');
 });
+
+/** The mappings without a file: where they stand, what may be done with them, and what the kernel was advised (proc(5), smaps). */
+function anonymousMappings(pid: number): string[] {
+  const found: string[] = [];
+  for (const line of readFileSync(`/proc/${pid}/smaps`, 'utf8').split('\n')) {
+    const [, range, protection, path] = /^([0-9a-f]+-[0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)$/.exec(line) ?? [];
+    if (range !== undefined) found.push(`${range} ${protection} ${path}`);
+    const flags = /^VmFlags: (.*)$/.exec(line)?.[1]?.split(' ');
+    /* `ac`: counted as memory that may be written; `sd`: written since somebody looked. Both are of the kernel's own books. */
+    if (flags !== undefined) found.push(`${found.pop()} ${flags.filter((flag) => flag !== 'ac' && flag !== 'sd').join(' ').trim()}`);
+  }
+  return found.filter((line) => / (?:\[heap\]|\[stack\])? /.test(line));
+}
+
+for (const edge of [[], ['edge']]) {
+  t.test(`hundreds of mappings come back where they were, as they were${edge.length > 0 ? ', also all at once' : ''}`, async (t) => {
+    const engine = await openEngine(t, { poolSize: 2, lazyFromBytes: 0 });
+    const artefactPath = makeArtefact(engine.folder, 'patchwork', { patchwork: patchworkProgram(engine.folder) });
+    const order = (name: string): ReturnType<Engine['order']> => engine.order(name, { artefactPath, offering, command: ['/app/patchwork', ...edge] });
+    const first = await engine.boot(order('first'));
+    t.same(await say(engine, first, ['check']), ['0 wrong']);
+    const before = anonymousMappings(first.pid);
+    t.ok(before.length > 700, `${before.length} mappings`);
+    const template = engine.snapshotPath('patchwork');
+    await engine.snapshot('first', template, false);
+    const again = await engine.restore({ ...order('again'), snapshotPath: template, continues: false });
+    t.same(await say(engine, again, ['check']), ['0 wrong'], 'while they come');
+    await whole(engine, 'again');
+    t.same(anonymousMappings(again.pid), before);
+    t.same(await say(engine, again, ['check']), ['0 wrong'], 'when they are there');
+    await engine.stop('again');
+    await engine.nothingRemains(t, 'nothing is left');
+  });
+}
 
 t.test('one that continues goes on across sleeps that come before its memory is there', async (t) => {
   const { engine, order } = await tell(t);

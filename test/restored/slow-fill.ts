@@ -59,16 +59,28 @@ export function stopSlowOne(pid: number): void {
   writeFileSync(join('/sys/fs/cgroup', cgroupVersion() === 1 ? 'cpu' : '.', 'cgroup.procs'), `${pid}`);
 }
 
+/** What a process holds open. It may end meanwhile, or close one of them. */
+function descriptorsOf(pid: number): string[] {
+  const folder = `/proc/${pid}/fd`;
+  try {
+    return readdirSync(folder).flatMap((fd) => targetOf(`${folder}/${fd}`));
+  } catch {
+    return [];
+  }
+}
+
+function targetOf(link: string): string[] {
+  try {
+    return [readlinkSync(link)];
+  } catch {
+    return [];
+  }
+}
+
 /** Guard and pages server of an instance, by the fill file they hold open; empty when its memory is there. */
 export function holders(engine: Engine, instance: string): { guard: number; server: number } | null {
   const path = fillPath(engine.runFolder, instance);
-  const found = allProcesses().filter(({ pid }) => {
-    try {
-      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
-    } catch {
-      return false; // it ended meanwhile
-    }
-  });
+  const found = allProcesses().filter(({ pid }) => descriptorsOf(pid).includes(path));
   const server = found.find(({ parent }) => found.some(({ pid }) => pid === parent));
   return server === undefined ? null : { guard: server.parent, server: server.pid };
 }
