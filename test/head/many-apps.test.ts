@@ -24,6 +24,7 @@ const digest = `sha256:${'0'.repeat(64)}`;
 const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, with: () => quiet };
 const apps = 10_000;
 const generousMs = 120_000;
+t.setTimeout(300_000);
 const name = (number: number): string => `sleeper-${number}`;
 
 async function inLanes(count: number, work: (number: number) => Promise<unknown>): Promise<void> {
@@ -67,8 +68,10 @@ t.test(`${apps} sleeping apps on one edgepoint are known to the conduit and the 
   // Those that come late: both read what is stored.
   const late = await watchEdgepoints(await rig.nats.bus('conduit'), openClock(), quiet);
   t.teardown(() => late.stop());
-  const asleepAt = (): number =>
-    Array.from({ length: apps }, (_, number) => late.seen().get(stateKey(siteA))?.app(wishOwner(name(number)))).filter((app) => app?.status === 'ready').length;
+  const asleepAt = (): number => {
+    const edgepoint = late.seen().get(stateKey(siteA));
+    return Array.from({ length: apps }, (_, number) => edgepoint?.app(wishOwner(name(number)))).filter((app) => app?.status === 'ready').length;
+  };
   const dispatcher = startDispatcher(t, { natsUrl: rig.nats.url }, rig.nats.user('global-dispatcher').seed);
   await until('the conduit knows them all', () => asleepAt() === apps, generousMs);
   const addressOf = async (app: string): Promise<number> => {
