@@ -1,19 +1,12 @@
 import { randomInt } from 'node:crypto';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { templateMemory } from '../edgepoint/box/template-memory.ts';
 import { goneMark, incomingFolder } from '../edgepoint/templates/hot-cache.ts';
-import { type Bus, connectBus } from '../host/bus.ts';
-import type { Log } from '../host/log.ts';
-import { exampleApp } from '../images/host/example-apps.ts';
-import { type AppEvent, eventMessage } from '../kit/wire/event.ts';
-import { streams } from '../kit/wire/subjects.ts';
-import { parseMessage } from '../kit/wire/version.ts';
 import type { WorldDescription } from '../world/start.ts';
-import { type ChildWorld, deployFolder, openChildWorld } from './child-world.ts';
-import { addApps, type Copy, copyOf, type DeployNews, openPlace, type Place, sealTemplates, templateName, untilPublished } from './crowd.ts';
+import { addApps, type Copy, copyOf, openPlace, type Place, sealTemplates, templateName, untilPublished } from './crowd.ts';
 import type { Report } from './report.ts';
+import { type Edgepoint, sleeper, type Sleepers, wake, withSleepers, type Woken } from './sleepers.ts';
 import { median, medianRatio, rounded } from './statistics.ts';
 
 const appsMax = 2000;
@@ -21,15 +14,8 @@ const appsMax = 2000;
 const firstApps = 100;
 /** Apps drawn at random that are woken, and wakes of the same app alone. */
 const wakesOfAll = 20;
-const provider = 'bench';
-const app = 'hello';
-const idleSeconds = 0.2;
-const newsDeadlineMs = 20_000;
 const kilobyte = 1000;
 
-const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: (text, fields) => console.error(text, fields), with: () => silent };
-
-type Edgepoint = WorldDescription['edgepoints'][number];
 /** Resident kilobytes (1000 bytes) by daemon. */
 type Resident = Readonly<Record<string, number>>;
 
@@ -45,25 +31,13 @@ interface Wakes {
  */
 export async function run({ quick }: { quick: boolean }): Promise<Report> {
   const seed = Number(process.env['SEED'] ?? randomInt(2 ** 31));
-  const world = await openChildWorld();
-  let bus: Bus | null = null;
-  try {
-    const { description } = world;
-    bus = await connectBus({ url: description.natsUrl, seed: readFileSync(join(description.runFolder, 'daemons/conduit/bus.seed'), 'utf8'), name: 'bench' }, silent);
-    return await measure({ world, bus, seed, quick });
-  } finally {
-    await bus?.close();
-    await world.stop();
-  }
+  return withSleepers((sleepers) => measure({ ...sleepers, seed, quick }));
 }
 
-async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bus; seed: number; quick: boolean }): Promise<Report> {
-  const { description } = world;
+async function measure({ description, bus, news, seed, quick }: Sleepers & { seed: number; quick: boolean }): Promise<Report> {
   const [crowded, lonely] = description.edgepoints as [Edgepoint, Edgepoint];
-  await deploy(world);
-  const news = await followNews(bus);
-  const place = await openPlace({ site: crowded, dataFolder: crowded.dataFolder, bus, owner: { provider, scope: 'main', app } });
-  const original = copyOf(place, app);
+  const place = await openPlace({ site: crowded, dataFolder: crowded.dataFolder, bus, owner: sleeper });
+  const original = copyOf(place, sleeper.app);
   // In the long run nats-server's runtime has time for its own collections: an idle one makes one every two minutes, and buffers that have
   // been used live through the first.
   const settleMs = quick ? 8000 : 260_000;
@@ -108,115 +82,7 @@ async function measure({ world, bus, seed, quick }: { world: ChildWorld; bus: Bu
       await Promise.all(asleep);
     }
   }
-  news.stop();
   return summarize({ residentBefore, residentAfter, before, alone, inCrowd, apps: further.length, seed });
-}
-
-/** The small example, which falls asleep sooner. */
-async function deploy(world: ChildWorld): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'edgepoint-bench-'));
-  try {
-    cpSync(exampleApp(app), folder, { recursive: true });
-    const manifest = join(folder, 'edgepoint.toml');
-    writeFileSync(manifest, readFileSync(manifest, 'utf8').replace(/^idleSeconds = .*$/m, `idleSeconds = ${idleSeconds}`));
-    await deployFolder(folder, { conduitUrl: world.description.conduitUrl, token: await world.newProvider(provider) });
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-// ---- waking ----
-
-interface News extends DeployNews {
-  /** Resolves when that app has been woken and sleeps again there; rejects when it was not restored from its template. */
-  afterWake(edgepoint: string, app: string): Promise<void>;
-  stop(): void;
-}
-
-/** Something waited for: `note` judges each event about it; true ends the waiting, and what it throws fails it. */
-interface Waiting {
-  note(event: AppEvent): boolean;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** What the edgepoints tell of deploys, wakes and sleeps. */
-async function followNews(bus: Bus): Promise<News> {
-  const waiting = new Map<string, Waiting>();
-  const keyOf = (edgepoint: string, name: string): string => `${edgepoint}/${name}`;
-  const following = await bus.consume(streams.events, { from: 'new' }, async (_subject, text) => {
-    const parsed = parseMessage(eventMessage, text);
-    if (!parsed.ok) throw new Error(parsed.reason);
-    const event = parsed.value;
-    const one = waiting.get(event.kind === 'deploy' ? event.deployId : keyOf(event.edgepoint, event.app));
-    try {
-      if (one?.note(event) === true) one.resolve();
-    } catch (failure) {
-      one?.reject(failure);
-    }
-  });
-  const waitFor = (key: string, note: (event: AppEvent) => boolean): Promise<void> => {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => reject(new Error(`nothing was heard of ${key} within ${newsDeadlineMs} ms`)), newsDeadlineMs);
-    waiting.set(key, { note, resolve, reject });
-    const ended = promise.finally(() => {
-      clearTimeout(timer);
-      waiting.delete(key);
-    });
-    // Nobody awaits it yet when what should cause it fails first.
-    ended.catch(() => undefined);
-    return ended;
-  };
-  return {
-    ready: (deployId) =>
-      waitFor(deployId, ({ stage, text }) => {
-        if (stage === 'failed') throw new Error(text);
-        return stage === 'ready';
-      }),
-    afterWake: (edgepoint, name) => {
-      let woken = false;
-      return waitFor(keyOf(edgepoint, name), ({ kind, text }) => {
-        if (kind === 'sleep' && woken) return true;
-        woken = kind === 'wake' && text.includes('restored from its template');
-        if (!woken) throw new Error(`${name} on ${edgepoint} was not woken by its template: ${text}`);
-        return false;
-      });
-    },
-    stop: () => following.stop(),
-  };
-}
-
-interface Woken {
-  readonly tookMs: number;
-  readonly asleepAgain: Promise<void>;
-}
-
-/** A request to an app that sleeps; milliseconds to its first byte. */
-async function wake(edgepoint: Edgepoint, copy: Copy, news: News): Promise<Woken> {
-  const asleepAgain = news.afterWake(edgepoint.edgepoint, copy.app);
-  return { tookMs: await timeToFirstByte(edgepoint.ipv4, copy.host), asleepAgain };
-}
-
-function timeToFirstByte(address: string, host: string): Promise<number> {
-  const begunMs = performance.now();
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  const fail = (why: unknown): void => reject(new Error(`${host}: ${String(why)}`));
-  Bun.connect({
-    hostname: address,
-    port: 80,
-    socket: {
-      open: (socket) => void socket.write(`GET /whoami HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`),
-      data: (socket, bytes) => {
-        const tookMs = performance.now() - begunMs;
-        if (bytes.toString().startsWith('HTTP/1.1 200')) resolve(tookMs);
-        else fail(bytes);
-        socket.end();
-      },
-      close: () => fail('closed without an answer'),
-      error: (_socket, error) => fail(error),
-    },
-  }).catch(fail);
-  return promise;
 }
 
 /** As after many other wakes: the template is no longer unpacked in memory, and lies sealed on the disk. */
