@@ -55,6 +55,7 @@ function viewOf(index: number, isAwake: boolean): AppView {
     app: `provider-${index % 100}.main.app-${index}`,
     serving: { release: 1, wakeBy: 'template', state: 'template', alone: false, min: 0, max: 8, concurrency: 16, idleNs: 15 * nsPerSecond, memoryBytes: 2 ** 29, wakeMs: 20, imageBytes: 11e6, staysAwake: '' },
     waiting: isAwake ? index % 3 : 0,
+    waitingSinceBootNs: isAwake && index % 3 > 0 ? nowBootNs - nsPerSecond : null,
     paused: '',
     surplusSinceBootNs: null,
     notBeforeBootNs: 0,

@@ -8,7 +8,7 @@ import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
 import { noteGap } from './gaps.ts';
 import { sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
-import { planApp } from './plan/plan.ts';
+import { idleInstances, planApp } from './plan/plan.ts';
 import { earliest } from './plan/view.ts';
 import type { IdleView, Step } from './plan/view.ts';
 import { PlanNotes } from './plan-notes.ts';
@@ -38,6 +38,8 @@ export class ResourceManager implements Manages {
   readonly keeper: InstanceKeeper;
   readonly ports: ResourcePorts;
   private readonly dirty = new Set<AppEntry>();
+  /** Apps that were refused or wait because there was no memory, in the order in which they came. */
+  private readonly wanting = new Set<AppEntry>();
   private looking = false;
   /** False until restored's list has been seen: before that we do not know what runs. */
   private able = false;
@@ -66,8 +68,10 @@ export class ResourceManager implements Manages {
   noteDemand(demand: Demand): void {
     const app = this.state.apps.get(`${demand.owner.provider}.${demand.owner.scope}.${demand.owner.app}`);
     if (app === undefined) return;
+    const nowBootNs = this.ports.clock.bootNs();
     app.waiting = demand.waiting;
-    noteGap(app, demand, this.ports.clock.bootNs());
+    app.waitingSinceBootNs = demand.waiting === 0 ? null : (app.waitingSinceBootNs ?? nowBootNs);
+    noteGap(app, demand, nowBootNs);
     for (const told of demand.instances) {
       const entry = app.instances.get(told.instance);
       if (entry === undefined) continue;
@@ -157,6 +161,7 @@ export class ResourceManager implements Manages {
     this.state.apps.delete(app.key);
     this.lookAgain.delete(app);
     this.dirty.delete(app);
+    this.wanting.delete(app);
     this.routesTold.delete(app.key);
     this.plans.forget(app.key);
     app.desired = null;
@@ -184,6 +189,8 @@ export class ResourceManager implements Manages {
   touch(app: AppEntry): void {
     if (this.state.apps.get(app.key) !== app) return;
     this.dirty.add(app);
+    // Whoever has become unused may make room for them.
+    if (this.wanting.size > 0 && idleInstances(viewApp(app), this.ports.clock.bootNs()).length > 0) this.lookAtWanting();
     this.look();
   }
 
@@ -203,7 +210,10 @@ export class ResourceManager implements Manages {
 
   /** The dispatcher has gone: nothing waits in it any more, and nobody can be drained. */
   forgetDemand(): void {
-    for (const app of this.state.apps.values()) app.waiting = 0;
+    for (const app of this.state.apps.values()) {
+      app.waiting = 0;
+      app.waitingSinceBootNs = null;
+    }
     for (const app of this.state.active) {
       for (const entry of app.instances.values()) {
         entry.outstanding = 0;
@@ -252,6 +262,8 @@ export class ResourceManager implements Manages {
       if (lookAgainBootNs === null) this.lookAgain.delete(app);
       else this.lookAgain.set(app, lookAgainBootNs);
       for (const step of plan.steps) this.beginStep(step, nowBootNs);
+      if (plan.wantsRoom === true || app.refusal !== null) this.wanting.add(app);
+      else this.wanting.delete(app);
     }
     this.tellRoute(app, nowBootNs);
     this.ports.stateChanged(app.key);
@@ -323,12 +335,15 @@ export class ResourceManager implements Manages {
 
   /** Memory has come free: those that were refused or wait for it are looked at again. */
   touchRefused(): void {
-    for (const app of this.state.apps.values()) {
-      if (app.refusal !== null) app.refusal = null;
-      else if (app.waiting === 0) continue;
+    this.lookAtWanting();
+    this.look();
+  }
+
+  private lookAtWanting(): void {
+    for (const app of this.wanting) {
+      app.refusal = null;
       this.dirty.add(app);
     }
-    this.look();
   }
 
   /** A wake: a new entry in the mode of what is done to it. */

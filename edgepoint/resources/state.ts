@@ -74,6 +74,8 @@ export class AppEntry {
   reason = '';
   paused = '';
   waiting = 0;
+  /** Since when requests have been held without a break; null when none is. */
+  waitingSinceBootNs: number | null = null;
   surplusSinceBootNs: number | null = null;
   backoff: Backoff | null = null;
   refusal: { readonly untilBootNs: number; readonly reason: string } | null = null;

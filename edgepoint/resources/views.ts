@@ -52,6 +52,7 @@ export function viewApp(app: AppEntry): AppView {
     app: app.key,
     serving: viewServing(app),
     waiting: app.waiting,
+    waitingSinceBootNs: app.waitingSinceBootNs,
     paused: app.paused,
     surplusSinceBootNs: app.surplusSinceBootNs,
     notBeforeBootNs: Math.max(backoff?.untilBootNs ?? 0, refusal?.untilBootNs ?? 0),

@@ -92,3 +92,16 @@ t.test('what was wished while the head was away is done, and what was taken back
   t.equal((await rig.dispatcher.ask('stays')).status, 200);
   t.equal((await rig.dispatcher.ask('goes')).status, 404);
 });
+
+t.test('requests wait for memory that others use, and get it when those are done', async (t) => {
+  const rig = await startRig(t, { capacityBytes: 2 * 512 * 1024 * 1024 });
+  const apps = Array.from({ length: 12 }, (_, index) => `app-${index}`);
+  for (const app of apps) {
+    await rig.deploy(app, { scale: { idleSeconds: 60, max: 1 } });
+    await rig.ended(app);
+  }
+  // All at once, and two have room: nobody is refused for it.
+  const answers = await Promise.all(apps.map((app) => rig.dispatcher.ask(app)));
+  t.same(answers.map(({ status }) => status), apps.map(() => 200));
+  t.ok(rig.machine.serving().length <= 2);
+});

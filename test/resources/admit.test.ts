@@ -31,6 +31,17 @@ const rows: readonly [string, readonly AppView[], string][] = [
       'note: p.main.asks: this edgepoint is full: 512 B wanted, 0 B of 2.0 KiB free, and nobody is unused\nlook again in 1 s',
   ],
   [
+    'full of work, and somebody has been waiting for a second: perhaps one is done soon',
+    [app({ app: 'p.main.asks', waiting: 1, waitingSinceBootNs: nowBootNs - second }), other('a', { instances: ['i-1', 'i-2', 'i-3', 'i-4'].map(busy) })],
+    'note: p.main.asks: this edgepoint is full: 512 B wanted, 0 B of 2.0 KiB free, and nobody is unused\nlook again in 9 s',
+  ],
+  [
+    'full of work for ten seconds: refused after all',
+    [app({ app: 'p.main.asks', waiting: 1, waitingSinceBootNs: nowBootNs - 10 * second }), other('a', { instances: ['i-1', 'i-2', 'i-3', 'i-4'].map(busy) })],
+    'refuse: this edgepoint is full: 512 B wanted, 0 B of 2.0 KiB free, and nobody is unused\n' +
+      'note: p.main.asks: this edgepoint is full: 512 B wanted, 0 B of 2.0 KiB free, and nobody is unused\nlook again in 1 s',
+  ],
+  [
     'full, and the unused one is another’s least',
     [asks, other('a', { serving: serving({ min: 1 }), instances: [idle('i-1', 9)] }), other('b', { instances: ['i-2', 'i-3', 'i-4'].map(busy) })],
     'refuse: this edgepoint is full: 512 B wanted, 0 B of 2.0 KiB free, and nobody is unused\n' +

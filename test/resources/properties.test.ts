@@ -23,6 +23,7 @@ const instances = fc.array(
 );
 const anApp = fc.record({
   waiting: fc.constantFrom(0, 0, 0, 1, 5, 60),
+  waitedSeconds: fc.constantFrom(0, 3, 9.9, 10, 60),
   min: fc.nat(2),
   max: fc.integer({ min: 1, max: 5 }),
   concurrency: fc.integer({ min: 1, max: 20 }),
@@ -43,6 +44,7 @@ const edgepoints: fc.Arbitrary<EdgepointView> = fc.tuple(fc.array(anApp, { maxLe
     app({
       app: `p.main.a${at}`,
       waiting: about.waiting,
+      waitingSinceBootNs: about.waiting === 0 ? null : nowBootNs - about.waitedSeconds * second,
       paused: about.paused,
       surplusSinceBootNs: about.surplus === null ? null : nowBootNs - about.surplus * second,
       notBeforeBootNs: nowBootNs + about.backoff * second,

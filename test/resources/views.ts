@@ -44,6 +44,7 @@ export function app(about: Partial<AppView> = {}): AppView {
     app: 'p.main.shop',
     serving: serving(),
     waiting: 0,
+    waitingSinceBootNs: null,
     paused: '',
     surplusSinceBootNs: null,
     notBeforeBootNs: 0,

@@ -5,6 +5,8 @@ import { planTier } from './tier.ts';
 import { earliest, holdsMemory } from './view.ts';
 import type { AppView, EdgepointView, IdleView, InstanceView, Plan, RoomView, Step } from './view.ts';
 
+/** So long requests are held for memory that others use, who may be done soon; whoever asks later is told at once. */
+const patienceNs = 10_000_000_000;
 /** How long a refused app answers 503 before its next request is tried again. */
 const refusalNs = 1_000_000_000;
 
@@ -24,6 +26,7 @@ export function planApp(view: AppView, nowBootNs: number, room: () => RoomView):
   const steps: Step[] = [...scale.steps];
   const notes: string[] = [...scale.notes];
   let lookAgainBootNs = scale.lookAgainBootNs;
+  let wantsRoom = false;
   const leaving = new Set(scale.steps.map((step) => (step.kind === 'sleep' || step.kind === 'end' ? step.instance : '')));
   let left = withLeaving(room(), view, leaving);
   const served = view.instances.some((instance) => instance.purpose === 'serve' && holdsMemory(instance.mode) && instance.mode !== 'draining' && !leaving.has(instance.id));
@@ -35,17 +38,21 @@ export function planApp(view: AppView, nowBootNs: number, room: () => RoomView):
       continue;
     }
     notes.push(`${view.app}: ${admission.reason}`);
+    wantsRoom = true;
+    const patientUntilNs = view.waitingSinceBootNs === null ? 0 : view.waitingSinceBootNs + patienceNs;
     if (admission.verdict === 'wait') {
       for (const victim of admission.evict) {
         steps.push({ kind: 'sleep', app: victim.app, instance: victim.id, reason: `its memory is wanted for ${view.app}` });
       }
+    } else if (index === 0 && !served && nowBootNs < patientUntilNs) {
+      lookAgainBootNs = earliest(lookAgainBootNs, patientUntilNs);
     } else if (index === 0 && !served) {
       steps.push({ kind: 'refuse', app: view.app, untilBootNs: nowBootNs + refusalNs, reason: admission.reason });
       lookAgainBootNs = earliest(lookAgainBootNs, nowBootNs + refusalNs);
     }
     break;
   }
-  return { steps, notes, lookAgainBootNs };
+  return { steps, notes, lookAgainBootNs, ...(wantsRoom ? { wantsRoom } : {}) };
 }
 
 /** Where the one goes whose idle time is over. Several need not be held: of those that are, one is frozen at most. */
@@ -158,7 +165,7 @@ export function afterPlan(edgepoint: EdgepointView, plan: Plan, newId: (index: n
 }
 
 function afterStep(view: AppView, step: Step, nowBootNs: number, id: string): AppView {
-  if (step.kind === 'refuse') return { ...view, waiting: 0, notBeforeBootNs: step.untilBootNs, notBeforeReason: step.reason };
+  if (step.kind === 'refuse') return { ...view, waiting: 0, waitingSinceBootNs: null, notBeforeBootNs: step.untilBootNs, notBeforeReason: step.reason };
   if (step.kind !== 'wake') {
     const mode = step.kind === 'thaw' ? ('restoring' as const) : ('draining' as const);
     const instances = view.instances.map((instance) =>

@@ -47,6 +47,8 @@ export interface AppView {
   readonly serving: ServingView | null;
   /** Requests the dispatcher holds. */
   readonly waiting: number;
+  /** Since when some have been held without a break; null when there are none. */
+  readonly waitingSinceBootNs: number | null;
   /** Why nothing of it may run just now (a new release prepares on its volume); empty when it may. */
   readonly paused: string;
   /** Since when there are more instances than the load wants; null when there are not. */
@@ -103,6 +105,8 @@ export interface Plan {
   readonly notes: readonly string[];
   /** When to look again although nothing changes; null: only when something changes. */
   readonly lookAgainBootNs: number | null;
+  /** It wanted memory that was not there: to be looked at again when some comes free, or somebody becomes unused. */
+  readonly wantsRoom?: boolean;
 }
 
 /** Modes in which an instance holds memory. */
