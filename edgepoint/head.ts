@@ -26,7 +26,7 @@ import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
 import { openPerfLink } from './head/perf-link.ts';
-import { DispatcherLink, restoredOver, snapdOver } from './head/peers.ts';
+import { DispatcherLink, exchangeOver, restoredOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
@@ -38,6 +38,7 @@ import { countedTell, openHeadMetrics } from './head/metrics.ts';
 import { tellerOf } from './head/teller.ts';
 import { openStatePublisher } from './head/state-publisher.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
+import { openTemplateExchange } from './head/template-exchange.ts';
 import { idPrefixes } from './model/app.ts';
 import type { Demand, KernelCounters } from './model/calls.ts';
 import { checksFolder, dataPaths } from './model/paths.ts';
@@ -165,7 +166,22 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     },
     onFault: (failure) => log.debug('the state waits to be published', { failure }),
   });
+  const exchange = openTemplateExchange({
+    site,
+    bus,
+    calls: exchangeOver(snapdLink),
+    records,
+    paths,
+    clock,
+    limits: { bytesMax: settings.storeBytes, providerBytesMax: settings.storeProviderBytes },
+    app: (key) => {
+      const app = manager.state.apps.get(key);
+      return app === undefined ? null : { desired: app.desired, servingRelease: app.serving?.order.release ?? null };
+    },
+    warn,
+  });
   const deployPorts: DeployPorts = {
+    shared: exchange,
     clock,
     paths,
     snapd,
@@ -203,8 +219,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     sleepMs,
     portsOf: (wish, checkPlaces) => {
       const guest = { app: guestEntry(wish.order.owner, wish.checkId), paths: checkPlaces };
+      // It asks what preparing shows here.
+      const { shared: _, ...own } = deployPorts;
       return {
-        ...deployPorts,
+        ...own,
         paths: checkPlaces,
         emptyVolumes: true,
         openArtefact: () => bus.getObject(artefactBucket(site), wish.object),
@@ -281,6 +299,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     check: (place, wish) => checker.wish(place, wish),
     warn,
   });
+  exchange.begin();
   bus.onUp(() => {
     messages.wake();
     shipper.wake();
@@ -304,6 +323,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     clearTimeout(secondLook);
     deployer.stop();
     checker.stop();
+    void exchange.stop();
     manager.stop();
     watch.stop();
     door.stop();

@@ -41,12 +41,29 @@ async function describe(link: BusLink, bucket: string, name: string): Promise<De
 }
 
 async function removeChunks(link: BusLink, bucket: string, nuid: string): Promise<void> {
-  await link.ask(`$JS.API.STREAM.PURGE.${streamOf(bucket)}`, JSON.stringify({ filter: chunkSubject(bucket, nuid) }));
+  await purge(link, bucket, { filter: chunkSubject(bucket, nuid) });
 }
 
-export async function writeObject(link: BusLink, bucket: string, name: string, content: ReadableStream<Uint8Array> | Uint8Array): Promise<void> {
+export async function clearObjects(link: BusLink, bucket: string): Promise<void> {
+  await purge(link, bucket, {});
+}
+
+/** The server's refusal is in its answer. */
+async function purge(link: BusLink, bucket: string, what: { filter?: string }): Promise<void> {
+  const answer = await link.ask(`$JS.API.STREAM.PURGE.${streamOf(bucket)}`, JSON.stringify(what));
+  const { error } = JSON.parse(answer.string()) as { error?: { description?: string } };
+  if (error !== undefined) throw new Failure('bus-refused', `what lies in ${bucket} is not removed: ${error.description ?? 'no reason given'}`);
+}
+
+/**
+ * `id`: an id of its chunks that the caller chose, one for each content: one that is there whole already is not written again, and of
+ * an upload that was cut off (the process killed) nothing stays.
+ */
+export async function writeObject(link: BusLink, bucket: string, name: string, content: ReadableStream<Uint8Array> | Uint8Array, id?: string): Promise<void> {
   const before = await describe(link, bucket, name);
-  const nuid = newId('object', randomBytes).slice('object-'.length);
+  if (id !== undefined && before?.nuid === id && before.deleted !== true) return;
+  if (id !== undefined) await removeChunks(link, bucket, id);
+  const nuid = id ?? newId('object', randomBytes).slice('object-'.length);
   const hash = createHash('sha256');
   let size = 0;
   let chunks = 0;
@@ -87,6 +104,12 @@ export async function removeObject(link: BusLink, bucket: string, name: string):
   const marker: Description = { ...before, size: 0, chunks: 0, digest: '', deleted: true };
   await link.store(nameSubject(bucket, name), JSON.stringify(marker), replaceEarlier);
   await removeChunks(link, bucket, before.nuid);
+}
+
+/** Removes an object whose chunks have that id, whole or half written, and leaves no mark of it. */
+export async function dropObject(link: BusLink, bucket: string, name: string, id: string): Promise<void> {
+  await purge(link, bucket, { filter: nameSubject(bucket, name) });
+  await removeChunks(link, bucket, id);
 }
 
 export async function readObject(link: BusLink, bucket: string, name: string): Promise<ReadableStream<Uint8Array> | null> {

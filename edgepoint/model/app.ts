@@ -15,6 +15,8 @@ export interface ReleaseOrder {
   readonly hosts: readonly string[];
   readonly uidSlot: number;
   readonly deployId: string;
+  /** `<zone>.<edgepoint>` of each edgepoint that hosts it; missing in what was stored before it was told. */
+  readonly sites?: readonly string[];
 }
 
 /** What preparing a release has shown about it. */

@@ -214,7 +214,7 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     await tell('report', 'it is checked', {
       report: {
         canSnapshot: can ? yes : no, canClone: can ? yes : no, wakeBy: can ? 'template' : 'cold', wakeReason: 'so it is', staysAwake: '', imageBytes: can ? 12_000_000 : null,
-        frozenMs: can ? 20.5 : null, coldBootMs: 812, restoreMs: can ? 23.4 : null, trials: 1, cloneMemoryBytes: can ? 30_000_000 : null, warnings: [{ code: 'w', text: 'mind this' }],
+        frozenMs: can ? 20.5 : null, coldBootMs: 812, restoreMs: can ? 23.4 : null, trials: 1, cloneMemoryBytes: can ? 30_000_000 : null, madeBy: '', warnings: [{ code: 'w', text: 'mind this' }],
       },
     });
   };
