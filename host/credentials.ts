@@ -61,7 +61,6 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       directGet(desiredStream(site)),
       directGet(artefactStream(site)),
       `$O.${snapshotBucket(site)}.>`,
-      `$JS.API.STREAM.PURGE.${snapshotStream(site)}`,
       ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].map((other) => directGet(snapshotStream(other))),
     ],
     hears: [newsSubject(buckets.desired, `${here}.>`)],

@@ -43,15 +43,16 @@ export async function bringTemplate(order: BringOrder, ports: ExchangeSurroundin
   try {
     for (const from of order.from) {
       try {
-        const text = await inTime.race(readOffer(order.wanted, from, ports));
-        if (text === null) continue;
-        const weighed = await inTime.race(ports.calls.weigh({ offer: text, from, wanted: order.wanted }));
+        const found = await inTime.race(ports.objects.find(from, offerObject(order.wanted.owner, order.wanted.release)));
+        if (found === null) continue;
+        if (found.offer.length > offerBytesMax) throw new Failure('offer-too-long', `what ${siteKey(from)} says of it is longer than ${offerBytesMax} bytes`);
+        const weighed = await inTime.race(ports.calls.weigh({ offer: found.offer, from, wanted: order.wanted }));
         if (!weighed.usable) {
           note({ from, kind: 'unusable', reason: weighed.reason });
           continue;
         }
         note({ from, kind: 'fetches', bytes: weighed.bytes });
-        const admitted = await fetchAndAdmit(order, { from, text, weighed }, ports, inTime);
+        const admitted = await fetchAndAdmit(order, { from, found, weighed }, ports, inTime);
         return { from, ...admitted, imageBytes: weighed.imageBytes, coldBootMs: weighed.coldBootMs, tookMs: ports.nowMs() - fromMs };
       } catch (failure) {
         note({ from, kind: 'failed', reason: messageOf(failure) });
@@ -66,39 +67,24 @@ export async function bringTemplate(order: BringOrder, ports: ExchangeSurroundin
   }
 }
 
-async function readOffer(wanted: WantedTemplate, from: Site, ports: ExchangeSurroundings): Promise<string | null> {
-  const stream = await ports.objects.open(from, offerObject(wanted.owner, wanted.release));
-  if (stream === null) return null;
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const part of stream as unknown as AsyncIterable<Uint8Array>) {
-    bytes += part.length;
-    if (bytes > offerBytesMax) throw new Failure('offer-too-long', `what ${siteKey(from)} says of its template is longer than ${offerBytesMax} bytes`);
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString('utf8');
-}
-
 async function fetchAndAdmit(
   { wanted, file, snapshotPath }: BringOrder,
-  found: { from: Site; text: string; weighed: WeighedOffer & { usable: true } },
+  about: { from: Site; found: { offer: string; open(): ReadableStream<Uint8Array> }; weighed: WeighedOffer & { usable: true } },
   ports: ExchangeSurroundings,
   inTime: Deadline,
 ): Promise<{ snapshotPath: string; bytes: number }> {
-  const { from, text, weighed } = found;
+  const { from, found, weighed } = about;
   try {
-    await fetchObject(from, weighed, { file, ports, inTime });
+    await fetchTo(file, { from, stream: found.open(), bytes: weighed.bytes, inTime });
     // Not cut off by the deadline: what is admitted is whole, and takes a moment.
-    return await ports.calls.admit({ offer: text, from, wanted, file, snapshotPath });
+    return await ports.calls.admit({ offer: found.offer, from, wanted, file, snapshotPath });
   } finally {
     await rm(file, { force: true });
   }
 }
 
-async function fetchObject(from: Site, { name, bytes }: { name: string; bytes: number }, about: { file: string; ports: ExchangeSurroundings; inTime: Deadline }): Promise<void> {
-  const { file, ports, inTime } = about;
-  const stream = await inTime.race(ports.objects.open(from, name));
-  if (stream === null) throw new Failure('template-missing', `the template that ${siteKey(from)} offers is not there`);
+async function fetchTo(file: string, about: { from: Site; stream: ReadableStream<Uint8Array>; bytes: number; inTime: Deadline }): Promise<void> {
+  const { from, stream, bytes, inTime } = about;
   await mkdir(dirname(file), { recursive: true });
   const to = await open(file, 'w', 0o600);
   const reader = stream.getReader();

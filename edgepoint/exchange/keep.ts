@@ -1,6 +1,4 @@
-import { createHash } from 'node:crypto';
 import { codeOf } from '../../kit/errors.ts';
-import type { Owner } from '../../kit/ids.ts';
 import { offerObject } from '../../kit/wire/subjects.ts';
 import { pieceBytesMax } from '../model/exchange.ts';
 import { planStore, type Stored, type StoreLimits, type StoreStep } from './plan.ts';
@@ -44,7 +42,9 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
   }
 
   async function work(): Promise<void> {
+    wanted = false;
     await clearOnce();
+    wanted = true;
     let failed: { failure: unknown } | null = null;
     while (wanted && !stopped) {
       wanted = false;
@@ -101,37 +101,26 @@ async function carryOut(step: StoreStep, templates: readonly StorableTemplate[],
   if (step.kind === 'remove') return remove(step.stored, ports);
   const template = templates.find(({ name }) => name === step.template.name);
   if (template === undefined) throw new Error('broken invariant: a plan is of the templates there are');
-  const earlier = step.kind === 'offer' ? step.stored : await recordOf(template, ports);
-  if (step.kind === 'put') await ports.objects.put(template.name, piecesOf(template, ports), template.name);
-  // An offer that was cut off, or that others than now could open, goes first: its chunks are known by its own id only.
-  if (earlier.offerId !== '') await ports.objects.drop(offerObject(ownerOf(template), template.release), earlier.offerId);
-  const { text } = await ports.calls.offer({ ...template.offer, sites: template.sites });
-  const bytes = new TextEncoder().encode(text);
-  const offerId = createHash('sha256').update(bytes).digest('hex');
-  const stored: Stored = { ...earlier, sites: template.sites, offerId, whole: false };
+  const { app, release, name, bytes, sites } = template;
+  const stored: Stored = { app, release, name, bytes, sites, whole: false };
+  // Said before it is begun, so that whoever comes after a kill knows of it.
   await ports.records.saveStored(stored);
-  await ports.objects.put(offerObject(ownerOf(template), template.release), bytes, offerId);
+  await ports.objects.put(objectOf(stored), {
+    id: name,
+    content: () => piecesOf(template, ports),
+    offer: async () => (await ports.calls.offer({ ...template.offer, sites })).text,
+  });
   await ports.records.saveStored({ ...stored, whole: true });
 }
 
-/** What is said of it is said before it is begun, so that whoever comes after a kill knows of it. */
-async function recordOf(template: StorableTemplate, ports: KeeperPorts): Promise<Stored> {
-  const { app, release, name, bytes } = template;
-  const known = (await ports.records.stored()).find((stored) => stored.name === name);
-  if (known !== undefined) return known;
-  const begun: Stored = { app, release, name, bytes, sites: [], offerId: '', whole: false };
-  await ports.records.saveStored(begun);
-  return begun;
+async function remove(stored: Stored, ports: KeeperPorts): Promise<void> {
+  await ports.objects.drop(objectOf(stored), stored.name);
+  await ports.records.forgetStored(stored.name);
 }
 
-const ownerOf = (template: StorableTemplate): Owner => template.offer.owner;
-
-/** The offer first: nobody is led to what is on its way out. */
-async function remove(stored: Stored, ports: KeeperPorts): Promise<void> {
-  const [provider = '', scope = '', app = ''] = stored.app.split('.');
-  if (stored.offerId !== '') await ports.objects.drop(offerObject({ provider, scope, app }, stored.release), stored.offerId);
-  await ports.objects.drop(stored.name, stored.name);
-  await ports.records.forgetStored(stored.name);
+function objectOf({ app, release }: Pick<Stored, 'app' | 'release'>): string {
+  const [provider = '', scope = '', name = ''] = app.split('.');
+  return offerObject({ provider, scope, app: name }, release);
 }
 
 function piecesOf(template: StorableTemplate, ports: ExchangeSurroundings): ReadableStream<Uint8Array> {

@@ -22,9 +22,7 @@ export interface Stored {
   readonly name: string;
   readonly bytes: number;
   readonly sites: readonly string[];
-  /** Names the offer's content; empty while there is none. */
-  readonly offerId: string;
-  /** Template and offer are there. */
+  /** All of it is there, with its offer. */
   readonly whole: boolean;
 }
 

@@ -4,14 +4,14 @@ import type { Storable, Stored } from './plan.ts';
 
 /** The object store, as an edgepoint may use it: it writes its own part and reads those of its zone. Failures are those of the bus. */
 export interface TemplateObjects {
-  /** The id names the content: what is there under it stays, and what was cut off is cleared up. */
-  put(name: string, content: ReadableStream<Uint8Array> | Uint8Array, id: string): Promise<void>;
+  /** The id names the content: what is there under it stays, and what was cut off is replaced. The offer is seen with the last of it, or not at all. */
+  put(name: string, about: { id: string; content: () => ReadableStream<Uint8Array>; offer: () => Promise<string> }): Promise<void>;
   /** Whole or half; absent is success. */
   drop(name: string, id: string): Promise<void>;
   /** All that this edgepoint has there. */
   clear(): Promise<void>;
   /** Null when it is not there. */
-  open(site: Site, name: string): Promise<ReadableStream<Uint8Array> | null>;
+  find(site: Site, name: string): Promise<{ readonly offer: string; open(): ReadableStream<Uint8Array> } | null>;
 }
 
 /** What was put into the store, written before it is begun. Durable when a call returns. */

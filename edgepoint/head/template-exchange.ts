@@ -110,10 +110,13 @@ function sentenceOf(note: BringNote, here: Site): string {
 function objectsOver(bus: Bus, site: Site): TemplateObjects {
   const own = snapshotBucket(site);
   return {
-    put: (name, content, id) => bus.putObject(own, name, content, id),
+    put: (name, { id, content, offer }) => bus.putNotedObject(own, name, { id, content, note: offer }),
     drop: (name, id) => bus.dropObject(own, name, id),
     clear: () => bus.clearObjects(own),
-    open: (from, name) => bus.getObject(snapshotBucket(from), name),
+    find: async (from, name) => {
+      const found = await bus.findObject(snapshotBucket(from), name);
+      return found === null ? null : { offer: found.note, open: () => found.open() };
+    },
   };
 }
 

@@ -10,7 +10,7 @@ function template(app: string, release: number, about: Partial<Storable> = {}): 
   return { app, provider, release, name: `${app}-${release}`, bytes: 10 * mebibyte, serves: true, sites: [], ...about };
 }
 
-const stored = (of: Storable, about: Partial<Stored> = {}): Stored => ({ app: of.app, release: of.release, name: of.name, bytes: of.bytes, sites: of.sites, offerId: 'x', whole: true, ...about });
+const stored = (of: Storable, about: Partial<Stored> = {}): Stored => ({ app: of.app, release: of.release, name: of.name, bytes: of.bytes, sites: of.sites, whole: true, ...about });
 
 /** As `put name`, in order. */
 const said = ({ steps }: StorePlan): string[] => steps.map((step) => `${step.kind} ${step.kind === 'remove' ? step.stored.name : step.template.name}`);
@@ -24,7 +24,7 @@ const rows: readonly { title: string; templates: readonly Storable[]; stored: re
   { title: 'what is there stays', templates: [shop], stored: [stored(shop)], says: [] },
   { title: 'what was cut off is put again', templates: [shop], stored: [stored(shop, { whole: false })], says: ['put ann.main.shop-2'] },
   { title: 'what nobody wants goes, before anything is put', templates: [shop], stored: [stored(shopBefore)], says: ['remove ann.main.shop-1', 'put ann.main.shop-2'] },
-  { title: 'a half one that nobody wants goes too', templates: [], stored: [stored(shop, { whole: false, offerId: '' })], says: ['remove ann.main.shop-2'] },
+  { title: 'a half one that nobody wants goes too', templates: [], stored: [stored(shop, { whole: false })], says: ['remove ann.main.shop-2'] },
   { title: 'others host it: it is offered anew', templates: [{ ...shop, sites: ['z.b'] }], stored: [stored(shop)], says: ['offer ann.main.shop-2'] },
   { title: 'the same in another order is the same', templates: [{ ...shop, sites: ['z.b', 'z.c'] }], stored: [stored(shop, { sites: ['z.c', 'z.b'] })], says: [] },
   {
