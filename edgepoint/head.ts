@@ -26,6 +26,7 @@ import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
 import { openPerfLink } from './head/perf-link.ts';
+import { appNow } from './head/app-now.ts';
 import { DispatcherLink, exchangeOver, restoredOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
@@ -39,6 +40,7 @@ import { tellerOf } from './head/teller.ts';
 import { openStatePublisher } from './head/state-publisher.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
 import { openTemplateExchange } from './head/template-exchange.ts';
+import type { TemplateExchange } from './head/template-exchange.ts';
 import { idPrefixes } from './model/app.ts';
 import type { Demand, KernelCounters } from './model/calls.ts';
 import { checksFolder, dataPaths } from './model/paths.ts';
@@ -141,6 +143,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     newInstanceId: (purpose) => newIdOf(idPrefixes[purpose]),
     wakeAt: (bootNs, callback) => wakeAt(clock, bootNs, callback),
     remake: (order) => deployer.remake(order),
+    recall: (serving) => exchange.recall(serving),
     stateChanged: (app) => publisher.changed(app),
     warn,
   });
@@ -151,7 +154,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       const app = manager.state.apps.get(key);
       if (app === undefined) return null;
       manager.letRest(app);
-      return encodeMessage(appStateMessage, { ...describeApp(app), epoch });
+      return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), epoch });
     },
     describeSelf: (epoch, complete) => {
       const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId });
@@ -166,18 +169,20 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     },
     onFault: (failure) => log.debug('the state waits to be published', { failure }),
   });
-  const exchange = openTemplateExchange({
+  const exchange: TemplateExchange = openTemplateExchange({
     site,
     bus,
     calls: exchangeOver(snapdLink),
+    snapd,
     records,
     paths,
     clock,
+    dataFolder: settings.dataFolder,
     limits: { bytesMax: settings.storeBytes, providerBytesMax: settings.storeProviderBytes },
-    app: (key) => {
-      const app = manager.state.apps.get(key);
-      return app === undefined ? null : { desired: app.desired, servingRelease: app.serving?.order.release ?? null };
-    },
+    diskBytesMax: settings.templateBytes ?? null,
+    app: (key) => appNow(manager, key),
+    onStored: (names) => manager.noteStored(names),
+    tell,
     warn,
   });
   const deployPorts: DeployPorts = {

@@ -165,6 +165,7 @@ async function* inChunks(content: ReadableStream<Uint8Array> | Uint8Array): Asyn
  * message with its name. Whatever a message replaces is removed with it (the header Nats-Rollup); of what was dropped two small ones stay.
  */
 export interface FoundObject {
+  readonly id: string;
   readonly note: string;
   open(): ReadableStream<Uint8Array>;
 }
@@ -179,7 +180,7 @@ export async function writeNotedObject(link: BusLink, bucket: string, name: stri
 
 export async function findObject(link: BusLink, bucket: string, name: string): Promise<FoundObject | null> {
   const found = await describe(link, bucket, name);
-  return found === null || found.deleted === true ? null : { note: found.description ?? '', open: () => openChunks(link, bucket, found) };
+  return found === null || found.deleted === true ? null : { id: found.nuid, note: found.description ?? '', open: () => openChunks(link, bucket, found) };
 }
 
 /** Whole or half. */

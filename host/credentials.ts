@@ -134,7 +134,10 @@ export interface NatsServerOptions {
   readonly pidFile?: string;
   /** A folder where the server writes the ports it has taken. */
   readonly portsFolder?: string;
-  /** All streams together. Default 16 GiB. */
+  /**
+   * All streams together. The server makes none whose own limit would not fit, so it is enough for about nine edgepoints by default
+   * (64 GiB; streams.ts). A running server does not take another value: it would refuse the whole new config.
+   */
   readonly storeBytesMax?: number;
 }
 
@@ -152,7 +155,7 @@ export function natsServerConfig(options: NatsServerOptions): string {
     ping_interval: '10s',
     ping_max: 2,
     write_deadline: '10s',
-    jetstream: { store_dir: options.storeFolder, max_memory_store: 64 * 1024 * 1024, max_file_store: options.storeBytesMax ?? 16 * 1024 ** 3 },
+    jetstream: { store_dir: options.storeFolder, max_memory_store: 64 * 1024 * 1024, max_file_store: options.storeBytesMax ?? 64 * 1024 ** 3 },
     accounts: {
       [options.operator]: {
         jetstream: 'enabled',

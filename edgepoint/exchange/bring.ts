@@ -31,7 +31,13 @@ export interface BringOrder {
 }
 
 /** What was found on the way, for people: an offer that cannot be used (`reason`), or one that is fetched. */
-export type BringNote = { readonly from: Site } & ({ readonly kind: 'unusable' | 'failed'; readonly reason: string } | { readonly kind: 'fetches'; readonly bytes: number });
+export type BringNote = { readonly from: Site } & (
+  | { readonly kind: 'unusable'; readonly reason: string }
+  /** `passing`: the store or snapd did not answer, or not in time. */
+  | { readonly kind: 'failed'; readonly reason: string; readonly passing: boolean }
+  | { readonly kind: 'fetches'; readonly bytes: number });
+
+const passing: ReadonlySet<string> = new Set(['bus-away', 'bus-slow', 'bus-nobody', 'template-late', 'superseded', 'peer-gone', 'peer-slow', 'disk-full']);
 
 /**
  * Looks for a template in the stores of other edgepoints (or in its own), and brings the first that can be used: what it stands on is
@@ -55,7 +61,7 @@ export async function bringTemplate(order: BringOrder, ports: ExchangeSurroundin
         const admitted = await fetchAndAdmit(order, { from, found, weighed }, ports, inTime);
         return { from, ...admitted, imageBytes: weighed.imageBytes, coldBootMs: weighed.coldBootMs, tookMs: ports.nowMs() - fromMs };
       } catch (failure) {
-        note({ from, kind: 'failed', reason: messageOf(failure) });
+        note({ from, kind: 'failed', reason: messageOf(failure), passing: passing.has(codeOf(failure)) });
         if (inTime.over) return null;
         // No other store would answer either.
         if (codeOf(failure) === 'bus-away') return null;

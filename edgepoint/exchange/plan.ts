@@ -13,6 +13,8 @@ export interface Storable {
   readonly serves: boolean;
   /** Edgepoints that host the release. */
   readonly sites: readonly string[];
+  /** It is nowhere else any more: it must stay, and can be neither put nor offered anew before it has been fetched. */
+  readonly evicted: boolean;
 }
 
 /** What was begun to be put there, and no more than that: this edgepoint alone writes its store. */
@@ -47,7 +49,7 @@ export interface StorePlan {
 const fixedBytes = 8192;
 
 /**
- * What this edgepoint keeps in the object store: what serves before what is superseded, of these the newest release first, as long as
+ * What this edgepoint keeps in the object store: what is nowhere else, then what serves before what is superseded, of these the newest release first, as long as
  * it fits into its provider's part and into the whole. What is removed is removed first, so that there is room.
  */
 export function planStore(templates: readonly Storable[], stored: readonly Stored[], limits: StoreLimits): StorePlan {
@@ -58,7 +60,7 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
   for (const template of templates.toSorted(firstOf)) {
     const takes = template.bytes + fixedBytes;
     const ofProvider = byProvider.get(template.provider) ?? 0;
-    const why = ofProvider + takes > limits.providerBytesMax ? `its provider's part of ${formatBytes(limits.providerBytesMax)}` : bytes + takes > limits.bytesMax ? `the ${formatBytes(limits.bytesMax)} there are` : '';
+    const why = template.evicted ? '' : ofProvider + takes > limits.providerBytesMax ? `its provider's part of ${formatBytes(limits.providerBytesMax)}` : bytes + takes > limits.bytesMax ? `the ${formatBytes(limits.bytesMax)} there are` : '';
     if (why !== '') {
       notes.push(`${template.app}: the template of release ${template.release} (${formatBytes(template.bytes)}) does not fit into ${why}`);
       continue;
@@ -74,6 +76,7 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
   const there = new Map(stored.map((one) => [one.name, one]));
   const puts = [...wanted.values()].flatMap((template): StoreStep[] => {
     const one = there.get(template.name);
+    if (template.evicted) return [];
     if (one === undefined || !one.whole) return [{ kind: 'put', template, reason: one === undefined ? 'it is not there' : 'it was cut off' }];
     return sameSites(one.sites, template.sites) ? [] : [{ kind: 'offer', stored: one, template, reason: 'other edgepoints host it than before' }];
   });
@@ -81,7 +84,7 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
 }
 
 function firstOf(one: Storable, other: Storable): number {
-  return Number(other.serves) - Number(one.serves) || other.release - one.release || (one.app < other.app ? -1 : Number(one.app > other.app));
+  return Number(other.evicted) - Number(one.evicted) || Number(other.serves) - Number(one.serves) || other.release - one.release || (one.app < other.app ? -1 : Number(one.app > other.app));
 }
 
 function sameSites(one: readonly string[], other: readonly string[]): boolean {

@@ -11,7 +11,7 @@ export interface TemplateObjects {
   /** All that this edgepoint has there. */
   clear(): Promise<void>;
   /** Null when it is not there. */
-  find(site: Site, name: string): Promise<{ readonly offer: string; open(): ReadableStream<Uint8Array> } | null>;
+  find(site: Site, name: string): Promise<{ readonly id: string; readonly offer: string; open(): ReadableStream<Uint8Array> } | null>;
 }
 
 /** What was put into the store, written before it is begun. Durable when a call returns. */

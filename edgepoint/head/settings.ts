@@ -13,6 +13,7 @@ const headSchema = z.object({
   zramRoomBytes: z.int().min(0).optional().describe('Memory of frozen instances that zram may take; by default what it has room for. With 0 none is frozen.'),
   storeBytes: z.int().min(0).default(bytesPerGibibyte).describe('Templates this edgepoint may keep in the object store, together; with 0 none.'),
   storeProviderBytes: z.int().min(0).default(bytesPerGibibyte / 4).describe('Of these, those of one provider.'),
+  templateBytes: z.int().min(0).optional().describe('Templates this edgepoint may keep on its disk, together; by default as long as a twentieth of the disk is free.'),
   natsUrl: z.string().describe('The message cluster, as nats://HOST:PORT.'),
   natsSeedFile: z.string().describe("The file with this edgepoint's NKEY seed."),
   databaseUrl: z.string().describe("The head's libSQL database, as file:PATH or libsql://HOST."),

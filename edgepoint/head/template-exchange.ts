@@ -1,22 +1,28 @@
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, statfs } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Bus } from '../../host/bus.ts';
 import type { Clock } from '../../kit/clock.ts';
+import { Failure } from '../../kit/errors.ts';
 import { ownerKey, siteKey } from '../../kit/ids.ts';
 import type { Site } from '../../kit/ids.ts';
 import { formatBytes, nsPerMs } from '../../kit/units.ts';
-import { snapshotBucket } from '../../kit/wire/subjects.ts';
+import { offerObject, snapshotBucket } from '../../kit/wire/subjects.ts';
 import { mayBeShared, wantedTemplate } from '../deploy/adopt.ts';
-import type { ReleaseRecord, SharedTemplates } from '../deploy/ports.ts';
+import type { ReleaseRecord, ReleaseRecords, SharedTemplates } from '../deploy/ports.ts';
 import { bringTemplate, type BringNote } from '../exchange/bring.ts';
 import { openStoreKeeper } from '../exchange/keep.ts';
+import { planDisk, type Eviction } from '../exchange/plan-disk.ts';
 import type { Stored, StoreLimits } from '../exchange/plan.ts';
 import type { StorableTemplate, StoredRecords, TemplateObjects } from '../exchange/ports.ts';
-import type { ReleaseOrder } from '../model/app.ts';
+import type { ReleaseFacts, ReleaseOrder, ServingRelease } from '../model/app.ts';
+import type { SnapdCalls } from '../model/calls.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
+import type { Tell } from '../model/happening.ts';
 import type { DataPaths } from '../model/paths.ts';
 
 export interface TemplateExchange extends SharedTemplates {
+  /** `ResourcePorts.recall` */
+  recall(serving: ServingRelease): Promise<ReleaseFacts>;
   /** Begins to keep the store; once, when the apps are known. */
   begin(): void;
   stop(): Promise<void>;
@@ -26,15 +32,36 @@ export interface TemplateExchangeOptions {
   readonly site: Site;
   readonly bus: Bus;
   readonly calls: ExchangeCalls;
-  readonly records: StoredRecords & { releases(): Promise<readonly ReleaseRecord[]> };
+  readonly snapd: Pick<SnapdCalls, 'discard'>;
+  readonly records: StoredRecords & Pick<ReleaseRecords, 'find' | 'save'> & { releases(): Promise<readonly ReleaseRecord[]> };
   readonly paths: DataPaths;
   readonly clock: Clock;
   readonly limits: StoreLimits;
-  /** What is wanted of an app now, and which of its releases serves. */
-  app(key: string): { readonly desired: ReleaseOrder | null; readonly servingRelease: number | null } | null;
+  readonly dataFolder: string;
+  /** What templates may take on the disk; null: as long as enough of it is free. */
+  readonly diskBytesMax: number | null;
+  readonly tell: Tell;
+  app(key: string): AppNow | null;
+  /** What lies in the store now, by name. */
+  onStored(names: ReadonlySet<string>): void;
   warn(text: string, fields: Record<string, unknown>): void;
 }
 
+/** An app as the resource manager knows it. */
+export interface AppNow {
+  /** What is wanted of it. */
+  readonly desired: ReleaseOrder | null;
+  readonly servingRelease: number | null;
+  readonly hasInstances: boolean;
+  readonly usedBootNs: number | null;
+  /** Its template has left the disk, or come back. */
+  setFacts(release: number, facts: ReleaseFacts): void;
+}
+
+/** Somebody waits: after this the app is booted instead. */
+const wakeTimeoutMs = 10_000;
+/** Of the whole disk. */
+const spareShare = 0.05;
 /** A deploy waits this long for a template; then it is made here. */
 const deployTimeoutMs = 60_000;
 const sealedName = /^[0-9a-f]{64}$/;
@@ -42,7 +69,9 @@ const fetchedEnd = '.template';
 
 /** Joins the exchange of templates with the bus, the database and the apps. */
 export function openTemplateExchange(options: TemplateExchangeOptions): TemplateExchange {
-  const { site, bus, calls, records, paths, clock, limits, warn } = options;
+  const { site, bus, calls, snapd, records, paths, clock, limits, warn } = options;
+  /** By app: its template is fetched, or leaves the disk, one after the other. */
+  const turns = new Map<string, Promise<unknown>>();
   const objects = objectsOver(bus, site);
   const surroundings = { objects, calls, warn, nowMs: () => clock.bootNs() / nsPerMs };
   const keeper = openStoreKeeper({
@@ -50,7 +79,10 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     records,
     limits,
     templates: async () => (limits.bytesMax === 0 ? [] : (await records.releases()).flatMap(storable)),
-    onChange: () => undefined,
+    onChange: (stored) => {
+      options.onStored(namesOf(stored));
+      void lookAtDisk();
+    },
     later: (ms, callback) => {
       const timer = setTimeout(callback, ms);
       return () => clearTimeout(timer);
@@ -67,8 +99,97 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     const now = app.desired?.release === order.release ? app.desired : order;
     const sites = othersOf(now).map(siteKey);
     const offer = { ...wantedTemplate(order), snapshotPath, imageBytes, coldBootMs };
-    return [{ app: key, provider: order.owner.provider, release: order.release, name, bytes: templateBytes, serves: app.servingRelease === order.release, sites, offer }];
+    return [{ app: key, provider: order.owner.provider, release: order.release, name, bytes: templateBytes, serves: app.servingRelease === order.release, sites, evicted: facts.evicted === true, offer }];
   }
+
+  function inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const done = (turns.get(key) ?? Promise.resolve()).then(work, work);
+    const settled: Promise<unknown> = done.catch(() => undefined).finally(() => {
+      if (turns.get(key) === settled) turns.delete(key);
+    });
+    turns.set(key, settled);
+    return done;
+  }
+
+  /** Lets templates leave the disk that should (plan-disk.ts). Never rejects. */
+  function lookAtDisk(): Promise<void> {
+    return inTurn('disk', async () => {
+      const stored = namesOf(await records.stored());
+      const held = (await records.releases()).filter(({ facts }) => facts !== null && facts.snapshotPath !== '' && facts.evicted !== true);
+      const { bavail, blocks, bsize } = await statfs(options.dataFolder);
+      const nowBootNs = clock.bootNs();
+      const plan = planDisk({
+        templates: held.map(({ order, facts }) => {
+          const app = options.app(ownerKey(order.owner));
+          const usedBootNs = app?.usedBootNs ?? null;
+          return {
+            app: ownerKey(order.owner),
+            release: order.release,
+            bytes: facts?.templateBytes ?? 0,
+            stored: stored.has(basename(facts?.snapshotPath ?? '')),
+            serves: app?.servingRelease === order.release,
+            used: app === null || app.hasInstances,
+            idleNs: usedBootNs === null ? null : nowBootNs - usedBootNs,
+          };
+        }),
+        bytesMax: options.diskBytesMax,
+        freeBytes: bavail * bsize,
+        spareBytes: blocks * bsize * spareShare,
+      });
+      for (const note of plan.notes) warn('the disk is short', { reason: note });
+      for (const eviction of plan.evict) {
+        const found = held.find(({ order }) => ownerKey(order.owner) === eviction.app && order.release === eviction.release);
+        if (found !== undefined) await inTurn(eviction.app, () => evict(found, eviction));
+      }
+    }).catch((failure: unknown) => warn('templates could not leave the disk', { failure }));
+  }
+
+  /** Only when it is really in the store, whatever we believe, and nobody has begun to use it. */
+  async function evict({ order, facts }: ReleaseRecord, { app: key, reason }: Eviction): Promise<void> {
+    const app = options.app(key);
+    const record = await records.find(order.owner, order.release);
+    if (facts === null || app === null || app.hasInstances || record?.facts?.snapshotPath !== facts.snapshotPath) return;
+    const name = basename(facts.snapshotPath);
+    const there = await objects.find(site, offerObject(order.owner, order.release));
+    if (there === null || there.id !== name) return forgetLost(name);
+    if (app.hasInstances) return;
+    const evicted: ReleaseFacts = { ...facts, evicted: true };
+    // Known before it is gone: from now on a wake fetches it, and waits for its turn.
+    app.setFacts(order.release, evicted);
+    await records.save(record.order, evicted, '');
+    await snapd.discard({ snapshotPath: facts.snapshotPath });
+    options.tell({
+      owner: order.owner,
+      release: order.release,
+      kind: 'sleep',
+      text: `The template of release ${order.release} (${formatBytes(facts.templateBytes)}) has left the disk for the object store: ${reason}.`,
+      figures: { bytes: facts.templateBytes },
+    });
+  }
+
+  /** Somebody has emptied the store. */
+  async function forgetLost(name: string): Promise<void> {
+    const stored = (await records.stored()).find((one) => one.name === name);
+    if (stored !== undefined) await records.saveStored({ ...stored, whole: false });
+    keeper.settle();
+  }
+
+  async function recallNow({ order }: ServingRelease): Promise<ReleaseFacts> {
+    const record = await records.find(order.owner, order.release);
+    if (record === null || record.facts === null) throw new Failure('template-lost', `release ${order.release} is not known here any more`);
+    // Somebody who waited before has fetched it.
+    if (record.facts.evicted !== true) return record.facts;
+    const snapshotPath = paths.template(order.owner, order.release);
+    await snapd.discard({ snapshotPath });
+    const notes: BringNote[] = [];
+    const brought = await bringTemplate({ wanted: wantedTemplate(record.order), from: await sourcesOf(order), snapshotPath, file: fileOf(order), timeoutMs: wakeTimeoutMs }, surroundings, (note) => notes.push(note));
+    if (brought === null) throw whyNotRecalled(notes, bus.up);
+    const { evicted: _, ...facts } = { ...record.facts, snapshotPath: brought.snapshotPath, templateBytes: brought.bytes };
+    await records.save(record.order, facts, '');
+    return facts;
+  }
+
+  const fileOf = (order: ReleaseOrder): string => `${paths.downloads}/${ownerKey(order.owner)}.${order.release}${fetchedEnd}`;
 
   /** The edgepoints of this zone that host it, but for this one: those of other zones cannot read our store, nor we theirs. */
   function othersOf(order: ReleaseOrder): Site[] {
@@ -85,20 +206,45 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
 
   return {
     async bring(order, { snapshotPath, cancelled, tell }) {
-      const file = `${paths.downloads}/${ownerKey(order.owner)}.${order.release}${fetchedEnd}`;
-      const brought = await bringTemplate(
-        { wanted: wantedTemplate(order), from: await sourcesOf(order), snapshotPath, file, timeoutMs: deployTimeoutMs, ...(cancelled === undefined ? {} : { cancelled }) },
-        surroundings,
-        (note) => tell(sentenceOf(note, site)),
+      const brought = await inTurn(ownerKey(order.owner), async () =>
+        bringTemplate(
+          { wanted: wantedTemplate(order), from: await sourcesOf(order), snapshotPath, file: fileOf(order), timeoutMs: deployTimeoutMs, ...(cancelled === undefined ? {} : { cancelled }) },
+          surroundings,
+          (note) => tell(sentenceOf(note, site)),
+        ),
       );
       return brought === null ? null : { ...brought, by: siteKey(brought.from) };
     },
-    changed: () => keeper.settle(),
+    recall: async (serving) => {
+      const facts = await inTurn(ownerKey(serving.order.owner), () => recallNow(serving));
+      // Others host it now, perhaps, and there is less room on the disk.
+      keeper.settle();
+      void lookAtDisk();
+      return facts;
+    },
+    changed(): void {
+      keeper.settle();
+      void lookAtDisk();
+    },
     begin(): void {
-      void sweep(paths.downloads, warn).then(() => bus.onUp(() => keeper.settle()));
+      void sweep(paths.downloads, warn).then(async () => {
+        options.onStored(namesOf(await records.stored()));
+        bus.onUp(() => keeper.settle());
+      });
     },
     stop: () => keeper.stop(),
   };
+}
+
+const namesOf = (stored: readonly Stored[]): ReadonlySet<string> => new Set(stored.filter(({ whole }) => whole).map(({ name }) => name));
+
+/** With the store away nothing is known of the template; otherwise it is of no use any more. */
+function whyNotRecalled(notes: readonly BringNote[], busUp: boolean): Failure {
+  const last = notes.at(-1);
+  const reason = last === undefined || last.kind === 'fetches' ? 'it is not there' : last.reason;
+  const passing = last !== undefined && last.kind === 'failed' && last.passing;
+  if (!busUp || passing) return new Failure('template-away', `its template could not be fetched from the object store: ${reason}`);
+  return new Failure('template-lost', `its template in the object store is of no use: ${reason}`);
 }
 
 function sentenceOf(note: BringNote, here: Site): string {
@@ -115,7 +261,7 @@ function objectsOver(bus: Bus, site: Site): TemplateObjects {
     clear: () => bus.clearObjects(own),
     find: async (from, name) => {
       const found = await bus.findObject(snapshotBucket(from), name);
-      return found === null ? null : { offer: found.note, open: () => found.open() };
+      return found === null ? null : { id: found.id, offer: found.note, open: () => found.open() };
     },
   };
 }

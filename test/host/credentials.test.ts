@@ -275,26 +275,26 @@ t.test('a revoked edgepoint is cut off within a second; the others do not notice
   t.notOk(revoked.up);
 });
 
-t.test('an edgepoint is admitted without a restart, and the others do not notice', async (t) => {
+for (const zone of ['west', 'north']) t.test(`an edgepoint is admitted to ${zone} without a restart, and the others do not notice`, async (t) => {
   const nats = await furnished(t);
   const other = await nats.bus('north.one');
   let ups = 0;
   other.onUp(() => void (ups += 1));
-  const site = { zone: 'west', edgepoint: 'three' };
-  await nats.add('west.three', 'edgepoint', site);
+  const site = { zone, edgepoint: 'three' };
+  await nats.add(`${zone}.three`, 'edgepoint', site);
   const operator = await nats.bus('operator');
   await prepareStreams(operator, [siteA, siteB, site]);
-  const added = await nats.bus('west.three');
+  const added = await nats.bus(`${zone}.three`);
   await until('it is in', () => added.up);
   const conduit = await nats.bus('conduit');
   const seen: string[] = [];
-  await (await added.watchKv('desired', 'west.three.>', (key, text) => void seen.push(`${key}=${text}`))).ready;
-  await until('the conduit may write to it', () => conduit.putKv('desired', 'west.three.p.main.c', 'hello').then(() => true, () => false));
-  await until('it hears', () => seen.includes('west.three.p.main.c=hello'));
+  await (await added.watchKv('desired', `${zone}.three.>`, (key, text) => void seen.push(`${key}=${text}`))).ready;
+  await until('the conduit may write to it', () => conduit.putKv('desired', `${zone}.three.p.main.c`, 'hello').then(() => true, () => false));
+  await until('it hears', () => seen.includes(`${zone}.three.p.main.c=hello`));
   await conduit.putObject(artefactBucket(site), 'digest', new TextEncoder().encode('artefact'));
   const content = await added.getObject(artefactBucket(site), 'digest');
   t.equal(await new Response(content).text(), 'artefact');
-  await added.append('usage.west.three.p.main.c', 'u', 'y/1');
+  await added.append(`usage.${zone}.three.p.main.c`, 'u', 'y/1');
   t.equal(ups, 1, 'no other connection was broken');
 });
 
