@@ -144,7 +144,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     wakeAt: (bootNs, callback) => wakeAt(clock, bootNs, callback),
     remake: (order) => deployer.remake(order),
     recall: (serving) => exchange.recall(serving),
-    stateChanged: (app) => publisher.changed(app),
+    stateChanged: (app) => {
+      publisher.changed(app);
+      exchange.stateChanged();
+    },
     warn,
   });
   const keyOf = (app: string | null): string => (app === null ? stateKey(site) : appStateKey(site, app));

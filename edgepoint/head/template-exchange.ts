@@ -23,6 +23,8 @@ import type { DataPaths } from '../model/paths.ts';
 export interface TemplateExchange extends SharedTemplates {
   /** `ResourcePorts.recall` */
   recall(serving: ServingRelease): Promise<ReleaseFacts>;
+  /** Something may have fallen asleep. */
+  stateChanged(): void;
   /** Begins to keep the store; once, when the apps are known. */
   begin(): void;
   stop(): Promise<void>;
@@ -60,6 +62,7 @@ export interface AppNow {
 
 /** Somebody waits: after this the app is booted instead. */
 const wakeTimeoutMs = 10_000;
+const lookAgainMs = 1000;
 /** Of the whole disk. */
 const spareShare = 0.05;
 /** A deploy waits this long for a template; then it is made here. */
@@ -111,6 +114,10 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     return done;
   }
 
+  /** Fewer could leave than should: looked at again when something falls asleep, at most every second. */
+  let short = false;
+  let lookAgain: ReturnType<typeof setTimeout> | null = null;
+
   /** Lets templates leave the disk that should (plan-disk.ts). Never rejects. */
   function lookAtDisk(): Promise<void> {
     return inTurn('disk', async () => {
@@ -136,7 +143,8 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
         freeBytes: bavail * bsize,
         spareBytes: blocks * bsize * spareShare,
       });
-      for (const note of plan.notes) warn('the disk is short', { reason: note });
+      if (!short) for (const note of plan.notes) warn('the disk is short', { reason: note });
+      short = plan.notes.length > 0;
       for (const eviction of plan.evict) {
         const found = held.find(({ order }) => ownerKey(order.owner) === eviction.app && order.release === eviction.release);
         if (found !== undefined) await inTurn(eviction.app, () => evict(found, eviction));
@@ -226,13 +234,23 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       keeper.settle();
       void lookAtDisk();
     },
+    stateChanged(): void {
+      if (!short || lookAgain !== null) return;
+      lookAgain = setTimeout(() => {
+        lookAgain = null;
+        void lookAtDisk();
+      }, lookAgainMs);
+    },
     begin(): void {
       void sweep(paths.downloads, warn).then(async () => {
         options.onStored(namesOf(await records.stored()));
         bus.onUp(() => keeper.settle());
       });
     },
-    stop: () => keeper.stop(),
+    stop: () => {
+      if (lookAgain !== null) clearTimeout(lookAgain);
+      return keeper.stop();
+    },
   };
 }
 
