@@ -4,7 +4,7 @@ import { bringTemplate, type BroughtTemplate } from '../edgepoint/exchange/bring
 import type { ExchangeCalls, WantedTemplate } from '../edgepoint/model/exchange.ts';
 import { openExchange } from '../edgepoint/templates/exchange.ts';
 import { openKeyRing } from '../edgepoint/templates/keys.ts';
-import { identityOf, readPeers } from '../edgepoint/templates/peers.ts';
+import { identityOf, readTrusted } from '../edgepoint/templates/trusted.ts';
 import { type SealPorts, sealSnapshot } from '../edgepoint/templates/seal.ts';
 import { connectBus, type Bus } from '../host/bus.ts';
 import { natsServerConfig, newBusUser, prepareStreams } from '../host/credentials.ts';
@@ -47,16 +47,16 @@ export async function openObjectStore(engine: Engine, owner: Owner): Promise<Obj
   const buses = { own: await connect('own'), other: await connect('other') };
 
   const otherPorts: SealPorts = { ...engine.store.ports, site: there, keys: openKeyRing(join(folder, 'other-keys')) };
-  const peersOf = (name: string, site: Site, keys: SealPorts['keys']): string => {
+  const trustedBy = (name: string, site: Site, keys: SealPorts['keys']): string => {
     const path = join(folder, `${name}.json`);
     Bun.spawnSync(['sh', '-c', 'umask 077 && cat >"$0"', path], { stdin: Buffer.from(JSON.stringify([identityOf(site, keys)])) });
     return path;
   };
-  const ownPeers = peersOf('own', there, otherPorts.keys);
-  const otherPeers = peersOf('other', here, engine.store.ports.keys);
+  const ownTrusted = trustedBy('own', there, otherPorts.keys);
+  const otherTrusted = trustedBy('other', here, engine.store.ports.keys);
   const exchanges: Readonly<Record<'own' | 'other', ExchangeCalls>> = {
-    own: openExchange({ ...engine.store.ports, dataFolder: engine.dataFolder, here: engine.store.here, peers: () => readPeers(ownPeers) }),
-    other: openExchange({ ...otherPorts, dataFolder: folder, here: engine.store.here, peers: () => readPeers(otherPeers) }),
+    own: openExchange({ ...engine.store.ports, dataFolder: engine.dataFolder, here: engine.store.here, trusted: () => readTrusted(ownTrusted) }),
+    other: openExchange({ ...otherPorts, dataFolder: folder, here: engine.store.here, trusted: () => readTrusted(otherTrusted) }),
   };
   const sites = { own: here, other: there };
   const wanted: WantedTemplate = { owner, release: 1, orderDigest: 'bench' };
@@ -93,7 +93,7 @@ export async function openObjectStore(engine: Engine, owner: Owner): Promise<Obj
       };
       const order = { wanted, from: [sites[by]], snapshotPath: join(engine.dataFolder, `fetched-${count}`), file: join(engine.dataFolder, 'coming'), timeoutMs };
       const notes: unknown[] = [];
-      const brought = await bringTemplate(order, { objects, calls: exchanges.own, warn: () => undefined, nowMs: () => performance.now() }, (note) => notes.push(note));
+      const brought = await bringTemplate(order, { objects, calls: exchanges.own, discard: () => Promise.resolve(), warn: () => undefined, nowMs: () => performance.now() }, (note) => notes.push(note));
       if (brought === null) throw new Error(`no template came: ${JSON.stringify(notes)}`);
       return brought;
     },

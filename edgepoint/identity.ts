@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { readSettings } from '../host/config.ts';
 import { requireRoot } from './box/root.ts';
 import { openKeyRing } from './templates/keys.ts';
-import { identityOf } from './templates/peers.ts';
+import { identityOf } from './templates/trusted.ts';
 
 const settingsSchema = z.object({
   zone: z.string().describe('the zone of this edgepoint'),
@@ -13,7 +13,7 @@ const settingsSchema = z.object({
   keyFolder: z.string().default('').describe('keys of snapshots; empty for `keys` in the data folder'),
 });
 
-/** `edgepoint identity`: what the operator writes into the `peersFile` of other edgepoints. Makes the keys when there are none. */
+/** `edgepoint identity`: what the operator writes into the `trustedFile` of other edgepoints. Makes the keys when there are none. */
 export async function runIdentity(argv: readonly string[]): Promise<void> {
   const about = 'says the public keys by which other edgepoints know this one';
   const { zone, edgepoint, dataFolder, keyFolder } = await readSettings({ name: 'edgepoint identity', about, prefix: 'EDGEPOINT', schema: settingsSchema }, argv, process.env);

@@ -31,8 +31,6 @@ export async function adoptTemplate(order: ReleaseOrder, ports: DeployPorts, tel
   const { shared } = ports;
   if (shared === undefined || !mayBeShared(order)) return null;
   const snapshotPath = ports.paths.template(order.owner, order.release);
-  // What an earlier, interrupted deploy of this release left.
-  await ports.snapd.discard({ snapshotPath });
   const brought = await shared.bring(order, { snapshotPath, cancelled, tell: (text) => tell('template', text) });
   stopIf(cancelled);
   if (brought === null) return null;

@@ -53,7 +53,7 @@ export interface DeployPorts {
 
 /** The object store, as a deploy sees it. */
 export interface SharedTemplates {
-  /** A template that can be used here, fetched, verified and complete at the path; null when there is none. Never rejects. */
+  /** A template that can be used here, fetched, verified and complete at the path, in place of what lay there; null when there is none. Never rejects. */
   bring(order: ReleaseOrder, about: { snapshotPath: string; cancelled?: AbortSignal; tell: (text: string) => void }): Promise<SharedTemplate | null>;
   /** Templates have been made or removed here, or others host what is hosted here. Returns at once. */
   changed(): void;

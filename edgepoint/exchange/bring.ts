@@ -22,7 +22,7 @@ export interface BringOrder {
   readonly wanted: WantedTemplate;
   /** In whose stores to look, in this order. */
   readonly from: readonly Site[];
-  /** A folder that does not exist. */
+  /** What lies there goes, when another has come. */
   readonly snapshotPath: string;
   /** What is fetched lies there meanwhile; nothing does afterwards. */
   readonly file: string;
@@ -82,6 +82,7 @@ async function fetchAndAdmit(
   const { from, found, weighed } = about;
   try {
     await fetchTo(file, { from, stream: found.open(), bytes: weighed.bytes, inTime });
+    await ports.discard(snapshotPath);
     // Not cut off by the deadline: what is admitted is whole, and takes a moment.
     return await ports.calls.admit({ offer: found.offer, from, wanted, file, snapshotPath });
   } finally {

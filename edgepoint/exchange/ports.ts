@@ -29,5 +29,7 @@ export interface StorableTemplate extends Storable {
 export interface ExchangeSurroundings {
   readonly objects: TemplateObjects;
   readonly calls: ExchangeCalls;
+  /** Removes what lies at a template's path; absent is success. */
+  discard(snapshotPath: string): Promise<void>;
   warn(text: string, fields: Record<string, unknown>): void;
 }

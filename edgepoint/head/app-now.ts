@@ -19,7 +19,9 @@ export function appNow(manager: ResourceManager, key: string): AppNow | null {
       return app.usedBootNs;
     },
     setFacts(release, facts): void {
-      if (app.serving?.order.release === release) app.serving = { ...app.serving, facts };
+      const { serving } = app;
+      // How it is woken may have changed since the database was told.
+      if (serving?.order.release === release) app.serving = { ...serving, facts: { ...facts, wakeBy: serving.facts.wakeBy, wakeReason: serving.facts.wakeReason } };
       manager.ports.stateChanged(app.key);
     },
   };

@@ -60,8 +60,9 @@ export interface AppNow {
   setFacts(release: number, facts: ReleaseFacts): void;
 }
 
-/** Somebody waits: after this the app is booted instead. */
-const wakeTimeoutMs = 10_000;
+/** Somebody waits: after so long, and as long as its bytes take of a link that is worth it, the app is booted instead. */
+const wakeTimeoutMs = 3000;
+const wakeBytesPerMs = 10_000;
 const lookAgainMs = 1000;
 /** Of the whole disk. */
 const spareShare = 0.05;
@@ -73,10 +74,11 @@ const fetchedEnd = '.template';
 /** Joins the exchange of templates with the bus, the database and the apps. */
 export function openTemplateExchange(options: TemplateExchangeOptions): TemplateExchange {
   const { site, bus, calls, snapd, records, paths, clock, limits, warn } = options;
-  /** By app: its template is fetched, or leaves the disk, one after the other. */
+  /** By app and release: its template is fetched, or leaves the disk, one after the other. */
   const turns = new Map<string, Promise<unknown>>();
   const objects = objectsOver(bus, site);
-  const surroundings = { objects, calls, warn, nowMs: () => clock.bootNs() / nsPerMs };
+  const discard = (snapshotPath: string): Promise<void> => snapd.discard({ snapshotPath });
+  const surroundings = { objects, calls, discard, warn, nowMs: () => clock.bootNs() / nsPerMs };
   const keeper = openStoreKeeper({
     ...surroundings,
     records,
@@ -147,7 +149,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       short = plan.notes.length > 0;
       for (const eviction of plan.evict) {
         const found = held.find(({ order }) => ownerKey(order.owner) === eviction.app && order.release === eviction.release);
-        if (found !== undefined) await inTurn(eviction.app, () => evict(found, eviction));
+        if (found !== undefined) await inTurn(turnOf(found.order), () => evict(found, eviction));
       }
     }).catch((failure: unknown) => warn('templates could not leave the disk', { failure }));
   }
@@ -188,9 +190,8 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     // Somebody who waited before has fetched it.
     if (record.facts.evicted !== true) return record.facts;
     const snapshotPath = paths.template(order.owner, order.release);
-    await snapd.discard({ snapshotPath });
     const notes: BringNote[] = [];
-    const brought = await bringTemplate({ wanted: wantedTemplate(record.order), from: await sourcesOf(order), snapshotPath, file: fileOf(order), timeoutMs: wakeTimeoutMs }, surroundings, (note) => notes.push(note));
+    const brought = await bringTemplate({ wanted: wantedTemplate(record.order), from: await sourcesOf(order), snapshotPath, file: fileOf(order), timeoutMs: wakeTimeoutMs + record.facts.templateBytes / wakeBytesPerMs }, surroundings, (note) => notes.push(note));
     if (brought === null) throw whyNotRecalled(notes, bus.up);
     const { evicted: _, ...facts } = { ...record.facts, snapshotPath: brought.snapshotPath, templateBytes: brought.bytes };
     await records.save(record.order, facts, '');
@@ -214,7 +215,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
 
   return {
     async bring(order, { snapshotPath, cancelled, tell }) {
-      const brought = await inTurn(ownerKey(order.owner), async () =>
+      const brought = await inTurn(turnOf(order), async () =>
         bringTemplate(
           { wanted: wantedTemplate(order), from: await sourcesOf(order), snapshotPath, file: fileOf(order), timeoutMs: deployTimeoutMs, ...(cancelled === undefined ? {} : { cancelled }) },
           surroundings,
@@ -224,7 +225,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       return brought === null ? null : { ...brought, by: siteKey(brought.from) };
     },
     recall: async (serving) => {
-      const facts = await inTurn(ownerKey(serving.order.owner), () => recallNow(serving));
+      const facts = await inTurn(turnOf(serving.order), () => recallNow(serving));
       // Others host it now, perhaps, and there is less room on the disk.
       keeper.settle();
       void lookAtDisk();
@@ -253,6 +254,8 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     },
   };
 }
+
+const turnOf = ({ owner, release }: ReleaseOrder): string => `${ownerKey(owner)}.${release}`;
 
 const namesOf = (stored: readonly Stored[]): ReadonlySet<string> => new Set(stored.filter(({ whole }) => whole).map(({ name }) => name));
 

@@ -4,7 +4,7 @@ import type { KeyObject } from 'node:crypto';
 import { codeOf, Failure } from '../../kit/errors.ts';
 import { siteKey } from '../../kit/ids.ts';
 import type { Site } from '../../kit/ids.ts';
-import { digestOf, openChunk, sealChunk, snapshotKey } from './chunks.ts';
+import { chunkBytes, digestOf, openChunk, sealChunk, snapshotKey } from './chunks.ts';
 import type { SealPorts } from './seal.ts';
 import { encodeIndex, indexLength, readIndex, type SealedIndex, signatureBytes, trailerBytes, type WantedSnapshot, whyForeign } from './sealed-index.ts';
 import { refusal } from './unseal.ts';
@@ -75,6 +75,7 @@ function judgeFile(fd: number, coming: ComingSnapshot): { index: SealedIndex; en
   if (!read.ok) throw refusal(read.refusal);
   const foreign = whyForeign(read.value, coming.wanted, coming.maker);
   if (foreign !== null) throw refusal(foreign);
+  if (read.value.chunks.some(({ bytes }) => !Number.isSafeInteger(bytes) || bytes <= 0 || bytes > 2 * chunkBytes)) throw refusal('a chunk of it has no length it can have');
   return { index: read.value, end: Buffer.concat([text, trailer]) };
 }
 

@@ -10,7 +10,7 @@ import { snapshotKey } from './chunks.ts';
 import type { Fingerprint } from './fingerprint.ts';
 import { unwrapKey, wrapKey } from './grant.ts';
 import { encodeOffer, type Offer, readOffer, whyNotUsable } from './offer.ts';
-import { findPeer, type PeerKeys } from './peers.ts';
+import { findTrusted, type TrustedEdgepoint } from './trusted.ts';
 import type { SealPorts } from './seal.ts';
 import { type Judged, sealedName } from './sealed-index.ts';
 import { openSealed, refusal } from './unseal.ts';
@@ -20,7 +20,7 @@ export interface ExchangePorts extends SealPorts {
   readonly dataFolder: string;
   readonly here: () => Fingerprint;
   /** Whom the operator named; read anew at each call. */
-  readonly peers: () => readonly PeerKeys[];
+  readonly trusted: () => readonly TrustedEdgepoint[];
 }
 
 /** What leaves this edgepoint's templates for others, and what comes in. */
@@ -29,7 +29,7 @@ export function openExchange(ports: ExchangePorts): ExchangeCalls {
 
   /** Whose signature of an offer counts: ours, and that of edgepoints the operator named. */
   function signsOf(site: Site): KeyObject | null {
-    return isHere(site) ? createPublicKey(ports.keys.signingKey()) : (findPeer(ports.peers(), site)?.signs ?? null);
+    return isHere(site) ? createPublicKey(ports.keys.signingKey()) : (findTrusted(ports.trusted(), site)?.signs ?? null);
   }
 
   function offer({ snapshotPath, owner, release, orderDigest, imageBytes, coldBootMs, sites }: OfferOrder): { text: string; granted: string[] } {
@@ -37,8 +37,8 @@ export function openExchange(ports: ExchangePorts): ExchangeCalls {
     opened.close();
     const { name, index } = opened;
     const key = snapshotKey(ports.keys.makeProviderKey(owner.provider), index.salt);
-    const peers = ports.peers().filter((peer) => sites.includes(siteKey(peer)) && !isHere(peer));
-    const grants = Object.fromEntries(peers.map((peer) => [siteKey(peer), wrapKey(key, peer.opens, { name, recipient: peer })]));
+    const others = ports.trusted().filter((other) => sites.includes(siteKey(other)) && !isHere(other));
+    const grants = Object.fromEntries(others.map((other) => [siteKey(other), wrapKey(key, other.opens, { name, recipient: other })]));
     const told: Offer = {
       version: 1,
       ...ports.site,

@@ -107,3 +107,20 @@ t.test('a head killed while it fetches a template for a wake begins again, and w
   t.equal((await rig.dispatcher.ask(away)).status, 200);
   await until('nothing lies about', () => readdirSync(join(rig.folder, 'data/downloads')).length === 0, waitMs);
 });
+
+t.test('a store that stalls is waited for only so long', async (t) => {
+  const rig = await shortOfDisk(t);
+  const away = gone(rig);
+  const boots = rig.machine.count('boot');
+  process.kill(rig.nats.pid, 'SIGSTOP');
+  try {
+    const fromMs = performance.now();
+    t.equal((await rig.dispatcher.ask(away, 60_000)).status, 200);
+    t.ok(performance.now() - fromMs > 3000, 'it was waited for');
+    t.equal(rig.machine.count('boot'), boots + 1, 'then it was booted');
+    t.equal(rig.machine.count('admit'), 0);
+  } finally {
+    process.kill(rig.nats.pid, 'SIGCONT');
+  }
+  await until('nothing half fetched lies about', () => readdirSync(join(rig.folder, 'data/downloads')).length === 0, waitMs);
+});

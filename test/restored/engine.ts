@@ -93,9 +93,9 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
   for (const path of [runFolder, dataFolder]) mkdirSync(path);
   const { poolSize = 2, edgepoint = 'e', subnet = '10.77.0.0/24', ...given } = options;
   /* Not there until a test writes it. */
-  const peersFile = join(folder, 'peers.json');
+  const trustedFile = join(folder, 'trusted.json');
   const shared = { zone: 'z', edgepoint, runFolder, dataFolder, health: '' };
-  const settings = { restored: { ...shared, world, subnet, poolSize, ...given }, snapd: { ...shared, peersFile } };
+  const settings = { restored: { ...shared, world, subnet, poolSize, ...given }, snapd: { ...shared, trustedFile } };
   for (const [name, values] of Object.entries(settings)) writeFileSync(join(folder, `${name}.json`), JSON.stringify(values));
   const place = await openPlace(t, world, folder);
   const daemons = new Map<DaemonName, ChildProcess>();

@@ -25,8 +25,8 @@ async function openTwo(t: Test, options: { lazyFromBytes?: number } = {}): Promi
     if (done.status !== 0) throw new Error(done.stderr);
     return JSON.parse(done.stdout);
   };
-  writeFileSync(join(a.folder, 'peers.json'), JSON.stringify([identity(b, 'b')]), { mode: 0o600 });
-  writeFileSync(join(b.folder, 'peers.json'), JSON.stringify([identity(a, 'a')]), { mode: 0o600 });
+  writeFileSync(join(a.folder, 'trusted.json'), JSON.stringify([identity(b, 'b')]), { mode: 0o600 });
+  writeFileSync(join(b.folder, 'trusted.json'), JSON.stringify([identity(a, 'a')]), { mode: 0o600 });
   return { a, b };
 }
 
@@ -152,6 +152,6 @@ t.test('what is not exactly what was offered never wakes, and snapd killed in th
   t.ok(existsSync(folder));
 
   /* Taken out of the list, its maker is trusted no longer, at once. */
-  writeFileSync(join(b.folder, 'peers.json'), '[]', { mode: 0o600 });
+  writeFileSync(join(b.folder, 'trusted.json'), '[]', { mode: 0o600 });
   t.match(await b.snapd.call('weigh', order), { usable: false, reason: /not among the edgepoints/ });
 });

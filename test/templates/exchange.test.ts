@@ -7,7 +7,7 @@ import { openExchange } from '../../edgepoint/templates/exchange.ts';
 import type { Fingerprint } from '../../edgepoint/templates/fingerprint.ts';
 import { unwrapKey, wrapKey } from '../../edgepoint/templates/grant.ts';
 import { openKeyRing } from '../../edgepoint/templates/keys.ts';
-import { identityOf, readPeers } from '../../edgepoint/templates/peers.ts';
+import { identityOf, readTrusted } from '../../edgepoint/templates/trusted.ts';
 import { openSealed } from '../../edgepoint/templates/unseal.ts';
 import { ann, fingerprint, ownFolder, plainPorts, sealed } from './ports.ts';
 
@@ -18,19 +18,19 @@ function openSide(folder: string, name: string) {
   const own = join(folder, name);
   const site = { zone: 'z', edgepoint: name };
   const ports = { ...plainPorts(own), site };
-  const peersFile = join(own, 'peers.json');
+  const trustedFile = join(own, 'trusted.json');
   mkdirSync(own, { recursive: true });
   const side = {
     site,
     ports,
-    peersFile,
+    trustedFile,
     folder: own,
     here: fingerprint as Fingerprint,
     identity: identityOf(site, ports.keys),
-    trust: (...others: readonly unknown[]) => writeFileSync(peersFile, JSON.stringify(others), { mode: 0o600 }),
+    trust: (...others: readonly unknown[]) => writeFileSync(trustedFile, JSON.stringify(others), { mode: 0o600 }),
     snapshotPath: join(own, 'snapshots/ann.main.shop/1'),
   };
-  return Object.assign(side, { exchange: openExchange({ ...ports, dataFolder: own, here: () => side.here, peers: () => readPeers(peersFile) }) });
+  return Object.assign(side, { exchange: openExchange({ ...ports, dataFolder: own, here: () => side.here, trusted: () => readTrusted(trustedFile) }) });
 }
 type Side = ReturnType<typeof openSide>;
 
@@ -196,17 +196,17 @@ t.test('a wrapped key opens for its recipient, in its place, and for nobody else
 
 t.test('whom to trust says a file of root alone', async (t) => {
   const { a, b } = twoSides(t);
-  t.same(readPeers(b.peersFile).map(({ zone, edgepoint }) => ({ zone, edgepoint })), [a.site]);
-  t.same(readPeers(''), []);
-  t.same(readPeers(join(b.folder, 'none')), [], 'not written yet');
-  chmodSync(b.peersFile, 0o620);
-  t.throws(() => readPeers(b.peersFile), { code: 'peers-exposed' });
-  chmodSync(b.peersFile, 0o600);
+  t.same(readTrusted(b.trustedFile).map(({ zone, edgepoint }) => ({ zone, edgepoint })), [a.site]);
+  t.same(readTrusted(''), []);
+  t.same(readTrusted(join(b.folder, 'none')), [], 'not written yet');
+  chmodSync(b.trustedFile, 0o620);
+  t.throws(() => readTrusted(b.trustedFile), { code: 'trusted-exposed' });
+  chmodSync(b.trustedFile, 0o600);
   for (const [label, spoilt] of Object.entries({ 'no list': {}, 'a private name': [{ ...a.identity, edgepoint: '../x' }], 'keys changed about': [{ ...a.identity, signs: a.identity.opens }], 'no key': [{ ...a.identity, opens: 'AAAA' }] })) {
-    writeFileSync(b.peersFile, JSON.stringify(spoilt));
-    t.throws(() => readPeers(b.peersFile), { code: 'peers-spoilt' }, label);
+    writeFileSync(b.trustedFile, JSON.stringify(spoilt));
+    t.throws(() => readTrusted(b.trustedFile), { code: 'trusted-spoilt' }, label);
   }
-  writeFileSync(b.peersFile, '[');
-  t.throws(() => readPeers(b.peersFile), { code: 'peers-spoilt' });
+  writeFileSync(b.trustedFile, '[');
+  t.throws(() => readTrusted(b.trustedFile), { code: 'trusted-spoilt' });
   t.same(openKeyRing(join(b.folder, 'keys')).openingKey().asymmetricKeyType, 'x25519');
 });

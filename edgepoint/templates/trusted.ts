@@ -10,7 +10,7 @@ import type { KeyRing } from './keys.ts';
  * The edgepoints whose templates this one uses and for which it opens its own: a file that the operator writes, on this machine. Nothing
  * that comes over the bus adds to it.
  */
-export interface PeerKeys extends Site {
+export interface TrustedEdgepoint extends Site {
   /** Ed25519: its signatures. */
   readonly signs: KeyObject;
   /** X25519: what is wrapped for it. */
@@ -19,24 +19,24 @@ export interface PeerKeys extends Site {
 
 const name = z.string().regex(namePattern);
 const key = z.string().max(200);
-const peersSchema = z.array(z.object({ zone: name, edgepoint: name, signs: key, opens: key })).max(1000);
+const trustedSchema = z.array(z.object({ zone: name, edgepoint: name, signs: key, opens: key })).max(1000);
 
 const others = 0o022;
 
 /** What the operator writes into the files of the others: this edgepoint's public keys, made when there are none. */
-export function identityOf(site: Site, keys: KeyRing): z.output<typeof peersSchema>[number] {
+export function identityOf(site: Site, keys: KeyRing): z.output<typeof trustedSchema>[number] {
   const text = (of: KeyObject): string => createPublicKey(of).export({ type: 'spki', format: 'der' }).toString('base64');
   return { zone: site.zone, edgepoint: site.edgepoint, signs: text(keys.signingKey()), opens: text(keys.openingKey()) };
 }
 
 /** Read anew each time, so that whoever is taken out is trusted no longer. An empty path: nobody is trusted. */
-export function readPeers(path: string): readonly PeerKeys[] {
+export function readTrusted(path: string): readonly TrustedEdgepoint[] {
   if (path === '') return [];
   const text = readOwn(path);
   try {
-    return peersSchema.parse(JSON.parse(text)).map(({ signs, opens, ...site }) => ({ ...site, signs: keyFrom(signs, 'ed25519'), opens: keyFrom(opens, 'x25519') }));
+    return trustedSchema.parse(JSON.parse(text)).map(({ signs, opens, ...site }) => ({ ...site, signs: keyFrom(signs, 'ed25519'), opens: keyFrom(opens, 'x25519') }));
   } catch (error) {
-    throw new Failure('peers-spoilt', `${path} is no list of edgepoints: ${messageOf(error)}`, { remedy: 'Write it anew from what `edgepoint identity` says on each of them.', cause: error });
+    throw new Failure('trusted-spoilt', `${path} is no list of edgepoints: ${messageOf(error)}`, { remedy: 'Write it anew from what `edgepoint identity` says on each of them.', cause: error });
   }
 }
 
@@ -52,7 +52,7 @@ function readOwn(path: string): string {
   try {
     const status = fstatSync(fd);
     if (!status.isFile() || status.uid !== (process.geteuid?.() ?? 0) || (status.mode & others) !== 0) {
-      throw new Failure('peers-exposed', `${path}, which says whose templates are used, may be changed by others than root`, { remedy: `chown root ${path} && chmod go-w ${path}, and see what stands in it` });
+      throw new Failure('trusted-exposed', `${path}, which says whose templates are used, may be changed by others than root`, { remedy: `chown root ${path} && chmod go-w ${path}, and see what stands in it` });
     }
     return readFileSync(fd, 'utf8');
   } finally {
@@ -66,6 +66,6 @@ function keyFrom(text: string, type: string): KeyObject {
   return made;
 }
 
-export function findPeer(peers: readonly PeerKeys[], site: Site): PeerKeys | null {
-  return peers.find((peer) => siteKey(peer) === siteKey(site)) ?? null;
+export function findTrusted(trusted: readonly TrustedEdgepoint[], site: Site): TrustedEdgepoint | null {
+  return trusted.find((other) => siteKey(other) === siteKey(site)) ?? null;
 }
