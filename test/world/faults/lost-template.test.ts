@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { ask, instanceProcesses, openFaultWorld, runCommand, until, writeApp } from './fault-world.ts';
 
+/** Says when it was booted: what came from one template says the same. */
 const server = `import { createServer } from 'node:http';
-let guests = 0;
-setTimeout(() => createServer((_, response) => response.end(String(guests += 1))).listen(process.env.PORT, '0.0.0.0'), 1500);
+const born = String(process.hrtime.bigint());
+setTimeout(() => createServer((_, response) => response.end(born)).listen(process.env.PORT, '0.0.0.0'), 1500);
 `;
 
 t.test('an edgepoint whose disk has lost a template takes it back from the object store, and prepares nothing', async (t) => {
@@ -17,7 +18,7 @@ t.test('an edgepoint whose disk has lost a template takes it back from the objec
   const get = (): ReturnType<typeof ask> => ask({ host: first.ipv4, name: 'slow.edge.test', path: '/' });
   const templateAt = async (): Promise<string> => (await ada.status('slow')).sites.find(({ edgepoint }) => edgepoint === first.edgepoint)?.state?.templateAt ?? '';
   const asleep = (): Promise<void> => until('it sleeps', () => instanceProcesses(world.id, first.edgepoint).length === 0);
-  const woken = Number((await get()).body);
+  const woken = (await get()).body;
   await until('its template is in the object store too', async () => (await templateAt()) === 'both');
   t.match((await ada.conduit(['status', 'slow'])).stdout, /on the disk and in the object store/, 'and status says so');
   await asleep();
@@ -33,13 +34,15 @@ t.test('an edgepoint whose disk has lost a template takes it back from the objec
   await world.kill(`${first.edgepoint}-restored`, 'SIGKILL');
   await world.allHealthy();
 
-  t.equal((await get()).body, '1', 'booted cold, it begins anew, and the request was held');
+  const cold = await get();
+  t.equal(cold.status, 200, 'the request was held');
+  t.not(cold.body, woken, 'and the app booted cold');
   await until('the template is back', () => name().length > 0);
   t.same(name(), before, 'the same, by its digest');
   await until('and was proved', () => /has a template of it: .*, fetched and verified in/.test(world.logOf(`${first.edgepoint}-head`)) && world.logOf(`${first.edgepoint}-head`).includes('Restored and answered in'));
   await until('from now on it is woken by it', async () => {
     await asleep();
-    return Number((await get()).body) === woken;
+    return (await get()).body === woken;
   });
   t.equal(world.logOf(`${first.edgepoint}-snapd`).split('\n').filter((line) => line.includes('snapshot taken')).length, 1, 'no other was taken');
   t.equal((await ada.conduit(['delete', 'slow', '--yes'])).exitCode, 0);
