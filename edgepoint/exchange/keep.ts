@@ -19,8 +19,6 @@ export interface KeeperPorts extends ExchangeSurroundings {
 export interface StoreKeeper {
   /** Templates, or who hosts them, have changed; or the bus has come back. */
   settle(): void;
-  /** Resolves when what was asked for until now has been tried. */
-  idle(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -31,6 +29,8 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
   let wanted = false;
   let stopped = false;
   let cleared = false;
+  /** What was said last time is not said again. */
+  let told: ReadonlySet<string> = new Set();
   let working: Promise<void> | null = null;
   let forgetRetry: () => void = () => undefined;
 
@@ -51,7 +51,8 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
       failed = null;
       const templates = await ports.templates();
       const { steps, notes } = planStore(templates, await ports.records.stored(), ports.limits);
-      for (const note of notes) ports.warn('a template is not put into the object store', { reason: note });
+      for (const note of notes) if (!told.has(note)) ports.warn('a template is not put into the object store', { reason: note });
+      told = new Set(notes);
       for (const step of steps) {
         // What has changed meanwhile is planned anew.
         if (wanted || stopped) break;
@@ -86,9 +87,6 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
 
   return {
     settle,
-    idle: async () => {
-      while (working !== null) await working;
-    },
     stop: async () => {
       stopped = true;
       forgetRetry();

@@ -67,7 +67,7 @@ const lookAgainMs = 1000;
 /** Of the whole disk. */
 const spareShare = 0.05;
 /** A deploy waits this long for a template; then it is made here. */
-const deployTimeoutMs = 60_000;
+const deployTimeoutMs = 30_000;
 const sealedName = /^[0-9a-f]{64}$/;
 const fetchedEnd = '.template';
 
@@ -101,8 +101,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     const name = basename(facts.snapshotPath);
     if (!sealedName.test(name)) return [];
     const { snapshotPath, templateBytes, coldBootMs, imageBytes = templateBytes } = facts;
-    const now = app.desired?.release === order.release ? app.desired : order;
-    const sites = othersOf(now).map(siteKey);
+    const sites = othersOf(order).map(siteKey);
     const offer = { ...wantedTemplate(order), snapshotPath, imageBytes, coldBootMs };
     return [{ app: key, provider: order.owner.provider, release: order.release, name, bytes: templateBytes, serves: app.servingRelease === order.release, sites, evicted: facts.evicted === true, offer }];
   }
@@ -202,7 +201,9 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
 
   /** The edgepoints of this zone that host it, but for this one: those of other zones cannot read our store, nor we theirs. */
   function othersOf(order: ReleaseOrder): Site[] {
-    return (order.sites ?? []).flatMap((text) => {
+    const desired = options.app(ownerKey(order.owner))?.desired;
+    const now = desired?.release === order.release ? desired : order;
+    return (now.sites ?? []).flatMap((text) => {
       const [zone = '', edgepoint = ''] = text.split('.');
       return zone === site.zone && edgepoint !== site.edgepoint ? [{ zone, edgepoint }] : [];
     });
