@@ -64,6 +64,7 @@ export interface AppNow {
 const wakeTimeoutMs = 3000;
 const wakeBytesPerMs = 10_000;
 const lookAgainMs = 1000;
+const settleMs = 250;
 /** Of the whole disk. */
 const spareShare = 0.05;
 /** A deploy waits this long for a template; then it is made here. */
@@ -115,6 +116,16 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     return done;
   }
 
+  /** Many apps may arrive at once: what is planned looks at all there are. */
+  let settling: ReturnType<typeof setTimeout> | null = null;
+  function settleSoon(): void {
+    settling ??= setTimeout(() => {
+      settling = null;
+      keeper.settle();
+      void lookAtDisk();
+    }, settleMs);
+  }
+
   /** Fewer could leave than should: looked at again when something falls asleep, at most every second. */
   let short = false;
   let lookAgain: ReturnType<typeof setTimeout> | null = null;
@@ -122,9 +133,12 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
   /** Lets templates leave the disk that should (plan-disk.ts). Never rejects. */
   function lookAtDisk(): Promise<void> {
     return inTurn('disk', async () => {
+      const { bavail, blocks, bsize } = await statfs(options.dataFolder);
+      const [freeBytes, spareBytes] = [bavail * bsize, blocks * bsize * spareShare];
+      // Most disks have room, and whoever has many apps need not look at all of them to know.
+      if (options.diskBytesMax === null && freeBytes >= spareBytes) return void (short = false);
       const stored = namesOf(await records.stored());
       const held = (await records.releases()).filter(({ facts }) => facts !== null && facts.snapshotPath !== '' && facts.evicted !== true);
-      const { bavail, blocks, bsize } = await statfs(options.dataFolder);
       const nowBootNs = clock.bootNs();
       const plan = planDisk({
         templates: held.map(({ order, facts }) => {
@@ -141,8 +155,8 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
           };
         }),
         bytesMax: options.diskBytesMax,
-        freeBytes: bavail * bsize,
-        spareBytes: blocks * bsize * spareShare,
+        freeBytes,
+        spareBytes,
       });
       if (!short) for (const note of plan.notes) warn('the disk is short', { reason: note });
       short = plan.notes.length > 0;
@@ -228,14 +242,10 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     recall: async (serving) => {
       const facts = await inTurn(turnOf(serving.order), () => recallNow(serving));
       // Others host it now, perhaps, and there is less room on the disk.
-      keeper.settle();
-      void lookAtDisk();
+      settleSoon();
       return facts;
     },
-    changed(): void {
-      keeper.settle();
-      void lookAtDisk();
-    },
+    changed: settleSoon,
     stateChanged(): void {
       if (!short || lookAgain !== null) return;
       lookAgain = setTimeout(() => {
@@ -250,7 +260,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       });
     },
     stop: () => {
-      if (lookAgain !== null) clearTimeout(lookAgain);
+      for (const timer of [lookAgain, settling]) if (timer !== null) clearTimeout(timer);
       return keeper.stop();
     },
   };
