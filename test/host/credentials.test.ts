@@ -293,6 +293,7 @@ for (const zone of ['west', 'north']) t.test(`an edgepoint is admitted to ${zone
   const site = { zone, edgepoint: 'three' };
   await nats.add(`${zone}.three`, 'edgepoint', site);
   const operator = await nats.bus('operator');
+  await until('the operator is in', () => operator.up);
   await prepareStreams(operator, [siteA, siteB, site]);
   const added = await nats.bus(`${zone}.three`);
   await until('it is in', () => added.up);
