@@ -8,7 +8,7 @@ import { identityOf, readTrusted } from '../edgepoint/templates/trusted.ts';
 import { type SealPorts, sealSnapshot } from '../edgepoint/templates/seal.ts';
 import { connectBus, type Bus } from '../host/bus.ts';
 import { natsServerConfig, newBusUser, prepareStreams } from '../host/credentials.ts';
-import { openLog } from '../host/log.ts';
+import type { Log } from '../host/log.ts';
 import { writeNatsConfig } from '../host/nats-server.ts';
 import { tools } from '../host/tools.ts';
 import { siteKey } from '../kit/ids.ts';
@@ -18,6 +18,7 @@ import type { Engine } from './engine.ts';
 
 const port = 4222;
 const timeoutMs = 60_000;
+const log: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined, with: () => log };
 
 /** A message server of the benchmark's own and what two edgepoints keep in it: the engine's, and another whose keys are others. */
 export interface ObjectStore {
@@ -36,7 +37,6 @@ export async function openObjectStore(engine: Engine, owner: Owner): Promise<Obj
   const config = join(folder, 'nats.conf');
   writeNatsConfig(config, natsServerConfig({ operator: 'bench', listen: `127.0.0.1:${port}`, storeFolder: join(folder, 'store'), users: Object.values(users).map(({ user }) => user) }));
   const server = Bun.spawn([tools.natsServer, '-c', config], { stdio: ['ignore', 'ignore', 'ignore'] });
-  const log = openLog('bench');
   const connect = async (who: keyof typeof users): Promise<Bus> => {
     const bus = await connectBus({ url: `nats://127.0.0.1:${port}`, seed: users[who].seed, name: who }, log);
     while (!bus.up) await Bun.sleep(5);
