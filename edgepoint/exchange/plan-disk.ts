@@ -23,14 +23,14 @@ export interface DiskView {
   readonly spareBytes: number;
 }
 
-export interface Eviction {
+export interface Leaving {
   readonly app: string;
   readonly release: number;
   readonly reason: string;
 }
 
 export interface DiskPlan {
-  readonly evict: readonly Eviction[];
+  readonly leave: readonly Leaving[];
   /** Why not more, for people. */
   readonly notes: readonly string[];
 }
@@ -43,16 +43,16 @@ export function planDisk(view: DiskView): DiskPlan {
   const { templates, bytesMax, freeBytes, spareBytes } = view;
   const heldBytes = templates.reduce((sum, template) => sum + template.bytes, 0);
   const overBytes = bytesMax === null ? spareBytes - freeBytes : heldBytes - bytesMax;
-  if (overBytes <= 0) return { evict: [], notes: [] };
+  if (overBytes <= 0) return { leave: [], notes: [] };
   const why = bytesMax === null ? `only ${formatBytes(freeBytes)} of the disk are free, and ${formatBytes(spareBytes)} should be` : `templates take ${formatBytes(heldBytes)} of the disk, and ${formatBytes(bytesMax)} is what they may`;
-  const evict: Eviction[] = [];
+  const leave: Leaving[] = [];
   let leftBytes = overBytes;
   for (const template of templates.filter(({ stored, used }) => stored && !used).toSorted(firstOf)) {
     if (leftBytes <= 0) break;
     leftBytes -= template.bytes;
-    evict.push({ app: template.app, release: template.release, reason: `${why}; ${unusedFor(template)}` });
+    leave.push({ app: template.app, release: template.release, reason: `${why}; ${unusedFor(template)}` });
   }
-  return { evict, notes: leftBytes > 0 ? [`${why}; of what is left ${formatBytes(leftBytes)} more should go, and nothing may: it is used, or not in the object store`] : [] };
+  return { leave, notes: leftBytes > 0 ? [`${why}; of what is left ${formatBytes(leftBytes)} more should go, and nothing may: it is used, or not in the object store`] : [] };
 }
 
 function unusedFor({ serves, idleNs }: DiskTemplate): string {

@@ -14,7 +14,7 @@ export interface Storable {
   /** Edgepoints that host the release. */
   readonly sites: readonly string[];
   /** It is nowhere else any more: it must stay, and can be neither put nor offered anew before it has been fetched. */
-  readonly evicted: boolean;
+  readonly offDisk: boolean;
 }
 
 /** What was begun to be put there, and no more than that: this edgepoint alone writes its store. */
@@ -60,7 +60,7 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
   for (const template of templates.toSorted(firstOf)) {
     const takes = template.bytes + fixedBytes;
     const ofProvider = byProvider.get(template.provider) ?? 0;
-    const why = template.evicted ? '' : ofProvider + takes > limits.providerBytesMax ? `its provider's part of ${formatBytes(limits.providerBytesMax)}` : bytes + takes > limits.bytesMax ? `the ${formatBytes(limits.bytesMax)} there are` : '';
+    const why = template.offDisk ? '' : ofProvider + takes > limits.providerBytesMax ? `its provider's part of ${formatBytes(limits.providerBytesMax)}` : bytes + takes > limits.bytesMax ? `the ${formatBytes(limits.bytesMax)} there are` : '';
     if (why !== '') {
       notes.push(`${template.app}: the template of release ${template.release} (${formatBytes(template.bytes)}) does not fit into ${why}`);
       continue;
@@ -76,7 +76,7 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
   const there = new Map(stored.map((one) => [one.name, one]));
   const puts = [...wanted.values()].flatMap((template): StoreStep[] => {
     const one = there.get(template.name);
-    if (template.evicted) return [];
+    if (template.offDisk) return [];
     if (one === undefined || !one.whole) return [{ kind: 'put', template, reason: one === undefined ? 'it is not there' : 'it was cut off' }];
     return sameSites(one.sites, template.sites) ? [] : [{ kind: 'offer', stored: one, template, reason: 'other edgepoints host it than before' }];
   });
@@ -84,7 +84,7 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
 }
 
 function firstOf(one: Storable, other: Storable): number {
-  return Number(other.evicted) - Number(one.evicted) || Number(other.serves) - Number(one.serves) || other.release - one.release || (one.app < other.app ? -1 : Number(one.app > other.app));
+  return Number(other.offDisk) - Number(one.offDisk) || Number(other.serves) - Number(one.serves) || other.release - one.release || (one.app < other.app ? -1 : Number(one.app > other.app));
 }
 
 function sameSites(one: readonly string[], other: readonly string[]): boolean {

@@ -11,7 +11,7 @@ import { mayBeShared, wantedTemplate } from '../deploy/adopt.ts';
 import type { ReleaseRecord, ReleaseRecords, SharedTemplates } from '../deploy/ports.ts';
 import { bringTemplate, type BringNote } from '../exchange/bring.ts';
 import { openStoreKeeper } from '../exchange/keep.ts';
-import { planDisk, type Eviction } from '../exchange/plan-disk.ts';
+import { planDisk, type Leaving } from '../exchange/plan-disk.ts';
 import type { Stored, StoreLimits } from '../exchange/plan.ts';
 import type { StorableTemplate, StoredRecords, TemplateObjects } from '../exchange/ports.ts';
 import type { ReleaseFacts, ReleaseOrder, ServingRelease } from '../model/app.ts';
@@ -104,7 +104,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     const { snapshotPath, templateBytes, coldBootMs, imageBytes = templateBytes } = facts;
     const sites = othersOf(order).map(siteKey);
     const offer = { ...wantedTemplate(order), snapshotPath, imageBytes, coldBootMs };
-    return [{ app: key, provider: order.owner.provider, release: order.release, name, bytes: templateBytes, serves: app.servingRelease === order.release, sites, evicted: facts.evicted === true, offer }];
+    return [{ app: key, provider: order.owner.provider, release: order.release, name, bytes: templateBytes, serves: app.servingRelease === order.release, sites, offDisk: facts.offDisk === true, offer }];
   }
 
   function inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
@@ -138,7 +138,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       // Most disks have room, and whoever has many apps need not look at all of them to know.
       if (options.diskBytesMax === null && freeBytes >= spareBytes) return void (short = false);
       const stored = namesOf(await records.stored());
-      const held = (await records.releases()).filter(({ facts }) => facts !== null && facts.snapshotPath !== '' && facts.evicted !== true);
+      const held = (await records.releases()).filter(({ facts }) => facts !== null && facts.snapshotPath !== '' && facts.offDisk !== true);
       const nowBootNs = clock.bootNs();
       const plan = planDisk({
         templates: held.map(({ order, facts }) => {
@@ -160,15 +160,15 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       });
       if (!short) for (const note of plan.notes) warn('the disk is short', { reason: note });
       short = plan.notes.length > 0;
-      for (const eviction of plan.evict) {
-        const found = held.find(({ order }) => ownerKey(order.owner) === eviction.app && order.release === eviction.release);
-        if (found !== undefined) await inTurn(turnOf(found.order), () => evict(found, eviction));
+      for (const leaving of plan.leave) {
+        const found = held.find(({ order }) => ownerKey(order.owner) === leaving.app && order.release === leaving.release);
+        if (found !== undefined) await inTurn(turnOf(found.order), () => letGo(found, leaving));
       }
     }).catch((failure: unknown) => warn('templates could not leave the disk', { failure }));
   }
 
   /** Only when it is really in the store, whatever we believe, and nobody has begun to use it. */
-  async function evict({ order, facts }: ReleaseRecord, { app: key, reason }: Eviction): Promise<void> {
+  async function letGo({ order, facts }: ReleaseRecord, { app: key, reason }: Leaving): Promise<void> {
     const app = options.app(key);
     const record = await records.find(order.owner, order.release);
     if (facts === null || app === null || app.hasInstances || record?.facts?.snapshotPath !== facts.snapshotPath) return;
@@ -176,10 +176,10 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     const there = await objects.find(site, offerObject(order.owner, order.release));
     if (there === null || there.id !== name) return forgetLost(name);
     if (app.hasInstances) return;
-    const evicted: ReleaseFacts = { ...facts, evicted: true };
+    const away: ReleaseFacts = { ...facts, offDisk: true };
     // Known before it is gone: from now on a wake fetches it, and waits for its turn.
-    app.setFacts(order.release, evicted);
-    await records.save(record.order, evicted, '');
+    app.setFacts(order.release, away);
+    await records.save(record.order, away, '');
     await snapd.discard({ snapshotPath: facts.snapshotPath });
     options.tell({
       owner: order.owner,
@@ -201,12 +201,12 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     const record = await records.find(order.owner, order.release);
     if (record === null || record.facts === null) throw new Failure('template-lost', `release ${order.release} is not known here any more`);
     // Somebody who waited before has fetched it.
-    if (record.facts.evicted !== true) return record.facts;
+    if (record.facts.offDisk !== true) return record.facts;
     const snapshotPath = paths.template(order.owner, order.release);
     const notes: BringNote[] = [];
     const brought = await bringTemplate({ wanted: wantedTemplate(record.order), from: await sourcesOf(order), snapshotPath, file: fileOf(order), timeoutMs: wakeTimeoutMs + record.facts.templateBytes / wakeBytesPerMs }, surroundings, (note) => notes.push(note));
     if (brought === null) throw whyNotRecalled(notes, bus.up);
-    const { evicted: _, ...facts } = { ...record.facts, snapshotPath: brought.snapshotPath, templateBytes: brought.bytes };
+    const { offDisk: _, ...facts } = { ...record.facts, snapshotPath: brought.snapshotPath, templateBytes: brought.bytes };
     await records.save(record.order, facts, '');
     return facts;
   }

@@ -33,7 +33,7 @@ export interface ReleaseFacts {
   /** `SnapshotTaken.imageBytes`; absent in facts of earlier versions, whose templates were at rest as they were in memory. */
   readonly imageBytes?: number;
   /** The template has left the disk and lies in the object store only; missing when it has not. */
-  readonly evicted?: true;
+  readonly offDisk?: true;
   readonly coldBootMs: number | null;
   readonly restoreMs: number | null;
 }

@@ -48,7 +48,7 @@ export function viewServing(app: AppEntry): ServingView | null {
 export function templateAt(app: AppEntry, stored: ReadonlySet<string>): '' | 'disk' | 'store' | 'both' {
   const facts = app.serving?.facts;
   if (facts === undefined || facts.snapshotPath === '') return '';
-  if (facts.evicted === true) return 'store';
+  if (facts.offDisk === true) return 'store';
   return stored.has(facts.snapshotPath.split('/').at(-1) ?? '') ? 'both' : 'disk';
 }
 

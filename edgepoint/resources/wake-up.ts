@@ -69,7 +69,7 @@ async function wake(manager: Manages, app: AppEntry, entry: InstanceEntry, order
   }
 }
 
-const leftTheDisk = ({ serving, start }: WakeOrder): boolean => start.kind === 'restore' && !start.continues && serving.facts.evicted === true;
+const leftTheDisk = ({ serving, start }: WakeOrder): boolean => start.kind === 'restore' && !start.continues && serving.facts.offDisk === true;
 
 /** The template is on the disk when this returns; it is fetched once for all who wait for it. */
 async function withTemplate(manager: Manages, app: AppEntry, { serving }: WakeOrder): Promise<Start> {

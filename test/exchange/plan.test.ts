@@ -7,7 +7,7 @@ const limits = { bytesMax: 100 * mebibyte, providerBytesMax: 40 * mebibyte };
 
 function template(app: string, release: number, about: Partial<Storable> = {}): Storable {
   const [provider = ''] = app.split('.');
-  return { app, provider, release, name: `${app}-${release}`, bytes: 10 * mebibyte, serves: true, sites: [], evicted: false, ...about };
+  return { app, provider, release, name: `${app}-${release}`, bytes: 10 * mebibyte, serves: true, sites: [], offDisk: false, ...about };
 }
 
 const stored = (of: Storable, about: Partial<Stored> = {}): Stored => ({ app: of.app, release: of.release, name: of.name, bytes: of.bytes, sites: of.sites, whole: true, ...about });
