@@ -87,7 +87,7 @@ t.test('an edgepoint that has never run an app has its template of another, and 
   t.equal((await other.dispatcher.ask('shop')).status, 200);
   t.equal(other.machine.count('boot'), 0);
   t.same(left(other), [], 'what was fetched does not lie about');
-  t.match((await other.state())?.apps[0], { wakeBy: 'template' });
+  await until('it is published', async () => (await other.state())?.apps[0]?.wakeBy === 'template', waitMs);
 });
 
 t.test('one that cannot be used here is known by what it stands on: said so, and prepared here', async (t) => {
@@ -165,7 +165,7 @@ t.test('with the bus away in the middle of a fetch the release is prepared here'
   await until('something of it has come', () => existsSync(fetched) || other.machine.count('admit') > 0, waitMs);
   await two.nats.kill('SIGKILL');
   await until('it is prepared here, or was there already', () => other.machine.count('snapshot') + other.machine.count('admit') > 0, waitMs);
-  t.notOk(existsSync(fetched), 'what had come is gone');
+  await until('what had come is gone', () => !existsSync(fetched), waitMs);
   await two.nats.start();
   t.equal((await other.ended('shop')).stage, 'ready');
   t.equal((await other.dispatcher.ask('shop')).status, 200);

@@ -43,7 +43,9 @@ t.test('a template leaves a short disk for the object store, and is fetched by t
   const away = gone(rig);
   const stays = away === 'first' ? 'other' : 'first';
   await until('it is told', async () => (await at(rig, away)) === 'store' && (await at(rig, stays)) === 'both', waitMs);
-  t.match(rig.events.find((event) => event.app === away && /has left the disk/.test(event.text))?.text, /The template of release 1 \(1\.0 MiB\) has left the disk for the object store: templates take 2\.0 MiB of the disk, and 1\.5 MiB is what they may/);
+  const left = (): string | undefined => rig.events.find((event) => event.app === away && /has left the disk/.test(event.text))?.text;
+  await until('people are told too', () => left() !== undefined, waitMs);
+  t.match(left(), /The template of release 1 \(1\.0 MiB\) has left the disk for the object store: templates take 2\.0 MiB of the disk, and 1\.5 MiB is what they may/);
   const runFolder = join(rig.folder, 'run');
   t.match(await edgepoint('status', '--run-folder', runFolder), new RegExp(`${away}  release 1  ready  asleep  woken by template in .*  template in the object store`));
   t.match(await edgepoint('explain', '--run-folder', runFolder, '--app', stays), /release 1  template on the disk and in the object store/);
@@ -86,7 +88,7 @@ t.test('a template that has gone from the store too is made again, while the app
   const writer = await rig.nats.bus('north.one');
   await writer.clearObjects(snapshotBucket(siteA));
   t.equal((await rig.dispatcher.ask(away)).status, 200);
-  t.match(rig.events.some((event) => event.app === away && event.code === 'restore-failed'), true);
+  await until('it is told', () => rig.events.some((event) => event.app === away && event.code === 'restore-failed'), waitMs);
   await until('another is made', () => rig.machine.count('snapshot') === 3, waitMs);
   await until('and used', async () => {
     await until('it sleeps', () => rig.machine.serving().length === 0, waitMs);
