@@ -87,7 +87,7 @@ t.test('an edgepoint that has never run an app has its template of another, and 
   t.equal((await other.dispatcher.ask('shop')).status, 200);
   t.equal(other.machine.count('boot'), 0);
   t.same(left(other), [], 'what was fetched does not lie about');
-  await until('it is published', async () => (await other.state())?.apps[0]?.wakeBy === 'template', waitMs);
+  await until('it is published', () => other.state()?.apps[0]?.wakeBy === 'template', waitMs);
 });
 
 t.test('one that cannot be used here is known by what it stands on: said so, and prepared here', async (t) => {

@@ -24,13 +24,13 @@ async function shortOfDisk(t: Test, options: RigOptions = {}): Promise<Rig> {
     await rig.deploy(app, manifest);
     t.equal((await rig.ended(app)).stage, 'ready');
     // One is put away and, when there is a second, leaves the disk.
-    await until(`${app} is in the store`, async () => ['store', 'both'].includes(await at(rig, app)), waitMs);
+    await until(`${app} is in the store`, () => ['store', 'both'].includes(at(rig, app)), waitMs);
   }
   await until('the first has left the disk', () => onDisk(rig).length === 1 && rig.dispatcher.route('first') !== undefined, waitMs);
   return rig;
 }
 
-const at = async (rig: Rig, app: string): Promise<string> => (await rig.state())?.apps.find((one) => one.app === app)?.templateAt ?? '';
+const at = (rig: Rig, app: string): string => rig.state()?.apps.find((one) => one.app === app)?.templateAt ?? '';
 const onDisk = (rig: Rig): string[] => ['first', 'other'].filter((app) => existsSync(join(rig.folder, `data/snapshots/prov.main.${app}/1`)));
 
 /** Which of the two is in the store only; nothing of it has been used, so either may have been chosen. */
@@ -42,7 +42,7 @@ t.test('a template leaves a short disk for the object store, and is fetched by t
   const rig = await shortOfDisk(t);
   const away = gone(rig);
   const stays = away === 'first' ? 'other' : 'first';
-  await until('it is told', async () => (await at(rig, away)) === 'store' && (await at(rig, stays)) === 'both', waitMs);
+  await until('it is told', () => at(rig, away) === 'store' && at(rig, stays) === 'both', waitMs);
   const left = (): string | undefined => rig.events.find((event) => event.app === away && /has left the disk/.test(event.text))?.text;
   await until('people are told too', () => left() !== undefined, waitMs);
   t.match(left(), /The template of release 1 \(1\.0 MiB\) has left the disk for the object store: templates take 2\.0 MiB of the disk, and 1\.5 MiB is what they may/);
@@ -72,7 +72,7 @@ t.test('with the object store away an app is booted cold, and fetched again once
   t.equal(rig.machine.count('boot'), boots + 1);
   await rig.nats.start();
   await until('it sleeps', () => rig.machine.serving().length === 0, waitMs);
-  await until('the bus is back', async () => (await rig.state().catch(() => null)) !== null, waitMs);
+  await until('the bus is back', () => rig.conduit.up, waitMs);
   await until('and it is fetched', async () => {
     const { status } = await rig.dispatcher.ask(away);
     t.equal(status, 200);
