@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { dlopen } from 'bun:ffi';
 import { type Engine, enterOwnNamespaces, openEngine } from './engine.ts';
 import { interleave } from './interleave.ts';
+import { type ObjectStore, openObjectStore } from './object-store.ts';
 import type { Report } from './report.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
 import { appPort, boxOrder, makeTemplate, placeSmallApp, timed } from './small-app.ts';
@@ -13,29 +14,49 @@ const pageBytes = 4096;
 
 /**
  * A template at rest, and what it costs to wake from it: unpacked already (hot), sealed in the page cache (cold cache), sealed on the
- * disk (cold disk); and a cold boot beside them. The small app: express on Node 20.
+ * disk (cold disk), or nowhere on this edgepoint: fetched from the object store, where it has put it itself or another edgepoint has; and
+ * a cold boot beside them. The small app: express on Node 20.
  */
 export async function run({ quick }: { quick: boolean }): Promise<Report> {
   await enterOwnNamespaces();
   const engine = await openEngine();
+  let store: ObjectStore | null = null;
   try {
     const app = placeSmallApp(engine);
     const template = await makeTemplate(engine, 'small', app);
     const wanted = { ...boxOrder('bench', app.artefactPath), snapshotPath: template, continues: false };
     const wake = (): Promise<number> => timed(engine, (instance) => engine.instances.restore({ ...wanted, instance }));
     const unpack = async (spent: boolean): Promise<void> => (await engine.templates.use(wanted)).done({ spent });
+    store = await openObjectStore(engine, wanted.owner);
+    for (const by of ['own', 'other'] as const) await store.put(template, by);
+    const fetchedMs: number[] = [];
+    const wakeFrom = async (from: ObjectStore, by: 'own' | 'other'): Promise<number> => {
+      let fetched = '';
+      const tookMs = await timed(engine, async (instance) => {
+        const brought = await from.bring(by);
+        fetched = brought.snapshotPath;
+        if (by === 'other') fetchedMs.push(brought.tookMs);
+        return engine.instances.restore({ ...wanted, snapshotPath: fetched, instance });
+      });
+      await engine.snapshots.discard({ snapshotPath: fetched });
+      return tookMs;
+    };
+    const fetches = store;
     const samples = await interleave(
       [
         { name: 'hot', run: () => unpack(false).then(wake) },
         { name: 'coldCache', run: () => unpack(true).then(wake) },
         { name: 'coldDisk', run: () => unpack(true).then(() => forget(template)).then(wake) },
+        { name: 'own', run: () => unpack(true).then(() => wakeFrom(fetches, 'own')) },
+        { name: 'other', run: () => wakeFrom(fetches, 'other') },
         { name: 'coldBoot', run: () => timed(engine, (instance) => engine.instances.boot({ ...boxOrder(instance, app.artefactPath), command: app.command, env: { PORT: `${appPort}` } })) },
       ],
       quick ? { rounds: 15, deadlineMs: 30_000 } : { rounds: 60, deadlineMs: 240_000 },
     );
     const other = await makeTemplate(engine, 'other', app);
-    return summarize(samples, await sizes(engine, [template, other]));
+    return summarize(samples, await sizes(engine, [template, other]), fetchedMs);
   } finally {
+    await store?.close();
     await engine.close();
   }
 }
@@ -79,16 +100,21 @@ const names: Readonly<Record<string, string>> = {
   hot: 'restore, unpacked already',
   coldCache: 'restore, sealed in the page cache',
   coldDisk: 'restore, sealed on the disk',
+  own: 'restore, fetched from the object store',
+  other: 'restore, fetched from the object store, made by another edgepoint',
   coldBoot: 'cold boot',
 };
 
-function summarize(samples: ReadonlyMap<string, readonly number[]>, measured: Sizes): Report {
+function summarize(samples: ReadonlyMap<string, readonly number[]>, measured: Sizes, fetchedMs: readonly number[]): Report {
   const of = (name: string): readonly number[] => samples.get(name) ?? [];
   return {
     bench: 'disk',
     ratios: {
       coldCacheOverHot: rounded(medianRatio(of('coldCache'), of('hot'))),
       coldDiskOverHot: rounded(medianRatio(of('coldDisk'), of('hot'))),
+      fetchedOverHot: rounded(medianRatio(of('own'), of('hot'))),
+      fetchedFromOtherOverHot: rounded(medianRatio(of('other'), of('hot'))),
+      bootOverFetchedFromOther: rounded(medianRatio(of('coldBoot'), of('other'))),
       bootOverColdCache: rounded(medianRatio(of('coldBoot'), of('coldCache'))),
       bootOverColdDisk: rounded(medianRatio(of('coldBoot'), of('coldDisk'))),
       memoryOverAtRest: rounded(measured.memoryBytes / measured.atRestBytes),
@@ -100,6 +126,9 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>, measured: Si
       hotMsP50: rounded(median(of('hot'))),
       coldCacheMsP50: rounded(median(of('coldCache'))),
       coldDiskMsP50: rounded(median(of('coldDisk'))),
+      fetchedMsP50: rounded(median(of('own'))),
+      fetchedFromOtherMsP50: rounded(median(of('other'))),
+      fetchAndAdmitMsP50: rounded(median(fetchedMs)),
       coldBootMsP50: rounded(median(of('coldBoot'))),
       equalPagesPart: rounded(measured.equalPages, 3),
       equalRunsOf16Part: rounded(measured.equalRuns, 3),

@@ -18,7 +18,7 @@ import { openFreezing } from '../edgepoint/restored/freezing.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
-import { openStoreSurroundings } from '../edgepoint/template-store.ts';
+import { openStoreSurroundings, type StoreSurroundings } from '../edgepoint/template-store.ts';
 import { type HotCache, openHotCache } from '../edgepoint/templates/hot-cache.ts';
 import { openSealer } from '../edgepoint/templates/sealer.ts';
 
@@ -27,6 +27,7 @@ export interface Engine {
   readonly instances: Instances;
   readonly snapshots: SnapdCalls;
   readonly templates: HotCache;
+  readonly store: StoreSurroundings;
   readonly runFolder: string;
   readonly dataFolder: string;
   /** From how much memory on its restores are lazy; may be changed between two. */
@@ -105,6 +106,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
   return {
     instances,
     templates,
+    store,
     snapshots: openSnapshots({ runFolder, criu: tools.criu, clock, store: openSealer(store.folder, store.ports, store.here) }),
     runFolder,
     dataFolder,

@@ -111,7 +111,7 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   const release = await apps.release(app.id, app.release);
   if (app.deletedWallMs === null && release) {
     for (const site of hosting) await putArtefact(ports, site, release.artefactDigest, verifyObjects);
-    const desired = desiredText(ports, app, release);
+    const desired = desiredText(ports, app, release, hosting);
     for (const site of hosting) await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desired);
     await putIfDiffers(bus, buckets.names, namesKey(app.owner), nameText(ports, app, hosting));
   } else {
@@ -165,7 +165,7 @@ async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string)
   if ((await bus.getKv(bucket, key)) !== text) await bus.putKv(bucket, key, text);
 }
 
-function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease): string {
+function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease, hosting: readonly Site[]): string {
   return encodeMessage(desiredAppMessage, {
     ...app.owner,
     release: app.release,
@@ -175,6 +175,7 @@ function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelea
     hosts: hostsOf(app.owner.app, ports.zoneName),
     uidSlot: app.uidSlot,
     deployId: release.deployId,
+    sites: hosting.map(siteKey),
   });
 }
 

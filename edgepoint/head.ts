@@ -26,7 +26,8 @@ import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
 import { openPerfLink } from './head/perf-link.ts';
-import { DispatcherLink, restoredOver, snapdOver } from './head/peers.ts';
+import { appNow } from './head/app-now.ts';
+import { DispatcherLink, exchangeOver, restoredOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
@@ -38,6 +39,8 @@ import { countedTell, openHeadMetrics } from './head/metrics.ts';
 import { tellerOf } from './head/teller.ts';
 import { openStatePublisher } from './head/state-publisher.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
+import { openTemplateExchange } from './head/template-exchange.ts';
+import type { TemplateExchange } from './head/template-exchange.ts';
 import { idPrefixes } from './model/app.ts';
 import type { Demand, KernelCounters } from './model/calls.ts';
 import { checksFolder, dataPaths } from './model/paths.ts';
@@ -140,7 +143,11 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     newInstanceId: (purpose) => newIdOf(idPrefixes[purpose]),
     wakeAt: (bootNs, callback) => wakeAt(clock, bootNs, callback),
     remake: (order) => deployer.remake(order),
-    stateChanged: (app) => publisher.changed(app),
+    recall: (serving) => exchange.recall(serving),
+    stateChanged: (app) => {
+      publisher.changed(app);
+      exchange.stateChanged();
+    },
     warn,
   });
   const keyOf = (app: string | null): string => (app === null ? stateKey(site) : appStateKey(site, app));
@@ -150,7 +157,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       const app = manager.state.apps.get(key);
       if (app === undefined) return null;
       manager.letRest(app);
-      return encodeMessage(appStateMessage, { ...describeApp(app), epoch });
+      return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), epoch });
     },
     describeSelf: (epoch, complete) => {
       const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId });
@@ -165,7 +172,24 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     },
     onFault: (failure) => log.debug('the state waits to be published', { failure }),
   });
+  const exchange: TemplateExchange = openTemplateExchange({
+    site,
+    bus,
+    calls: exchangeOver(snapdLink),
+    snapd,
+    records,
+    paths,
+    clock,
+    dataFolder: settings.dataFolder,
+    limits: { bytesMax: settings.storeBytes, providerBytesMax: settings.storeProviderBytes },
+    diskBytesMax: settings.templateBytes ?? null,
+    app: (key) => appNow(manager, key),
+    onStored: (names) => manager.noteStored(names),
+    tell,
+    warn,
+  });
   const deployPorts: DeployPorts = {
+    shared: exchange,
     clock,
     paths,
     snapd,
@@ -203,8 +227,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     sleepMs,
     portsOf: (wish, checkPlaces) => {
       const guest = { app: guestEntry(wish.order.owner, wish.checkId), paths: checkPlaces };
+      // It asks what preparing shows here.
+      const { shared: _, ...own } = deployPorts;
       return {
-        ...deployPorts,
+        ...own,
         paths: checkPlaces,
         emptyVolumes: true,
         openArtefact: () => bus.getObject(artefactBucket(site), wish.object),
@@ -281,6 +307,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     check: (place, wish) => checker.wish(place, wish),
     warn,
   });
+  exchange.begin();
   bus.onUp(() => {
     messages.wake();
     shipper.wake();
@@ -304,6 +331,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     clearTimeout(secondLook);
     deployer.stop();
     checker.stop();
+    void exchange.stop();
     manager.stop();
     watch.stop();
     door.stop();

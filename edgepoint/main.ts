@@ -8,6 +8,7 @@ const commands: Readonly<Record<string, { about: string; run(argv: readonly stri
   dispatcher: { about: 'routes requests, and holds them while an instance wakes', run: async (argv) => (await import('./dispatcher.ts')).runDispatcher(argv) },
   snapd: { about: 'snapshots running instances (needs root)', run: async (argv) => (await import('./snapd.ts')).runSnapd(argv) },
   restored: { about: 'boots, restores and ends instances (needs root)', run: async (argv) => (await import('./restored.ts')).runRestored(argv) },
+  identity: { about: 'the public keys by which other edgepoints know this one (needs root)', run: async (argv) => (await import('./identity.ts')).runIdentity(argv) },
   status: { about: 'what this edgepoint hosts and what runs: --run-folder DIR [--json]', run: async (argv) => (await import('./head/questions.ts')).runStatus(argv) },
   explain: {
     about: 'why: --run-folder DIR [--app NAME] [--dump FILE], or --state FILE to plan again from a dump',
@@ -21,7 +22,7 @@ function usage(): string {
 }
 
 /** Those end when they are answered. */
-const questions = new Set(['status', 'explain']);
+const questions = new Set(['identity', 'status', 'explain']);
 
 const [name = '--help', ...rest] = process.argv.slice(2);
 const command = Object.hasOwn(commands, name) ? commands[name] : undefined;

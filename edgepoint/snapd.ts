@@ -10,8 +10,11 @@ import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { tools } from '../host/tools.ts';
 import type { SnapdCalls } from './model/calls.ts';
+import type { ExchangeCalls } from './model/exchange.ts';
 import { openSnapshots } from './snapd/snapshot.ts';
 import { openStoreSurroundings } from './template-store.ts';
+import { openExchange } from './templates/exchange.ts';
+import { readTrusted } from './templates/trusted.ts';
 import { openSealer } from './templates/sealer.ts';
 
 const settingsSchema = z.object({
@@ -24,6 +27,7 @@ const settingsSchema = z.object({
   keyFolder: z.string().default('').describe('keys of snapshots, for root alone; empty for `keys` in the data folder'),
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program of the instances'),
   baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of the instances'),
+  trustedFile: z.string().default('').describe('the edgepoints whose templates are used here and who may open those made here, a list of what `edgepoint identity` says on each; empty for none'),
 });
 
 /** The process `edgepoint snapd`: snapshots instances for the head. Needs root. */
@@ -40,6 +44,8 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
   const failures = metrics.counter('edgepoint_snapshot_failures_total', 'Snapshots that failed', ['code']);
   const store = openStoreSurroundings(settings);
   const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu, clock: openClock(), store: openSealer(store.folder, store.ports, store.here) });
+  const exchange = openExchange({ ...store.ports, dataFolder: settings.dataFolder, here: store.here, trusted: () => readTrusted(settings.trustedFile) });
+  type Order<Call extends keyof ExchangeCalls> = Parameters<ExchangeCalls[Call]>[0];
   void snapshots.recover(settings.dataFolder).catch((error: unknown) => log.error('a snapshot left under way could not be settled', { reason: messageOf(error) }));
 
   const server = listenForPeers(
@@ -58,6 +64,14 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
         }
       },
       discard: (order: Parameters<SnapdCalls['discard']>[0]) => snapshots.discard(order),
+      offer: (order: Order<'offer'>) => exchange.offer(order),
+      readSealed: (order: Order<'readSealed'>) => exchange.readSealed(order),
+      weigh: (order: Order<'weigh'>) => exchange.weigh(order),
+      admit: async (order: Order<'admit'>) => {
+        const admitted = await exchange.admit(order);
+        log.info('template admitted', { ...admitted, owner: order.wanted.owner, release: order.wanted.release, from: order.from });
+        return admitted;
+      },
     },
     { log },
   );

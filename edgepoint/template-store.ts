@@ -1,11 +1,13 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { tools } from '../host/tools.ts';
 import { zstd } from '../host/zstd.ts';
 import type { Site } from '../kit/ids.ts';
 import { fileCalls } from './box/file-calls.ts';
 import { openBaseRootName, readMachine } from './box/machine.ts';
 import { prepareTemplateMemory } from './box/template-memory.ts';
-import { cpuFeaturesOf, type Fingerprint } from './templates/fingerprint.ts';
+import { cpuFeaturesOf, cpuVendorOf, type Fingerprint } from './templates/fingerprint.ts';
 import { openKeyRing } from './templates/keys.ts';
 import type { SealPorts } from './templates/seal.ts';
 
@@ -33,7 +35,7 @@ export interface StoreSurroundings {
 export function openStoreSurroundings(settings: StoreSettings): StoreSurroundings {
   const { zone, edgepoint } = settings;
   const { cpuinfo, ...machine } = readMachine(settings);
-  const fixed = { ...machine, cpuFeatures: cpuFeaturesOf(cpuinfo) };
+  const fixed = { ...machine, cpuFeatures: cpuFeaturesOf(cpuinfo), cpuVendor: cpuVendorOf(cpuinfo) };
   const baseRoot = openBaseRootName(settings.baseRoot);
   return {
     folder: prepareTemplateMemory(settings.runFolder),
@@ -44,7 +46,13 @@ export function openStoreSurroundings(settings: StoreSettings): StoreSurrounding
       calls: fileCalls,
       randomBytes,
     },
-    here: () => ({ ...fixed, baseRoot: baseRoot.read() }),
+    here: () => ({ ...fixed, baseRoot: baseRoot.read(), guard: guardName(settings.baseRoot) }),
     baseRootName: () => baseRoot.read(),
   };
+}
+
+/** Compilers differ from machine to machine, and processes have the compiled one mapped: its content counts, not its sources. */
+function guardName(baseRoot: string): string | undefined {
+  const path = join(baseRoot, tools.guard, 'clone-guard.so');
+  return existsSync(path) ? createHash('sha256').update(readFileSync(path)).digest('hex') : undefined;
 }

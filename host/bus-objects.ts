@@ -23,6 +23,8 @@ interface Description {
   readonly digest: string;
   readonly deleted?: boolean;
   readonly mtime?: string;
+  /** What the writer says about it (`description` in the server's form). */
+  readonly description?: string;
   readonly options?: { readonly max_chunk_size: number };
 }
 
@@ -47,38 +49,46 @@ async function removeChunks(link: BusLink, bucket: string, nuid: string): Promis
 export async function writeObject(link: BusLink, bucket: string, name: string, content: ReadableStream<Uint8Array> | Uint8Array): Promise<void> {
   const before = await describe(link, bucket, name);
   const nuid = newId('object', randomBytes).slice('object-'.length);
-  const hash = createHash('sha256');
-  let size = 0;
-  let chunks = 0;
-  const underWay = new Set<Promise<number>>();
   try {
-    for await (const chunk of inChunks(content)) {
-      hash.update(chunk);
-      size += chunk.length;
-      chunks += 1;
-      const sent = link.store(chunkSubject(bucket, nuid), chunk).finally(() => underWay.delete(sent));
-      underWay.add(sent);
-      sent.catch(() => {}); // Its failure is met below, where it is awaited.
-      if (underWay.size >= chunksAhead) await Promise.race(underWay);
-    }
-    await Promise.all(underWay);
-    const description: Description = {
-      name,
-      bucket,
-      nuid,
-      size,
-      chunks,
-      digest: `SHA-256=${hash.digest('base64').replaceAll('+', '-').replaceAll('/', '_')}`,
-      deleted: false,
-      mtime: new Date().toISOString(),
-      options: { max_chunk_size: chunkBytes },
-    };
+    const description = await storeChunks(link, { bucket, name, nuid, content });
     await link.store(nameSubject(bucket, name), JSON.stringify(description), replaceEarlier);
   } catch (thrown) {
     await removeChunks(link, bucket, nuid).catch((error: unknown) => link.log.warn('chunks of a broken upload stay', { bucket, name, error }));
     throw thrown;
   }
   if (before !== null && before.nuid !== '') await removeChunks(link, bucket, before.nuid);
+}
+
+/** Stores the chunks one after the other; the first takes the place of whatever was stored under that id before. */
+async function storeChunks(
+  link: BusLink,
+  { bucket, name, nuid, content }: { bucket: string; name: string; nuid: string; content: ReadableStream<Uint8Array> | Uint8Array },
+): Promise<Description> {
+  const hash = createHash('sha256');
+  let size = 0;
+  let chunks = 0;
+  const underWay = new Set<Promise<number>>();
+  for await (const chunk of inChunks(content)) {
+    hash.update(chunk);
+    size += chunk.length;
+    const sent = link.store(chunkSubject(bucket, nuid), chunk, chunks === 0 ? replaceEarlier : {}).finally(() => underWay.delete(sent));
+    chunks += 1;
+    underWay.add(sent);
+    sent.catch(() => {}); // Its failure is met below, where it is awaited.
+    if (underWay.size >= chunksAhead) await Promise.race(underWay);
+  }
+  await Promise.all(underWay);
+  return {
+    name,
+    bucket,
+    nuid,
+    size,
+    chunks,
+    digest: `SHA-256=${hash.digest('base64').replaceAll('+', '-').replaceAll('/', '_')}`,
+    deleted: false,
+    mtime: new Date().toISOString(),
+    options: { max_chunk_size: chunkBytes },
+  };
 }
 
 export async function removeObject(link: BusLink, bucket: string, name: string): Promise<void> {
@@ -91,7 +101,10 @@ export async function removeObject(link: BusLink, bucket: string, name: string):
 
 export async function readObject(link: BusLink, bucket: string, name: string): Promise<ReadableStream<Uint8Array> | null> {
   const description = await describe(link, bucket, name);
-  if (description === null || description.deleted === true) return null;
+  return description === null || description.deleted === true ? null : openChunks(link, bucket, description);
+}
+
+function openChunks(link: BusLink, bucket: string, description: Description): ReadableStream<Uint8Array> {
   const chunks = readChunks(link, description, bucket);
   return new ReadableStream<Uint8Array>({
     pull: async (controller) => {
@@ -144,4 +157,45 @@ async function* inChunks(content: ReadableStream<Uint8Array> | Uint8Array): Asyn
     heldBytes = whole.length - end;
   }
   if (heldBytes > 0) yield Buffer.concat(parts);
+}
+
+/**
+ * Objects of a writer that may not purge its bucket: an edgepoint's requests to JetStream itself are answered for its own account, which
+ * has none. The caller chooses the id of the chunks, one for each content, and says something about the object, which is stored in one
+ * message with its name. Whatever a message replaces is removed with it (the header Nats-Rollup); of what was dropped two small ones stay.
+ */
+export interface FoundObject {
+  readonly id: string;
+  readonly note: string;
+  open(): ReadableStream<Uint8Array>;
+}
+
+/** What was there whole under that id stays, with the new note; what was cut off is replaced. */
+export async function writeNotedObject(link: BusLink, bucket: string, name: string, about: { content: () => ReadableStream<Uint8Array>; id: string; note: () => Promise<string> }): Promise<void> {
+  const before = await describe(link, bucket, name);
+  const there = before !== null && before.deleted !== true && before.nuid === about.id;
+  const description = there ? before : await storeChunks(link, { bucket, name, nuid: about.id, content: about.content() });
+  await link.store(nameSubject(bucket, name), JSON.stringify({ ...description, description: await about.note() }), replaceEarlier);
+}
+
+export async function findObject(link: BusLink, bucket: string, name: string): Promise<FoundObject | null> {
+  const found = await describe(link, bucket, name);
+  return found === null || found.deleted === true ? null : { id: found.nuid, note: found.description ?? '', open: () => openChunks(link, bucket, found) };
+}
+
+/** Whole or half. */
+export async function dropObject(link: BusLink, bucket: string, name: string, id: string): Promise<void> {
+  const before = await describe(link, bucket, name);
+  // The name may be another content's by now.
+  if (before !== null && before.nuid === id && before.deleted !== true) {
+    const mark: Description = { name, bucket, nuid: id, size: 0, chunks: 0, digest: '', deleted: true };
+    await link.store(nameSubject(bucket, name), JSON.stringify(mark), replaceEarlier);
+  }
+  const last = await readEntry(link, streamOf(bucket), { last_by_subj: chunkSubject(bucket, id) });
+  if (last !== null && last.bytes.length > 0) await link.store(chunkSubject(bucket, id), '', replaceEarlier);
+}
+
+export async function clearObjects(link: BusLink, bucket: string): Promise<void> {
+  const first = await readEntry(link, streamOf(bucket), { seq: 1, next_by_subj: `$O.${bucket}.>` });
+  if (first !== null) await link.store(chunkSubject(bucket, 'none'), '', { 'Nats-Rollup': 'all' });
 }

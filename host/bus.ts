@@ -5,7 +5,8 @@ import type { ConsumeOptions, Delivery } from './bus-consume.ts';
 import { readEntry, readOwnEntry, streamOfKey } from './bus-entries.ts';
 import { openLink, toHeaders } from './bus-link.ts';
 import type { BusLink } from './bus-link.ts';
-import { readObject, removeObject, writeObject } from './bus-objects.ts';
+import { clearObjects, dropObject, findObject, readObject, removeObject, writeNotedObject, writeObject } from './bus-objects.ts';
+import type { FoundObject } from './bus-objects.ts';
 import { watchEntries } from './bus-watch.ts';
 import type { Log } from './log.ts';
 
@@ -25,11 +26,20 @@ export interface Bus {
   getKv(bucket: string, key: string): Promise<string | null>;
   /** The place (as of putKv) of what was said last of a key, a deletion too; null when nothing was. For a user that may read but its own keys. */
   placeOfKv(bucket: string, key: string): Promise<number | null>;
+  /** With an `id`, chosen by the caller for this content, one that is there already stays, and a repeated call clears up behind one cut off. */
   putObject(bucket: string, name: string, content: ReadableStream<Uint8Array> | Uint8Array): Promise<void>;
   /** Null when absent. The stream errors when the content is cut short or its digest is another. */
   getObject(bucket: string, name: string): Promise<ReadableStream<Uint8Array> | null>;
   /** Absent is success. */
   deleteObject(bucket: string, name: string): Promise<void>;
+  /** An object and what its writer says about it; null when absent. */
+  findObject(bucket: string, name: string): Promise<FoundObject | null>;
+  /** `id` names the content: what is there under it stays, what was cut off is replaced. For a bucket that may be written but not purged. */
+  putNotedObject(bucket: string, name: string, about: { content: () => ReadableStream<Uint8Array>; id: string; note: () => Promise<string> }): Promise<void>;
+  /** Removes an object that was put with that id, whole or half. Absent is success. */
+  dropObject(bucket: string, name: string, id: string): Promise<void>;
+  /** Removes everything in the bucket. */
+  clearObjects(bucket: string): Promise<void>;
   /** Adds to the stream that holds the subject; resolves when it is stored. The same id within two minutes is stored once. */
   append(subject: string, text: string, id: string): Promise<void>;
   /** Messages of a stream, one after the other (or `underWayMax` at once); with `durable` the place is kept and a message whose handler rejects comes again. */
@@ -65,6 +75,10 @@ export async function connectBus(options: { url: string; seed: string; name: str
     putObject: (bucket, name, content) => writeObject(link, bucket, name, content),
     getObject: (bucket, name) => readObject(link, bucket, name),
     deleteObject: (bucket, name) => removeObject(link, bucket, name),
+    findObject: (bucket, name) => findObject(link, bucket, name),
+    putNotedObject: (bucket, name, about) => writeNotedObject(link, bucket, name, about),
+    dropObject: (bucket, name, id) => dropObject(link, bucket, name, id),
+    clearObjects: (bucket) => clearObjects(link, bucket),
     append: async (subject, text, id) => void (await link.store(subject, text, { 'Nats-Msg-Id': id })),
     consume: (stream, options, onMessage) => consumeStream(link, stream, options, onMessage),
     publish: (subject, text) => {

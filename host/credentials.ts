@@ -1,7 +1,7 @@
 import { createUser } from '@nats-io/nkeys';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { artefactBucket, buckets, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, stateKey, streams } from '../kit/wire/subjects.ts';
+import { artefactBucket, buckets, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
 
 /**
  * The one table of who may say what on the bus.
@@ -42,9 +42,10 @@ interface Allowed {
 
 const directGet = (stream: string): string => `$JS.API.DIRECT.GET.${stream}`;
 const artefactStream = (site: Site): string => `OBJ_${artefactBucket(site)}`;
+const snapshotStream = (site: Site): string => `OBJ_${snapshotBucket(site)}`;
 
-/** What crosses from an edgepoint's account to the operator's. */
-function edgepointRows(site: Site): { readonly speaks: readonly string[]; readonly hears: readonly string[] } {
+/** What crosses from an edgepoint's account to the operator's. Of its bucket of templates it is the one writer; its zone reads it. */
+function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: readonly string[]; readonly hears: readonly string[] } {
   const here = siteKey(site);
   return {
     speaks: [
@@ -59,6 +60,8 @@ function edgepointRows(site: Site): { readonly speaks: readonly string[]; readon
       `log.${here}.>`,
       directGet(desiredStream(site)),
       directGet(artefactStream(site)),
+      `$O.${snapshotBucket(site)}.>`,
+      ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].map((other) => directGet(snapshotStream(other))),
     ],
     hears: [newsSubject(buckets.desired, `${here}.>`)],
   };
@@ -107,7 +110,7 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
     case 'operator':
       return { publish: ['$JS.API.>'], subscribe: [] };
     case 'edgepoint': {
-      const { speaks, hears } = edgepointRows(siteOf(user));
+      const { speaks, hears } = edgepointRows(siteOf(user), sites);
       return { publish: speaks, subscribe: hears };
     }
   }
@@ -131,7 +134,10 @@ export interface NatsServerOptions {
   readonly pidFile?: string;
   /** A folder where the server writes the ports it has taken. */
   readonly portsFolder?: string;
-  /** All streams together. Default 16 GiB. */
+  /**
+   * All streams together. The server makes none whose own limit would not fit, so it is enough for about nine edgepoints by default
+   * (64 GiB; streams.ts). A running server does not take another value: it would refuse the whole new config.
+   */
   readonly storeBytesMax?: number;
 }
 
@@ -149,17 +155,17 @@ export function natsServerConfig(options: NatsServerOptions): string {
     ping_interval: '10s',
     ping_max: 2,
     write_deadline: '10s',
-    jetstream: { store_dir: options.storeFolder, max_memory_store: 64 * 1024 * 1024, max_file_store: options.storeBytesMax ?? 16 * 1024 ** 3 },
+    jetstream: { store_dir: options.storeFolder, max_memory_store: 64 * 1024 * 1024, max_file_store: options.storeBytesMax ?? 64 * 1024 ** 3 },
     accounts: {
       [options.operator]: {
         jetstream: 'enabled',
         users: users.filter((user) => user.role !== 'edgepoint').map((user) => userEntry(user, sites)),
-        exports: sites.flatMap((site) => [
-          ...edgepointRows(site).speaks.map((service) => ({ service, accounts: [accountOf(site)] })),
-          ...edgepointRows(site).hears.map((stream) => ({ stream, accounts: [accountOf(site)] })),
-        ]),
+        exports: [
+          ...accountsBy(sites, (site) => edgepointRows(site, sites).speaks).map(([service, accounts]) => ({ service, accounts })),
+          ...accountsBy(sites, (site) => edgepointRows(site, sites).hears).map(([stream, accounts]) => ({ stream, accounts })),
+        ],
       },
-      ...Object.fromEntries(sites.map((site) => [accountOf(site), edgepointAccount(site, options.operator, users)])),
+      ...Object.fromEntries(sites.map((site) => [accountOf(site), edgepointAccount(site, options.operator, users, sites)])),
     },
   };
   return `# Written by a program; changes made by hand are lost.\n${JSON.stringify(top, null, 2)}\n`;
@@ -170,10 +176,17 @@ function accountOf(site: Site): string {
   return `edgepoint.${siteKey(site)}`;
 }
 
-function edgepointAccount(site: Site, operator: string, users: readonly BusUser[]): unknown {
-  const { speaks, hears } = edgepointRows(site);
+/** Each subject once, with the accounts it is exported to: several edgepoints of a zone read one bucket. */
+function accountsBy(sites: readonly Site[], subjectsOf: (site: Site) => readonly string[]): [string, string[]][] {
+  const accounts = new Map<string, string[]>();
+  for (const site of sites) for (const subject of subjectsOf(site)) accounts.set(subject, [...(accounts.get(subject) ?? []), accountOf(site)]);
+  return [...accounts];
+}
+
+function edgepointAccount(site: Site, operator: string, users: readonly BusUser[], sites: readonly Site[]): unknown {
+  const { speaks, hears } = edgepointRows(site, sites);
   return {
-    users: users.filter((user) => user.role === 'edgepoint' && siteKey(siteOf(user)) === siteKey(site)).map((user) => userEntry(user, [])),
+    users: users.filter((user) => user.role === 'edgepoint' && siteKey(siteOf(user)) === siteKey(site)).map((user) => userEntry(user, sites)),
     imports: [
       ...speaks.map((subject) => ({ service: { account: operator, subject } })),
       ...hears.map((subject) => ({ stream: { account: operator, subject } })),

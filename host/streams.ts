@@ -2,7 +2,7 @@ import { Failure } from '../kit/errors.ts';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { bytesPerGibibyte, bytesPerMebibyte, nsPerSecond } from '../kit/units.ts';
-import { artefactBucket, buckets, desiredStream, newsSubject, streams } from '../kit/wire/subjects.ts';
+import { artefactBucket, buckets, desiredStream, newsSubject, snapshotBucket, streams } from '../kit/wire/subjects.ts';
 import type { Bus } from './bus.ts';
 
 /** A stream's settings by the server's own names (JetStream API of nats-server 2.10). */
@@ -23,7 +23,7 @@ export function streamTable(sites: readonly Site[]): StreamRow[] {
     { ...kept, name: streams.logs, subjects: ['log.>'], max_msgs_per_subject: 1000, max_bytes: 512 * bytesPerMebibyte, duplicate_window: 120 * nsPerSecond },
     bucketRow(`KV_${buckets.names}`, buckets.names, '>'),
     bucketRow(`KV_${buckets.state}`, buckets.state, '>'),
-    ...sites.flatMap((site) => [bucketRow(desiredStream(site), buckets.desired, `${siteKey(site)}.>`), objectRow(artefactBucket(site))]),
+    ...sites.flatMap((site) => [bucketRow(desiredStream(site), buckets.desired, `${siteKey(site)}.>`), objectRow(artefactBucket(site), 4 * bytesPerGibibyte), objectRow(snapshotBucket(site), snapshotBytesMax)]),
   ];
 }
 
@@ -47,7 +47,10 @@ function bucketRow(name: string, bucket: string, filter: string): StreamRow {
   };
 }
 
-function objectRow(bucket: string): StreamRow {
+/** What one edgepoint may keep in its bucket of templates; it keeps below this by itself (`storeBytes` of its head). */
+const snapshotBytesMax = 2 * bytesPerGibibyte;
+
+function objectRow(bucket: string, bytesMax: number): StreamRow {
   return {
     name: `OBJ_${bucket}`,
     subjects: [`$O.${bucket}.C.>`, `$O.${bucket}.M.>`],
@@ -55,7 +58,7 @@ function objectRow(bucket: string): StreamRow {
     storage: 'file',
     num_replicas: 1,
     discard: 'new',
-    max_bytes: 4 * bytesPerGibibyte,
+    max_bytes: bytesMax,
     allow_rollup_hdrs: true,
     allow_direct: true,
   };

@@ -111,6 +111,8 @@ export async function liveOneDay(options: DayOptions): Promise<DayResult> {
     wakeAt: (bootNs, callback) => time.at(bootNs, callback),
     stateChanged: () => undefined,
     remake: () => undefined,
+    // Its disk has room for every template.
+    recall: async ({ facts }) => facts,
     warn: (text, fields) => {
       throw new Error(`the simulated edgepoint warns: ${text} ${JSON.stringify(fields)}`);
     },

@@ -31,6 +31,13 @@ export function showStatus(app: AppAnswer, terminal: Terminal): void {
   for (const site of app.sites) showSite(site, app.release, terminal);
 }
 
+const templatePlaces: Readonly<Record<AppState['templateAt'], string>> = {
+  '': '',
+  disk: ', on the disk',
+  store: ', in the object store',
+  both: ', on the disk and in the object store',
+};
+
 function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
   const { state } = site;
   terminal.say(`\n  ${terminal.paint('bold', `${site.zone}/${site.edgepoint}`)}  ${state?.status ?? 'not begun'}${site.reachable ? '' : '  (not heard from)'}`);
@@ -42,7 +49,7 @@ function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
     ...(state.reason ? [[state.status === 'failed' ? 'failed' : 'awake', harmless(state.reason)]] : []),
     ...(state.coldBootMs === null ? [] : [['cold boot', formatMs(state.coldBootMs)]]),
     ...(state.restoreMs === null ? [] : [['restore', formatMs(state.restoreMs)]]),
-    ...(state.templateBytes > 0 ? [['template', formatBytes(state.templateBytes)]] : []),
+    ...(state.templateBytes > 0 ? [['template', `${formatBytes(state.templateBytes)}${templatePlaces[state.templateAt]}`]] : []),
   ];
   for (const line of columns(facts)) terminal.say(`    ${line}`);
 }

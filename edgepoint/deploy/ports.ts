@@ -43,10 +43,30 @@ export interface DeployPorts {
   readLogTail(logPath: string): Promise<string>;
   /** The memory the kernel counts for it now; null when it has gone. Without this it is not measured. */
   readMemory?(instance: PreparedInstance): number | null;
+  /** Templates in the object store; missing: every release is prepared here. */
+  readonly shared?: SharedTemplates;
   /** Volumes are made for the occasion, not the app's own. */
   readonly emptyVolumes?: boolean;
   sleepMs(ms: number): Promise<void>;
   warn(text: string, fields: Record<string, unknown>): void;
+}
+
+/** The object store, as a deploy sees it. */
+export interface SharedTemplates {
+  /** A template that can be used here, fetched, verified and complete at the path, in place of what lay there; null when there is none. Never rejects. */
+  bring(order: ReleaseOrder, about: { snapshotPath: string; cancelled?: AbortSignal; tell: (text: string) => void }): Promise<SharedTemplate | null>;
+  /** Templates have been made or removed here, or others host what is hosted here. Returns at once. */
+  changed(): void;
+}
+
+export interface SharedTemplate {
+  readonly snapshotPath: string;
+  readonly bytes: number;
+  readonly imageBytes: number;
+  readonly coldBootMs: number;
+  /** `<zone>.<edgepoint>` in whose store it was. */
+  readonly by: string;
+  readonly tookMs: number;
 }
 
 /** The resource manager, as a deploy sees it. */

@@ -67,7 +67,7 @@ export async function prepareRelease(order: ReleaseOrder, ports: DeployPorts, te
   }
 }
 
-function stopIf(cancelled: AbortSignal): void {
+export function stopIf(cancelled: AbortSignal): void {
   if (cancelled.aborted) throw new Failure('superseded', 'a newer wish has taken its place');
 }
 
@@ -190,7 +190,7 @@ async function proveTemplate(
   return { restoreMs, trials, cloneMemoryBytes };
 }
 
-async function tryRestore(order: ReleaseOrder, snapshotPath: string, ports: DeployPorts): Promise<{ restoreMs: number; cloneMemoryBytes: number | null }> {
+export async function tryRestore(order: ReleaseOrder, snapshotPath: string, ports: DeployPorts): Promise<{ restoreMs: number; cloneMemoryBytes: number | null }> {
   const fromBootNs = ports.clock.bootNs();
   const trial = await ports.restore(order, snapshotPath);
   try {

@@ -30,6 +30,7 @@ export function reportPreparation(measured: Measured, facts: ReleaseFacts, manif
     restoreMs: tried?.restoreMs ?? null,
     trials: tried?.trials ?? 0,
     cloneMemoryBytes: tried?.cloneMemoryBytes ?? null,
+    madeBy: measured.madeBy ?? '',
   };
   return { ...report, warnings: warningsOf(report, measured, manifest, offering) };
 }
@@ -98,5 +99,6 @@ export function sentenceOfReport(report: PreparationReport): string {
   const snapshot = report.canSnapshot.can ? `can be snapshotted (${formatBytes(report.imageBytes ?? 0)})` : `cannot be snapshotted: ${report.canSnapshot.why}`;
   const clone = report.canClone.can ? 'can be cloned' : `cannot be cloned: ${report.canClone.why}`;
   const wake = report.wakeBy === 'cold' ? 'a cold boot' : 'a restore';
-  return `It ${snapshot}; it ${clone}; it is woken by ${wake}: ${report.wakeReason.replace(/\.$/, '')}.`;
+  const made = report.madeBy === '' ? '' : ` Its template was made by ${report.madeBy}.`;
+  return `It ${snapshot}; it ${clone}; it is woken by ${wake}: ${report.wakeReason.replace(/\.$/, '')}.${made}`;
 }

@@ -5,6 +5,7 @@ import type { Owner } from '../../kit/ids.ts';
 import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import { writesAlone } from '../model/orders.ts';
+import { adoptTemplate } from './adopt.ts';
 import { fetchArtefact, isUnpacked, unpackArtefact } from './artefact.ts';
 import { planDeploy } from './plan.ts';
 import type { DeployPorts, ReleaseRecord } from './ports.ts';
@@ -107,7 +108,8 @@ export class Deployer {
   private async fulfil(wish: Wish, cancelled: AbortSignal): Promise<void> {
     if (wish.order === null) {
       this.remade.delete(ownerKey(wish.owner));
-      return removeApp(wish.owner, this.ports);
+      await removeApp(wish.owner, this.ports);
+      return this.ports.shared?.changed();
     }
     const { order } = wish;
     if (wish.again === true && this.ports.serving.servingRelease(order.owner) !== order.release) return;
@@ -160,12 +162,14 @@ export class Deployer {
         await bringArtefact(order, wish.artefactBytes, ports, tell);
       } else if (step.kind === 'pause') await ports.serving.pause(owner, step.reason);
       else if (step.kind === 'prepare') {
-        facts = await this.preparations.use(() => prepareRelease(order, ports, tell, cancelled));
+        facts = await this.preparations.use(async () => (await adoptTemplate(order, ports, tell, cancelled)) ?? prepareRelease(order, ports, tell, cancelled));
         await ports.records.save(order, facts, '');
       } else if (step.kind === 'promote') await promote(order, facts, ports, tell);
       else if (step.kind === 'retire-older') await retireOlder(order, ports);
       else ports.serving.reject(owner, step.reason);
     }
+    // Also when nothing was to be done: who else hosts it may have changed.
+    ports.shared?.changed();
   }
 }
 

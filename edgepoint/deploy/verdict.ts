@@ -23,6 +23,8 @@ export interface Measured {
   readonly warmupsFailed?: number;
   /** It had empty volumes, not those that the app has. */
   readonly emptyVolumes?: boolean;
+  /** The edgepoint that made the template and measured the cold boot; missing: this one. */
+  readonly madeBy?: string;
 }
 
 /**

@@ -3,7 +3,7 @@ import type { Clock } from '../../kit/clock.ts';
 import type { PlanNote } from '../resources/plan-notes.ts';
 import type { ResourceManager } from '../resources/run.ts';
 import type { EdgepointView } from '../resources/plan/view.ts';
-import { viewEdgepoint } from '../resources/views.ts';
+import { templateAt, viewEdgepoint } from '../resources/views.ts';
 import { describeApp, loadOf } from '../resources/describe.ts';
 import type { AppState } from '../../kit/wire/edgepoint-state.ts';
 
@@ -12,6 +12,8 @@ export interface Dump {
   readonly form: 'edgepoint-dump-1';
   readonly view: EdgepointView;
   readonly plans: Readonly<Record<string, readonly PlanNote[]>>;
+  /** Where the templates of apps lie; missing in earlier dumps. */
+  readonly templates?: Readonly<Record<string, AppState['templateAt']>>;
 }
 
 export interface Status {
@@ -25,11 +27,11 @@ export function answersOf(manager: ResourceManager, clock: Clock): Handlers {
   return {
     dump: (): Dump => {
       letRest();
-      return { form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans() };
+      return { form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans(), templates: Object.fromEntries([...manager.state.apps.values()].map((app) => [app.key, templateAt(app, manager.state.stored)])) };
     },
     status: (): Status => {
       letRest();
-      return { apps: [...manager.state.apps.values()].map(describeApp), load: loadOf(manager.state) };
+      return { apps: [...manager.state.apps.values()].map((app) => describeApp(app, manager.state.stored)), load: loadOf(manager.state) };
     },
   };
 }

@@ -13,8 +13,8 @@ import type { CheckWish } from '../deploy/check.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 
 export function orderOf(desired: DesiredApp): ReleaseOrder {
-  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId } = desired;
-  return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId };
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites } = desired;
+  return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites };
 }
 
 export function checkOf(order: CheckOrder): CheckWish {

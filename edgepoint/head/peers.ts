@@ -1,6 +1,7 @@
 import type { Peer, PeerConnection } from '../../host/calls.ts';
 import { codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
+import type { ExchangeCalls } from '../model/exchange.ts';
 import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SnapdCalls, SnapshotTaken } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
@@ -46,6 +47,18 @@ export function snapdOver(connection: Pick<PeerConnection, 'call'>): SnapdCalls 
       return (await taken) as SnapshotTaken;
     },
     discard: async (order) => void (await repeated(call, 'discard', order, stopTimeoutMs)),
+  };
+}
+
+/** snapd's part in the exchange of templates, over its socket. */
+export function exchangeOver(connection: Pick<PeerConnection, 'call'>): ExchangeCalls {
+  const call: Call = (method, params, options) => connection.call(method, params, options);
+  return {
+    offer: async (order) => (await repeated(call, 'offer', order, stopTimeoutMs)) as Awaited<ReturnType<ExchangeCalls['offer']>>,
+    readSealed: async (order) => (await repeated(call, 'readSealed', order, stopTimeoutMs)) as { base64: string },
+    weigh: async (order) => (await repeated(call, 'weigh', order, stopTimeoutMs)) as Awaited<ReturnType<ExchangeCalls['weigh']>>,
+    // Not repeated: what one that was killed had done is not known.
+    admit: async (order) => (await call('admit', order, { timeoutMs: snapshotTimeoutMs })) as { snapshotPath: string; bytes: number },
   };
 }
 

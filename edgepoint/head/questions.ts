@@ -10,6 +10,13 @@ import type { Dump, Status } from './answers.ts';
 
 const answerTimeoutMs = 5000;
 
+const places: Readonly<Record<Status['apps'][number]['templateAt'], string>> = {
+  '': '',
+  disk: '  template on the disk',
+  store: '  template in the object store',
+  both: '  template on the disk and in the object store',
+};
+
 function say(text: string): void {
   writeSync(1, `${text}\n`);
 }
@@ -37,7 +44,7 @@ export async function runStatus(argv: readonly string[]): Promise<void> {
     const instances = Object.entries(app.instances).map(([mode, count]) => `${count} ${mode}`);
     const woken = app.wakeBy === 'cold' ? `cold${app.wakeReason === '' ? '' : ` (${app.wakeReason})`}` : `${app.wakeBy} in ${formatMs(app.restoreMs ?? 0)}`;
     const name = `${app.provider}.${app.scope}.${app.app}`;
-    say(`${name}  release ${app.release}  ${app.status}${app.reason === '' ? '' : `: ${app.reason}`}  ${instances.join(', ') || 'asleep'}  woken by ${woken}`);
+    say(`${name}  release ${app.release}  ${app.status}${app.reason === '' ? '' : `: ${app.reason}`}  ${instances.join(', ') || 'asleep'}  woken by ${woken}${places[app.templateAt]}`);
   }
 }
 
@@ -56,7 +63,7 @@ export async function runExplain(argv: readonly string[]): Promise<void> {
   const plan = planEdgepoint(dump.view);
   if (values.json === true) return say(JSON.stringify(plan));
   for (const view of dump.view.apps.filter((app) => wanted(app.app))) {
-    say(`${view.app}: ${view.waiting} waiting, release ${view.serving?.release ?? 'none'}`);
+    say(`${view.app}: ${view.waiting} waiting, release ${view.serving?.release ?? 'none'}${places[dump.templates?.[view.app] ?? '']}`);
     for (const instance of view.instances) say(`  ${instance.id}  ${instance.mode}, ${instance.outstanding} under way, ${instance.tunnels} tunnels`);
     if (values.state === undefined) {
       for (const note of dump.plans[view.app] ?? []) {
@@ -89,7 +96,7 @@ function readDump(path: string): Dump {
     throw new Failure('dump-unreadable', `${path} cannot be read as a dump: ${messageOf(failure)}`);
   }
   if (dump.form !== 'edgepoint-dump-1' || dump.view === undefined) throw new Failure('dump-unreadable', `${path} is not a dump of edgepoint explain`);
-  return { form: dump.form, view: dump.view, plans: dump.plans ?? {} };
+  return { form: dump.form, view: dump.view, plans: dump.plans ?? {}, templates: dump.templates ?? {} };
 }
 
 function lineOf(step: Step): string {

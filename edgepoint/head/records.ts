@@ -3,6 +3,8 @@ import type { Migration } from '../../host/database.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ReleaseRecord, ReleaseRecords } from '../deploy/ports.ts';
+import type { Stored } from '../exchange/plan.ts';
+import type { StoredRecords } from '../exchange/ports.ts';
 import type { KeptInstance, ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import { usageTables } from '../perf/outbox.ts';
 import type { KeptRecords } from '../resources/ports.ts';
@@ -22,6 +24,11 @@ export const headMigrations: readonly Migration[] = [
       ...usageTables,
     ],
   },
+  {
+    number: 2,
+    name: 'templates in the object store',
+    sql: ['CREATE TABLE stored_templates (name TEXT PRIMARY KEY, stored TEXT NOT NULL)'],
+  },
 ];
 
 /** What a restarted head begins with. */
@@ -34,8 +41,10 @@ export interface Remembered {
   readonly releases: readonly ReleaseRecord[];
 }
 
-export interface HeadRecords extends KeptRecords, ReleaseRecords {
+export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords {
   remember(): Promise<Remembered>;
+  /** Of all apps. */
+  releases(): Promise<readonly ReleaseRecord[]>;
   saveDesired(app: string, message: string): Promise<void>;
   forgetDesired(app: string): Promise<void>;
 }
@@ -77,6 +86,11 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     forgetMeterId: (instance) => run('DELETE FROM meter_ids WHERE instance = ?', [instance]),
     saveDesired: (app, message) =>
       run('INSERT INTO desired (app, message) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET message = excluded.message', [app, message]),
+    releases: async () => (await client.execute('SELECT * FROM releases ORDER BY app, release')).rows.map(releaseOf),
+    stored: async () => (await client.execute('SELECT stored FROM stored_templates ORDER BY name')).rows.map((row) => JSON.parse(String(row['stored'])) as Stored),
+    saveStored: (stored) =>
+      run('INSERT INTO stored_templates (name, stored) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET stored = excluded.stored', [stored.name, JSON.stringify(stored)]),
+    forgetStored: (name) => run('DELETE FROM stored_templates WHERE name = ?', [name]),
     forgetDesired: (app) => run('DELETE FROM desired WHERE app = ?', [app]),
   };
 }

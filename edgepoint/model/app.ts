@@ -15,6 +15,8 @@ export interface ReleaseOrder {
   readonly hosts: readonly string[];
   readonly uidSlot: number;
   readonly deployId: string;
+  /** `<zone>.<edgepoint>` of each edgepoint that hosts it; missing in what was stored before it was told. */
+  readonly sites?: readonly string[];
 }
 
 /** What preparing a release has shown about it. */
@@ -30,6 +32,8 @@ export interface ReleaseFacts {
   readonly templateBytes: number;
   /** `SnapshotTaken.imageBytes`; absent in facts of earlier versions, whose templates were at rest as they were in memory. */
   readonly imageBytes?: number;
+  /** The template has left the disk and lies in the object store only; missing when it has not. */
+  readonly offDisk?: true;
   readonly coldBootMs: number | null;
   readonly restoreMs: number | null;
 }

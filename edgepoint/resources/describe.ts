@@ -1,6 +1,7 @@
 import { reasonCharactersMax } from '../../kit/wire/edgepoint-state.ts';
 import type { AppState, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
 import type { AppEntry, EdgepointEntry } from './state.ts';
+import { templateAt } from './views.ts';
 import { usedBytesOf } from './views.ts';
 
 export interface EdgepointFacts {
@@ -25,7 +26,7 @@ export function loadOf(state: EdgepointEntry): number {
   return Math.round(Math.min(1, usedBytesOf(state) / state.capacityBytes) * loadSteps) / loadSteps;
 }
 
-export function describeApp(app: AppEntry): AppState {
+export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppState {
   const instances: Record<string, number> = {};
   for (const entry of app.instances.values()) {
     // What has ended is gone for everybody but us, who still clear up behind it.
@@ -46,6 +47,7 @@ export function describeApp(app: AppEntry): AppState {
     state: order?.manifest.state ?? 'template',
     instances,
     templateBytes: facts?.templateBytes ?? 0,
+    templateAt: templateAt(app, stored),
     coldBootMs: facts?.coldBootMs ?? null,
     restoreMs: facts?.restoreMs ?? null,
   };

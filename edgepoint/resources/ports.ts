@@ -1,6 +1,6 @@
 import type { Clock } from '../../kit/clock.ts';
 import type { Owner } from '../../kit/ids.ts';
-import type { InstanceWatch, KeptInstance, Purpose, ReleaseOrder } from '../model/app.ts';
+import type { InstanceWatch, KeptInstance, Purpose, ReleaseFacts, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { RestoredCalls, Route, SnapdCalls } from '../model/calls.ts';
 import type { Tell } from '../model/happening.ts';
 import type { DataPaths } from '../model/paths.ts';
@@ -24,6 +24,11 @@ export interface ResourcePorts {
   stateChanged(app: string | null): void;
   /** The template of a release that serves cannot be used: another is to be made. */
   remake(order: ReleaseOrder): void;
+  /**
+   * Fetches a template that lies in the object store only; what is known of the release then. Rejects with `template-away` when it does
+   * not come in time, and with `template-lost` when it is of no use any more.
+   */
+  recall(serving: ServingRelease): Promise<ReleaseFacts>;
   /** A sentence for whoever runs the edgepoint. */
   warn(text: string, fields: Record<string, unknown>): void;
 }

@@ -19,7 +19,7 @@ import type { ResourcePorts } from './ports.ts';
 import { routeChangesAt, routeOf } from './routes.ts';
 import { addInstance, appEntry, findInstance, moveInstance } from './state.ts';
 import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
-import { noteSurplus, viewApp, viewRoom } from './views.ts';
+import { noteSurplus, viewApp, viewRoom, templateAt } from './views.ts';
 import { wakeInstance } from './wake-up.ts';
 
 /** Wakes in a row that a kept state may spoil. */
@@ -107,6 +107,13 @@ export class ResourceManager implements Manages {
     });
     void this.keeper.end(entry).then(() => this.touch(app));
     this.touch(app);
+  }
+
+  /** What lies in the object store now, for people. */
+  noteStored(names: ReadonlySet<string>): void {
+    const before = this.state.stored;
+    this.state.stored = names;
+    for (const app of this.state.apps.values()) if (templateAt(app, before) !== templateAt(app, names)) this.ports.stateChanged(app.key);
   }
 
   /** An app as the conduit wants it now; its old release serves on until `promote`. */

@@ -126,6 +126,8 @@ export interface EdgepointEntry {
   readonly capacityBytes: number;
   /** Memory of instances that zram still takes; null where there is none. */
   readonly zramRoomBytes: () => number | null;
+  /** Names of sealed templates that lie whole in the object store. */
+  stored: ReadonlySet<string>;
   readonly apps: Map<string, AppEntry>;
   /** The app of each instance; holds exactly the instances of all apps. */
   readonly appOf: Map<string, AppEntry>;
@@ -134,7 +136,7 @@ export interface EdgepointEntry {
 }
 
 export function openState(capacityBytes: number, zramRoomBytes: () => number | null): EdgepointEntry {
-  return { capacityBytes, zramRoomBytes, apps: new Map(), appOf: new Map(), active: new Set() };
+  return { capacityBytes, zramRoomBytes, stored: new Set(), apps: new Map(), appOf: new Map(), active: new Set() };
 }
 
 export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {

@@ -44,6 +44,14 @@ export function viewServing(app: AppEntry): ServingView | null {
   };
 }
 
+/** Where the template of the release that serves lies; empty when there is none. */
+export function templateAt(app: AppEntry, stored: ReadonlySet<string>): '' | 'disk' | 'store' | 'both' {
+  const facts = app.serving?.facts;
+  if (facts === undefined || facts.snapshotPath === '') return '';
+  if (facts.offDisk === true) return 'store';
+  return stored.has(facts.snapshotPath.split('/').at(-1) ?? '') ? 'both' : 'disk';
+}
+
 export function viewApp(app: AppEntry): AppView {
   const backoff = app.backoff;
   const refusal = app.refusal;

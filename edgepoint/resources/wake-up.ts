@@ -46,7 +46,9 @@ async function wake(manager: Manages, app: AppEntry, entry: InstanceEntry, order
   const fromBootNs = ports.clock.bootNs();
   try {
     if (entry.meterId !== entry.facts.id) void saveMeterId(manager, entry);
-    const running = await keeper.start(entry, order.serving.order, order.start);
+    const start = leftTheDisk(order) ? await withTemplate(manager, app, order) : order.start;
+    const fetched = start === order.start ? {} : { fetch: (ports.clock.bootNs() - fromBootNs) / nsPerMs };
+    const running = await keeper.start(entry, order.serving.order, start);
     const { probe, snapshot } = order.serving.order.manifest;
     if (order.start.kind === 'boot') await untilItAnswers(manager, entry, order.serving, { path: probe.path, timeoutMs: probe.timeoutSeconds * 1000 });
     /* The program's own part after a restore: until it has answered, nobody else may ask. */
@@ -60,11 +62,20 @@ async function wake(manager: Manages, app: AppEntry, entry: InstanceEntry, order
     if (keeper.goneSignal(entry.facts.id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
     manager.touch(app);
     if (order.start.kind === 'restore' && order.start.continues) void ports.dispatcher.unpark(entry.facts.id);
-    tellWake(manager, app, entry, { tookMs: (nowBootNs - fromBootNs) / nsPerMs, how: order, stepsMs: running.stepsMs });
+    tellWake(manager, app, entry, { tookMs: (nowBootNs - fromBootNs) / nsPerMs, how: order, stepsMs: { ...fetched, ...running.stepsMs } });
     if (!stillWanted(manager, app)) await keeper.end(entry);
   } catch (failure) {
     await fallBack(manager, app, entry, order, failure);
   }
+}
+
+const leftTheDisk = ({ serving, start }: WakeOrder): boolean => start.kind === 'restore' && !start.continues && serving.facts.offDisk === true;
+
+/** The template is on the disk when this returns; it is fetched once for all who wait for it. */
+async function withTemplate(manager: Manages, app: AppEntry, { serving }: WakeOrder): Promise<Start> {
+  const facts = await manager.ports.recall(serving);
+  if (app.serving?.order.release === serving.order.release) app.serving = { ...app.serving, facts };
+  return { kind: 'restore', snapshotPath: facts.snapshotPath, address: null, continues: false };
 }
 
 async function saveMeterId(manager: Manages, entry: InstanceEntry): Promise<void> {
@@ -115,7 +126,10 @@ async function fallBack(manager: Manages, app: AppEntry, entry: InstanceEntry, o
   await keeper.end(entry);
   if (!stillWanted(manager, app)) return;
   if (start.kind === 'restore') {
-    app.restoreFailures += 1;
+    // A store that is away says nothing of the template: the next wake asks again.
+    const away = codeOf(failure) === 'template-away';
+    if (!away) app.restoreFailures += 1;
+    if (codeOf(failure) === 'template-lost') ports.remake(serving.order);
     if (codeOf(failure) === 'snapshot-refused' && !kept) {
       wakeCold(app, serving, reason);
       ports.remake(serving.order);
@@ -149,7 +163,8 @@ function tellWake(
   about: { tookMs: number; how: WakeOrder; stepsMs: Readonly<Record<string, number>> },
 ): void {
   const { start, reason } = about.how;
-  const how = start.kind === 'boot' ? 'booted cold' : start.continues ? 'woken where it slept' : 'restored from its template';
+  const fetched = 'fetch' in about.stepsMs ? ', which was fetched from the object store,' : '';
+  const how = start.kind === 'boot' ? 'booted cold' : start.continues ? 'woken where it slept' : `restored from its template${fetched}`;
   let warm = 0;
   for (const other of app.instances.values()) if (other.purpose === 'serve' && other.facts.mode === 'warm') warm += 1;
   manager.ports.tell({

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
@@ -66,6 +66,12 @@ function startedPid(out: string): number {
   return Number(/^pid (\d+)$/m.exec(out)?.[1]);
 }
 
+/** The log of a template that was made elsewhere is readable for that edgepoint's reader of logs, whose group is another here. */
+function giveLogTo(gid: number, log: string): void {
+  const status = lstatSync(log, { throwIfNoEntry: false });
+  if (status !== undefined && status.gid !== gid) lchownSync(log, status.uid, gid);
+}
+
 function fileBytes(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
@@ -121,6 +127,7 @@ export function openInstances(options: InstancesOptions): Instances {
     try {
       writeRecord(runFolder, making);
       const owner = statSync(order.artefactPath);
+      if (from !== null) giveLogTo(owner.gid, logIn(snapshotParts(from.path).disk));
       const boxNs = clock.bootNs();
       const { pid, out } = await launch(slot, {
         folder: instanceFolder(runFolder, order.instance),

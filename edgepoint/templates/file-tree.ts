@@ -142,6 +142,10 @@ export function layTree(folders: ReadonlyMap<string, string>, calls: FileCalls):
     return folder === undefined ? null : Buffer.concat([Buffer.from(folder), toBytes(path.slice(partOf(path).length))]);
   };
 
+  /** Made by now: whatever is laid goes into one of these folders, never through a link; another name is one of these files. */
+  const laidFolders = new Set<string>();
+  const laidFiles = new Set<string>();
+
   function begin(list: TreeEntry[]): void {
     entries = list;
     for (const entry of list) makeEntry(entry);
@@ -150,6 +154,10 @@ export function layTree(folders: ReadonlyMap<string, string>, calls: FileCalls):
 
   function makeEntry(entry: TreeEntry): void {
     if (entry.path.split('/').includes('..')) throw new Error(`a path that leaves its folder: ${entry.path}`);
+    const parent = entry.path.slice(0, Math.max(0, entry.path.lastIndexOf('/')));
+    if (parent !== '' && !laidFolders.has(parent)) throw new Error(`a path in no folder: ${entry.path}`);
+    if (entry.kind === 'again' && !laidFiles.has(entry.first)) throw new Error(`another name of no file: ${entry.first}`);
+    (entry.kind === 'folder' ? laidFolders : laidFiles).add(entry.path);
     const where = place(entry.path);
     if (where === null) return;
     if (entry.kind === 'folder') mkdirSync(where, { mode: 0o700 });

@@ -11,6 +11,10 @@ export interface Fingerprint {
   readonly baseRoot: string;
   /** Names the sources of edgepoint-box. */
   readonly box: string;
+  /** The processor's maker: each lays the saved registers out in its own way. Absent in snapshots of earlier versions. */
+  readonly cpuVendor?: string | undefined;
+  /** Names the clone guard as it was compiled, which processes have mapped. Absent in snapshots of earlier versions. */
+  readonly guard?: string | undefined;
 }
 
 /** Of the flags in /proc/cpuinfo, those of instructions that programs use; the others are the kernel's business or tell of defects. */
@@ -23,6 +27,11 @@ export function cpuFeaturesOf(cpuinfo: string): string[] {
   return flags.split(' ').filter((flag) => instructionSet.test(flag)).toSorted();
 }
 
+/** From the same text; empty where it does not say. */
+export function cpuVendorOf(cpuinfo: string): string {
+  return /^vendor_id\s*:\s*(\S+)/m.exec(cpuinfo)?.[1] ?? '';
+}
+
 /**
  * Why a snapshot that stands on `taken` cannot be restored where `here` holds; empty when it can. A kept snapshot is its app's state,
  * so it is tried also with another build of the box, which is all that an upgrade of the edgepoint changes.
@@ -33,12 +42,17 @@ export function whyNotRestorable(taken: Fingerprint, here: Fingerprint, about: {
   const have = new Set(here.cpuFeatures);
   const missing = taken.cpuFeatures.filter((feature) => !have.has(feature));
   if (missing.length > 0) reasons.push(`it was taken with processor features that are missing here: ${missing.join(', ')}`);
+  if (differs(taken.cpuVendor, here.cpuVendor)) reasons.push(`it was taken on a processor of ${taken.cpuVendor} and this is one of ${here.cpuVendor}`);
   if (isOlder(here.kernel, taken.kernel, 2)) reasons.push(`it was taken on Linux ${taken.kernel} and this is the older ${here.kernel}`);
   if (isOlder(here.criu, taken.criu, 3)) reasons.push(`it was taken by CRIU ${taken.criu} and this is the older ${here.criu}`);
   if (taken.baseRoot !== here.baseRoot) reasons.push(`it was taken on another base root (${shortened(taken.baseRoot)}) than is here (${shortened(here.baseRoot)})`);
   if (!about.continues && taken.box !== here.box) reasons.push(`it was taken in a box of another build (${taken.box}) than is made here (${here.box})`);
+  if (!about.continues && differs(taken.guard, here.guard)) reasons.push('it was taken with a clone guard of another build than is here');
   return reasons;
 }
+
+/** What is not known does not differ. */
+const differs = (one: string | undefined, other: string | undefined): boolean => one !== undefined && other !== undefined && one !== other;
 
 const shortened = (digest: string): string => digest.slice(0, 12);
 

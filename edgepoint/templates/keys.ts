@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { assertInvariant, Failure } from '../../kit/errors.ts';
 import { namePattern } from '../../kit/ids.ts';
 
-/** The keys of one edgepoint, files of root alone: `edgepoint.pem` (Ed25519, signs indexes) and `provider-<provider>.key` (AES-256). */
+/**
+ * The keys of one edgepoint, files of root alone: `edgepoint.pem` (Ed25519, signs indexes and offers), `opening.pem` (X25519, opens what
+ * other edgepoints wrapped for this one) and `provider-<provider>.key` (AES-256).
+ */
 export interface KeyRing {
   /** Null when there is none: nothing of theirs can be opened here. */
   providerKey(provider: string): Buffer | null;
@@ -13,6 +16,8 @@ export interface KeyRing {
   publicKey(): KeyObject | null;
   /** Made when there is none. */
   signingKey(): KeyObject;
+  /** Made when there is none. */
+  openingKey(): KeyObject;
 }
 
 const keyBytes = 32;
@@ -60,6 +65,7 @@ export function openKeyRing(folder: string): KeyRing {
     return `provider-${provider}.key`;
   };
   const signingName = 'edgepoint.pem';
+  const openingName = 'opening.pem';
   const checked = (provider: string, key: Buffer | null): Buffer | null => {
     if (key !== null && key.length !== keyBytes) throw new Failure('key-spoilt', `the key of provider ${provider} has ${key.length} of ${keyBytes} bytes`);
     return key;
@@ -72,5 +78,6 @@ export function openKeyRing(folder: string): KeyRing {
       return pem === null ? null : createPublicKey(createPrivateKey(pem));
     },
     signingKey: () => createPrivateKey(make(signingName, () => generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }))),
+    openingKey: () => createPrivateKey(make(openingName, () => generateKeyPairSync('x25519').privateKey.export({ type: 'pkcs8', format: 'pem' }))),
   };
 }

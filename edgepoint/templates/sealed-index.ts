@@ -26,6 +26,8 @@ export interface SealedIndex {
   readonly fingerprint: Fingerprint;
   /** In order: their length, and the SHA-256 of what is stored. */
   readonly chunks: readonly { readonly bytes: number; readonly digest: string }[];
+  /** Of one that came from another edgepoint: who made it, and its name there. What is above was true there; keys and signature are ours. */
+  readonly madeBy?: Site & { readonly name: string };
 }
 
 export const sealMark = Buffer.from('EPSEAL01');
@@ -65,7 +67,7 @@ export function readIndex(
   signature: Uint8Array,
   about: { readonly fileBytes: number; readonly name: string | null; readonly publicKey: KeyObject },
 ): Judged<SealedIndex> {
-  if (!verify(null, signedText(text), about.publicKey, signature)) return refuse('this edgepoint has not signed it, or it was altered since');
+  if (!verify(null, signedText(text), about.publicKey, signature)) return refuse('its edgepoint has not signed it, or it was altered since');
   const name = digestOf(text);
   if (about.name !== null && about.name !== name) return refuse(`it is another snapshot (${name.slice(0, 12)}) than the one named (${about.name.slice(0, 12)})`);
   const index = JSON.parse(Buffer.from(text).toString()) as SealedIndex;

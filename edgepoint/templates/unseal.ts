@@ -9,6 +9,8 @@ import type { SealPorts } from './seal.ts';
 /** A sealed snapshot of which everything but the chunks has been verified. */
 export interface OpenedSnapshot {
   readonly name: string;
+  /** At rest. */
+  readonly bytes: number;
   readonly index: SealedIndex;
   /**
    * Decrypts, verifies and unpacks in one pass, each chunk before anything of it is used; rejects with a Failure `snapshot-refused` at
@@ -71,6 +73,7 @@ function judgeFile(fd: number, path: string, wanted: WantedSnapshot, ports: Omit
     ok: true,
     value: {
       name: digestOf(text),
+      bytes: status.size,
       index,
       unpack: (folders) => unpack(fd, index, key, folders, ports),
       close: () => closeSync(fd),

@@ -22,9 +22,11 @@ export const desiredAppSchema = z.object({
   uidSlot: z.int().min(1).max(60_000),
   /** The deploy that asked for it; progress events carry it. */
   deployId: z.string(),
+  /** `<zone>.<edgepoint>` of each edgepoint that hosts it, this one too: they may have its template of one another. */
+  sites: z.array(z.string()).default([]),
 });
 export type DesiredApp = z.output<typeof desiredAppSchema>;
-export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 1 }, desiredAppSchema);
+export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 2 }, desiredAppSchema);
 
 /** The name table the global dispatcher answers from: KV bucket `names`, key `<provider>.<scope>.<app>`, written by the conduit. */
 export const nameEntrySchema = z.object({

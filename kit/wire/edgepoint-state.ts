@@ -27,6 +27,8 @@ export const appStateSchema = z.object({
   /** Instances by mode. */
   instances: z.record(z.string(), z.int()),
   templateBytes: z.int().default(0),
+  /** Where the template lies: on the edgepoint's disk, in the object store, in both; empty when there is none, or nobody says. */
+  templateAt: z.enum(['', 'disk', 'store', 'both']).default(''),
   coldBootMs: z.number().nullable().default(null),
   restoreMs: z.number().nullable().default(null),
 });
@@ -34,7 +36,7 @@ export type AppState = z.output<typeof appStateSchema>;
 /** `epoch` is that of the edgepoint's entry when this one was put. */
 export const appStateEntrySchema = appStateSchema.extend({ epoch: z.string() });
 export type AppStateEntry = z.output<typeof appStateEntrySchema>;
-export const appStateMessage = defineMessage('app-state', { major: 1, minor: 0 }, appStateEntrySchema);
+export const appStateMessage = defineMessage('app-state', { major: 1, minor: 1 }, appStateEntrySchema);
 
 /** KV bucket `state`, key `<zone>.<edgepoint>`: what an edgepoint says of itself; put only when something in it changes. */
 export const edgepointStateSchema = z.object({

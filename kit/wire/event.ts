@@ -30,7 +30,7 @@ export const eventSchema = z.object({
   report: preparationReportSchema.nullable().default(null),
 });
 export type AppEvent = z.output<typeof eventSchema>;
-export const eventMessage = defineMessage('event', { major: 1, minor: 1 }, eventSchema);
+export const eventMessage = defineMessage('event', { major: 1, minor: 2 }, eventSchema);
 
 /** Stream LOGS, subject `log.<zone>.<edgepoint>.<provider>.<scope>.<app>`: what instances wrote on stdout and stderr. */
 export const logSchema = z.object({

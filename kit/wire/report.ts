@@ -27,6 +27,8 @@ export const preparationReportSchema = z.object({
   trials: z.number(),
   /** What the kernel counts as memory of one restored copy after its first answer. */
   cloneMemoryBytes: z.number().nullable(),
+  /** `<zone>.<edgepoint>` that made the template, and measured its cold boot; empty: the one that reports. */
+  madeBy: z.string().default(''),
   warnings: z.array(z.object({ code: z.string(), text: z.string() })),
 });
 export type PreparationReport = z.output<typeof preparationReportSchema>;

@@ -22,6 +22,11 @@ export const appStateKey = (site: Site, app: string): string => `${siteKey(site)
  */
 export const artefactBucket = (site: Site): string => `artefacts_${site.zone}_${site.edgepoint}`;
 
+/** The object store bucket with the templates one edgepoint keeps there: it alone writes, the edgepoints of its zone read. */
+export const snapshotBucket = (site: Site): string => `snapshots_${site.zone}_${site.edgepoint}`;
+/** What says of a release's template where it lies, what it stands on and who may open it. */
+export const offerObject = (owner: Owner, release: number): string => `offer.${ownerKey(owner)}.${release}`;
+
 /** Each edgepoint's part of the bucket `desired` is a stream of its own, so that access to it can be given or withheld whole. */
 export const desiredStream = (site: Site): string => `KV_desired_${site.zone}_${site.edgepoint}`;
 /** Every change of a bucket's key is also told on this core subject, so that a watch needs no consumer in the server. */

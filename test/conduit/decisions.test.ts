@@ -87,7 +87,7 @@ const event = (site: typeof one, stage: string, more: Partial<AppEvent> = {}): A
   ...site, provider: 'ada', scope: 'main', app: 'hello', release: 2, deployId: 'd', kind: 'deploy', stage, text: `${stage} it is`, code: '', tookMs: null, figures: {}, wallMs: 0, report: null, ...more,
 });
 const state = (release: number, status: 'preparing' | 'ready' | 'failed'): AppState => ({
-  provider: 'ada', scope: 'main', app: 'hello', release, status, wakeBy: 'template', wakeReason: '', reason: 'it would not', state: 'template', instances: {}, templateBytes: 0, coldBootMs: 900, restoreMs: 30,
+  provider: 'ada', scope: 'main', app: 'hello', release, status, wakeBy: 'template', wakeReason: '', reason: 'it would not', state: 'template', instances: {}, templateBytes: 0, templateAt: '', coldBootMs: 900, restoreMs: 30,
 });
 
 t.test('a deploy ends when each hosting edgepoint has ended', async (t) => {

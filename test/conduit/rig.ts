@@ -214,7 +214,7 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     await tell('report', 'it is checked', {
       report: {
         canSnapshot: can ? yes : no, canClone: can ? yes : no, wakeBy: can ? 'template' : 'cold', wakeReason: 'so it is', staysAwake: '', imageBytes: can ? 12_000_000 : null,
-        frozenMs: can ? 20.5 : null, coldBootMs: 812, restoreMs: can ? 23.4 : null, trials: 1, cloneMemoryBytes: can ? 30_000_000 : null, warnings: [{ code: 'w', text: 'mind this' }],
+        frozenMs: can ? 20.5 : null, coldBootMs: 812, restoreMs: can ? 23.4 : null, trials: 1, cloneMemoryBytes: can ? 30_000_000 : null, madeBy: '', warnings: [{ code: 'w', text: 'mind this' }],
       },
     });
   };
@@ -230,7 +230,7 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     const failure = digest === app.artefactDigest ? options.fail : 'the digest differs';
     const state: AppState = {
       provider: app.provider, scope: app.scope, app: app.app, release: app.release, status: failure ? 'failed' : 'ready', wakeBy: 'template', wakeReason: '',
-      reason: failure ?? '', state: app.manifest.state, instances: failure ? {} : { asleep: 1 }, templateBytes: 12_000_000, coldBootMs: 812, restoreMs: 23.4,
+      reason: failure ?? '', state: app.manifest.state, instances: failure ? {} : { asleep: 1 }, templateBytes: 12_000_000, templateAt: 'disk', coldBootMs: 812, restoreMs: 23.4,
     };
     if (!failure) await event('boot', 'the first instance listens', { tookMs: 812 });
     await event(failure ? 'failed' : 'ready', failure ?? 'asleep; a request wakes it', { tookMs: 900, figures: failure ? {} : { coldBootMs: 812, restoreMs: 23.4 }, code: failure ? 'app-exits' : '' });

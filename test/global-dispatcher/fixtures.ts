@@ -28,7 +28,7 @@ export function edgepoint(site: string, ipv4: string, place: Location, more: Par
     load: 0.1, capacityBytes: 2 ** 30, accepting: true, epoch: 'e1', complete: true,
     apps: ['shop', 'only'].map((app) => ({
       provider: 'p', scope: 'main', app, release: 1, status: 'ready' as const, wakeBy: 'template' as const, wakeReason: '', reason: '', state: 'template' as const,
-      instances: {}, templateBytes: 0, coldBootMs: null, restoreMs: null,
+      instances: {}, templateBytes: 0, templateAt: '', coldBootMs: null, restoreMs: null,
     })),
     ...more,
   };

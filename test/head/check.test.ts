@@ -20,7 +20,7 @@ t.test('a check prepares a release and leaves nothing; who serves under the name
   await rig.ended('shop');
   await until('an instance serves, and that is published', async () => {
     const app = rig.state()?.apps[0];
-    return rig.dispatcher.route('shop')?.instances.length === 1 && app?.status === 'ready' && app.instances['warm'] === 1;
+    return rig.dispatcher.route('shop')?.instances.length === 1 && app?.status === 'ready' && app.instances['warm'] === 1 && app.templateAt === 'both';
   });
   const [serving] = rig.machine.serving();
   const before = [rig.dispatcher.route('shop'), rig.state()?.apps];

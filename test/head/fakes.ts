@@ -1,13 +1,15 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import type { Server } from 'node:http';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { listenForPeers, connectToPeer } from '../../host/calls.ts';
 import type { Handlers, Peer } from '../../host/calls.ts';
 import { openClock } from '../../host/clock.ts';
 import { Failure } from '../../kit/errors.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
+import type { AdmitOrder, OfferOrder, WantedTemplate, WeighedOffer } from '../../edgepoint/model/exchange.ts';
 import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder, SnapshotTaken } from '../../edgepoint/model/calls.ts';
 import { quietLog } from '../host/nats.ts';
 
@@ -28,6 +30,11 @@ export interface FakeInstance {
   /** Requests that came while it stood still. */
   readonly stalled: (() => void)[];
 }
+
+/** What a fake snapd says of a template, and believes. */
+type FakeOffer = Omit<OfferOrder, 'snapshotPath'> & { readonly name: string; readonly bytes: number };
+
+const sealedName = /\/[0-9a-f]{64}$/;
 
 let lastAddress = 1 + (process.pid % 60) * 4000;
 
@@ -56,6 +63,10 @@ export class FakeMachine {
   holdSnapshot: Promise<void> = Promise.resolve();
   /** Held until it resolves, before a freeze answers; a thaw cuts it short. */
   holdFreeze: Promise<void> = Promise.resolve();
+  /** Why templates of others cannot be used here. */
+  refuseOffers = '';
+  /** What a snapshot at rest is filled up to. */
+  sealedBytes = 1000;
   private cutFreeze = new Map<string, () => void>();
   private readonly folder: string;
   private readonly peers = new Set<Peer>();
@@ -80,7 +91,18 @@ export class FakeMachine {
     } as Handlers;
     const snapd: Handlers = {
       snapshot: (order: SnapshotOrder) => this.snapshot(order),
-      discard: (order: { snapshotPath: string }) => void rmSync(order.snapshotPath, { recursive: true, force: true }),
+      discard: (order: { snapshotPath: string }) => {
+        this.calls.push(`discard ${order.snapshotPath}`);
+        rmSync(sealedName.test(order.snapshotPath) ? dirname(order.snapshotPath) : order.snapshotPath, { recursive: true, force: true });
+      },
+      offer: ({ snapshotPath, ...order }: OfferOrder) => {
+        const { length } = readFileSync(snapshotPath);
+        const offer: FakeOffer = { ...order, name: basename(snapshotPath), bytes: length };
+        return { text: JSON.stringify(offer), granted: order.sites };
+      },
+      readSealed: (order: { snapshotPath: string; from: number; bytes: number }) => ({ base64: readFileSync(order.snapshotPath).subarray(order.from, order.from + order.bytes).toString('base64') }),
+      weigh: (order: { offer: string; wanted: WantedTemplate }) => this.weigh(order),
+      admit: (order: AdmitOrder) => this.admit(order),
     } as Handlers;
     this.doors = [
       listenForPeers(join(this.folder, 'restored.sock'), restored, { log: quietLog, onPeer }),
@@ -134,7 +156,8 @@ export class FakeMachine {
     await this.holdRestore;
     await new Promise((resolve) => setTimeout(resolve, this.restoreMs));
     if (this.failRestore !== '') throw new Failure(this.failRestoreCode, this.failRestore);
-    const image = JSON.parse(readFileSync(join(order.snapshotPath, 'image.json'), 'utf8')) as { requests: number; port: string };
+    if (!existsSync(order.snapshotPath)) throw new Failure('snapshot-refused', 'its snapshot is refused: it is not there');
+    const image = JSON.parse(readFileSync(order.snapshotPath, 'utf8')) as { requests: number; port: string };
     const made = this.make(order, true, image.requests);
     await listen(made, image.port, 200);
     return made.running;
@@ -199,8 +222,27 @@ export class FakeMachine {
     return { cpuNs: 5_000_000, memoryBytes: 1024 };
   }
 
-  private taken({ snapshotPath }: SnapshotOrder): SnapshotTaken {
-    return { snapshotPath, bytes: this.snapshotBytes, imageBytes: this.snapshotBytes, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
+  private weigh({ offer, wanted }: { offer: string; wanted: WantedTemplate }): WeighedOffer {
+    this.calls.push('weigh');
+    const told = JSON.parse(offer) as FakeOffer;
+    if (told.orderDigest !== wanted.orderDigest || told.release !== wanted.release) return { usable: false, reason: 'it was made of another artefact or manifest' };
+    return this.refuseOffers === '' ? { usable: true, ...told } : { usable: false, reason: this.refuseOffers };
+  }
+
+  private admit({ offer, file, snapshotPath }: AdmitOrder): { snapshotPath: string; bytes: number } {
+    this.calls.push('admit');
+    const { name } = JSON.parse(offer) as FakeOffer;
+    const bytes = readFileSync(file);
+    if (createHash('sha256').update(bytes).digest('hex') !== name) throw new Failure('snapshot-refused', 'its snapshot is refused: it is not what was sealed');
+    mkdirSync(snapshotPath, { recursive: true });
+    writeFileSync(join(snapshotPath, name), bytes);
+    return { snapshotPath: join(snapshotPath, name), bytes: bytes.length };
+  }
+
+  private taken(order: SnapshotOrder): SnapshotTaken {
+    const [name = ''] = readdirSync(order.snapshotPath);
+    const snapshotPath = join(order.snapshotPath, name);
+    return { snapshotPath, bytes: readFileSync(snapshotPath).length, imageBytes: this.snapshotBytes, frozenMs: 3, tookMs: 4, unguarded: this.unguarded };
   }
 
   private async snapshot(order: SnapshotOrder): Promise<SnapshotTaken> {
@@ -217,7 +259,8 @@ export class FakeMachine {
     const port = env['PORT'] ?? String((found.server?.address() as { port: number } | null)?.port ?? 0);
     const beside = `${order.snapshotPath}.new`;
     mkdirSync(beside, { recursive: true });
-    writeFileSync(join(beside, 'image.json'), JSON.stringify({ requests: found.requests, port }));
+    const image = JSON.stringify({ requests: found.requests, port, salt: randomBytes(8).toString('hex') }).padEnd(this.sealedBytes);
+    writeFileSync(join(beside, createHash('sha256').update(image).digest('hex')), image);
     mkdirSync(dirname(order.snapshotPath), { recursive: true });
     renameSync(beside, order.snapshotPath);
     if (!order.keepRunning) {

@@ -16,6 +16,8 @@ import type { AppEvent } from '../../kit/wire/event.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
 import { artefactBucket, buckets, checkKey, checkObject, desiredKey } from '../../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
+import { siteKey } from '../../kit/ids.ts';
+import type { Site } from '../../kit/ids.ts';
 import { siteA, startNats, until } from '../host/nats.ts';
 import type { NatsWorld } from '../host/nats.ts';
 import { FakeDispatcher, FakeMachine } from './fakes.ts';
@@ -31,7 +33,8 @@ export interface Rig {
   readonly head: () => ChildProcess;
   startHead(): Promise<void>;
   killHead(signal: NodeJS.Signals): Promise<void>;
-  deploy(app: string, manifest: Record<string, unknown>, release?: number): Promise<void>;
+  /** `sites`: who else hosts it. The artefact of an app and release is the same for every rig of a test. */
+  deploy(app: string, manifest: Record<string, unknown>, release?: number, sites?: readonly Site[]): Promise<void>;
   remove(app: string): Promise<void>;
   /** Wishes a check in the one place there is, as the conduit does; `endCheck` takes it back. */
   check(checkId: string, app: string, manifest: Record<string, unknown>): Promise<void>;
@@ -45,9 +48,21 @@ export interface Rig {
 
 const port = 8080;
 
+interface Packed {
+  readonly bytes: Buffer<ArrayBuffer>;
+  readonly digest: string;
+}
+/** Artefacts by app and release. */
+const packed = new Map<string, Packed>();
+
 export interface RigOptions {
   readonly capacityBytes?: number;
   readonly zramRoomBytes?: number;
+  /** Default: one of its own, with this edgepoint alone. */
+  readonly nats?: NatsWorld;
+  readonly site?: Site;
+  /** Further settings of the head. */
+  readonly settings?: Record<string, unknown>;
   /** How long a start of the head may take; of a few apps it takes less than the usual. */
   readonly startMs?: number;
   /** Done before the head starts for the first time. */
@@ -56,20 +71,22 @@ export interface RigOptions {
 
 export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-head-'));
-  const nats = await startNats(t, [siteA]);
+  const site = options.site ?? siteA;
+  const nats = options.nats ?? (await startNats(t, [site]));
   const runFolder = join(folder, 'run');
   mkdirSync(runFolder);
   const machine = new FakeMachine(runFolder);
   await machine.start();
   const seedFile = join(folder, 'seed');
-  writeFileSync(seedFile, nats.user('north.one').seed, { mode: 0o600 });
+  writeFileSync(seedFile, nats.user(siteKey(site)).seed, { mode: 0o600 });
   const config = join(folder, 'head.json');
   const databaseUrl = `file:${folder}/head.db`;
   const dataFolder = join(folder, 'data');
   writeFileSync(
     config,
     JSON.stringify({
-      ...siteA,
+      ...site,
+      ...options.settings,
       ipv4: '192.0.2.1',
       capacityBytes: options.capacityBytes ?? 64 * 512 * 1024 * 1024,
       /* Not what this machine has room for. */
@@ -128,18 +145,22 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
   await options.before?.({ conduit, databaseUrl, dataFolder });
   await startHead();
 
-  const pack = async (app: string, release: number): Promise<{ bytes: Buffer<ArrayBuffer>; digest: string }> => {
+  const pack = async (app: string, release: number): Promise<Packed> => {
+    const before = packed.get(`${app} ${release}`);
+    if (before !== undefined) return before;
     const source = mkdtempSync(join(folder, 'source-'));
     writeFileSync(join(source, 'server.js'), `// ${app} ${release}\n`);
     const file = `${source}.tar.gz`;
     await create({ gzip: true, file, cwd: source, portable: true }, ['.']);
     const bytes = readFileSync(file);
-    return { bytes, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
+    const made = { bytes, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
+    packed.set(`${app} ${release}`, made);
+    return made;
   };
   const check = async (checkId: string, app: string, manifest: Record<string, unknown>): Promise<void> => {
     const { bytes, digest } = await pack(app, 9);
     const object = checkObject('prov', 1);
-    await conduit.putObject(artefactBucket(siteA), object, bytes);
+    await conduit.putObject(artefactBucket(site), object, bytes);
     const order = {
       checkId,
       provider: 'prov',
@@ -153,11 +174,11 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
       hosts: [`${app}.edge.test`],
       uidSlot: 60_001,
     };
-    await conduit.putKv(buckets.desired, checkKey(siteA, 'prov', 1), encodeMessage(checkOrderMessage, order));
+    await conduit.putKv(buckets.desired, checkKey(site, 'prov', 1), encodeMessage(checkOrderMessage, order));
   };
-  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1): Promise<void> => {
+  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1, sites: readonly Site[] = []): Promise<void> => {
     const { bytes, digest } = await pack(app, release);
-    await conduit.putObject(artefactBucket(siteA), digest, bytes);
+    await conduit.putObject(artefactBucket(site), digest, bytes);
     const owner = { provider: 'prov', scope: 'main', app };
     const text = encodeMessage(desiredAppMessage, {
       ...owner,
@@ -168,10 +189,11 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
       hosts: [`${app}.edge.test`],
       uidSlot: 7,
       deployId: `deploy-${app}-${release}`,
+      sites: sites.map(siteKey),
     });
-    await conduit.putKv(buckets.desired, desiredKey(siteA, owner), text);
+    await conduit.putKv(buckets.desired, desiredKey(site, owner), text);
   };
-  const ofDeploy = (app: string, release: number): AppEvent[] => events.filter((event) => event.app === app && event.release === release && event.kind === 'deploy');
+  const ofDeploy = (app: string, release: number): AppEvent[] => events.filter((event) => siteKey(event) === siteKey(site) && event.app === app && event.release === release && event.kind === 'deploy');
   return {
     folder,
     nats,
@@ -183,15 +205,15 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
     killHead,
     deploy,
     check,
-    endCheck: async () => void (await conduit.deleteKv(buckets.desired, checkKey(siteA, 'prov', 1))),
+    endCheck: async () => void (await conduit.deleteKv(buckets.desired, checkKey(site, 'prov', 1))),
     head: () => {
       if (child === null) throw new Error('there is no head');
       return child;
     },
-    remove: async (app) => void (await conduit.deleteKv(buckets.desired, desiredKey(siteA, { provider: 'prov', scope: 'main', app }))),
+    remove: async (app) => void (await conduit.deleteKv(buckets.desired, desiredKey(site, { provider: 'prov', scope: 'main', app }))),
     state: () => {
-      const self = published.edgepoint('north.one');
-      return self === null ? null : { ...self, apps: [...published.apps('north.one')].map(([, app]) => app) };
+      const self = published.edgepoint(siteKey(site));
+      return self === null ? null : { ...self, apps: [...published.apps(siteKey(site))].map(([, app]) => app) };
     },
     stages: (app, release = 1) => [...new Set(ofDeploy(app, release).map((event) => event.stage))],
     ended: async (app, release = 1) => {

@@ -2,7 +2,9 @@ import t from 'tap';
 import { connect, nkeyAuthenticator } from '@nats-io/transport-node';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { allowedFor, natsServerConfig, newBusUser, prepareStreams } from '../../host/credentials.ts';
-import { artefactBucket, desiredStream } from '../../kit/wire/subjects.ts';
+import { codeOf } from '../../kit/errors.ts';
+import type { Site } from '../../kit/ids.ts';
+import { artefactBucket, desiredStream, snapshotBucket } from '../../kit/wire/subjects.ts';
 import { siteA, siteB, startNats, until } from './nats.ts';
 import type { NatsWorld } from './nats.ts';
 
@@ -64,6 +66,14 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['north.one', `log.${own}`, 'l', 'allowed'],
   ['north.one', `${api}.DIRECT.GET.${ownDesired}`, { seq: 1, next_by_subj: '$KV.desired.north.one.>' }, 'allowed'],
   ['north.one', `${api}.DIRECT.GET.${ownObjects}`, { seq: 1, next_by_subj: '$O.artefacts_north_one.>' }, 'allowed'],
+  ['north.one', '$O.snapshots_north_one.C.x', 'mine', 'allowed'],
+  ['north.one', `${api}.DIRECT.GET.OBJ_snapshots_north_one`, { last_by_subj: '$O.snapshots_north_one.C.x' }, 'allowed'],
+  // Templates of another zone's edgepoint, and of its own what it may not.
+  ['north.one', '$O.snapshots_south_two.C.x', 'forged', 'denied'],
+  ['north.one', `${api}.DIRECT.GET.OBJ_snapshots_south_two`, { seq: 1 }, 'denied'],
+  ['north.one', `${api}.CONSUMER.CREATE.OBJ_snapshots_north_one`, { stream_name: 'OBJ_snapshots_north_one', config: {} }, 'denied'],
+  ['conduit', `${api}.DIRECT.GET.OBJ_snapshots_north_one`, { seq: 1 }, 'denied'],
+  ['conduit', '$O.snapshots_north_one.C.x', 'forged', 'denied'],
   // Another's state, by every route to it.
   ['north.one', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.south.two' }, 'denied'],
   ['north.one', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.north.one' }, 'denied'],
@@ -275,26 +285,32 @@ t.test('a revoked edgepoint is cut off within a second; the others do not notice
   t.notOk(revoked.up);
 });
 
-t.test('an edgepoint is admitted without a restart, and the others do not notice', async (t) => {
+for (const zone of ['west', 'north']) t.test(`an edgepoint is admitted to ${zone} without a restart, and the others do not notice`, async (t) => {
   const nats = await furnished(t);
   const other = await nats.bus('north.one');
   let ups = 0;
   other.onUp(() => void (ups += 1));
-  const site = { zone: 'west', edgepoint: 'three' };
-  await nats.add('west.three', 'edgepoint', site);
+  const site = { zone, edgepoint: 'three' };
+  await nats.add(`${zone}.three`, 'edgepoint', site);
   const operator = await nats.bus('operator');
+  await until('the operator is in', () => operator.up);
   await prepareStreams(operator, [siteA, siteB, site]);
-  const added = await nats.bus('west.three');
+  const added = await nats.bus(`${zone}.three`);
   await until('it is in', () => added.up);
   const conduit = await nats.bus('conduit');
   const seen: string[] = [];
-  await (await added.watchKv('desired', 'west.three.>', (key, text) => void seen.push(`${key}=${text}`))).ready;
-  await until('the conduit may write to it', () => conduit.putKv('desired', 'west.three.p.main.c', 'hello').then(() => true, () => false));
-  await until('it hears', () => seen.includes('west.three.p.main.c=hello'));
+  await (await added.watchKv('desired', `${zone}.three.>`, (key, text) => void seen.push(`${key}=${text}`))).ready;
+  await until('the conduit may write to it', () => conduit.putKv('desired', `${zone}.three.p.main.c`, 'hello').then(() => true, () => false));
+  await until('it hears', () => seen.includes(`${zone}.three.p.main.c=hello`));
   await conduit.putObject(artefactBucket(site), 'digest', new TextEncoder().encode('artefact'));
   const content = await added.getObject(artefactBucket(site), 'digest');
   t.equal(await new Response(content).text(), 'artefact');
-  await added.append('usage.west.three.p.main.c', 'u', 'y/1');
+  await added.append(`usage.${zone}.three.p.main.c`, 'u', 'y/1');
+  const reads = async (bus: typeof other, of: Site): Promise<string> => bus.findObject(snapshotBucket(of), 'any').then((found) => (found === null ? 'nothing there' : 'something'), codeOf);
+  const expected = zone === siteA.zone ? 'nothing there' : 'bus-forbidden';
+  t.equal(await reads(added, siteA), expected, 'it reads the templates of its zone alone');
+  t.equal(await reads(other, site), expected, 'and its zone reads its own');
+  await t.rejects(added.putNotedObject(snapshotBucket(siteA), 'any', { id: 'x', content: () => new Blob(['forged']).stream(), note: () => Promise.resolve('') }), 'it writes no other’s');
   t.equal(ups, 1, 'no other connection was broken');
 });
 

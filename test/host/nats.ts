@@ -122,6 +122,7 @@ export async function startNats(t: Test, sites: readonly Site[] = [siteA, siteB]
   };
   await start();
   const operator = await world.bus('operator');
+  await until('the operator is in', () => operator.up);
   await prepareStreams(operator, sites);
   return world;
 }

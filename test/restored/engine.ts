@@ -16,7 +16,6 @@ import { type Place, openPlace } from './place.ts';
 const bun = fileURLToPath(new URL('../../node_modules/.bin/bun', import.meta.url));
 const entry = fileURLToPath(new URL('../../edgepoint/main.ts', import.meta.url));
 const relayEntry = fileURLToPath(new URL('./relay.ts', import.meta.url));
-const subnet = '10.77.0.0/24';
 const port = 8080;
 
 export type DaemonName = 'restored' | 'snapd';
@@ -85,16 +84,18 @@ export function ended(child: ChildProcess): Promise<void> {
 }
 
 /** Brings it up; everything goes when the test ends, and the test fails when something does not. */
-export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string; lazyFromBytes?: number; hotBytes?: number } = {}): Promise<Engine> {
+export async function openEngine(t: Test, options: { poolSize?: number; baseRoot?: string; lazyFromBytes?: number; hotBytes?: number; edgepoint?: string; subnet?: string } = {}): Promise<Engine> {
   const folder = mkdtempSync(join(tmpdir(), 'engine-'));
   chmodSync(folder, 0o755);
   const world = `t${basename(folder).slice('engine-'.length).toLowerCase()}${process.pid}`;
   const runFolder = join(folder, 'run');
   const dataFolder = join(folder, 'data');
   for (const path of [runFolder, dataFolder]) mkdirSync(path);
-  const shared = { zone: 'z', edgepoint: 'e', runFolder, dataFolder, health: '' };
-  const { poolSize = 2, ...given } = options;
-  const settings = { restored: { ...shared, world, subnet, poolSize, ...given }, snapd: shared };
+  const { poolSize = 2, edgepoint = 'e', subnet = '10.77.0.0/24', ...given } = options;
+  /* Not there until a test writes it. */
+  const trustedFile = join(folder, 'trusted.json');
+  const shared = { zone: 'z', edgepoint, runFolder, dataFolder, health: '' };
+  const settings = { restored: { ...shared, world, subnet, poolSize, ...given }, snapd: { ...shared, trustedFile } };
   for (const [name, values] of Object.entries(settings)) writeFileSync(join(folder, `${name}.json`), JSON.stringify(values));
   const place = await openPlace(t, world, folder);
   const daemons = new Map<DaemonName, ChildProcess>();
@@ -199,7 +200,7 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
     },
     remains: async () => {
       const live = await engine.list();
-      return place.remains(runFolder, new Map(live.map((instance) => [instance.instance, basename(instance.cgroup.cpu)])));
+      return place.remains(runFolder, new Map(live.map((instance) => [instance.instance, basename(instance.cgroup.cpu)])), edgepoint);
     },
     nothingRemains: async (t, message) => {
       let last: string[] = [];

@@ -21,7 +21,7 @@ export interface Place {
   settled(runFolder: string): boolean;
   copy(from: string, to: string): void;
   /** What lies about that neither a live instance (name -> slot) nor a ready slot explains. */
-  remains(runFolder: string, live: ReadonlyMap<string, string>): string[];
+  remains(runFolder: string, live: ReadonlyMap<string, string>, edgepoint: string): string[];
 }
 
 export async function openPlace(t: Test, world: string, folder: string): Promise<Place> {
@@ -53,7 +53,7 @@ export async function openPlace(t: Test, world: string, folder: string): Promise
       mkdirSync(dirname(to), { recursive: true });
       cpSync(from, to, { recursive: true, verbatimSymlinks: true });
     },
-    remains: (runFolder, live) => remainsOf(pid, world, runFolder, live),
+    remains: (runFolder, live, edgepoint) => remainsOf(pid, join(world, edgepoint), runFolder, live),
   };
 }
 
@@ -94,7 +94,8 @@ export function loopDevices(folder: string): string[] {
   });
 }
 
-function remainsOf(pid: number, world: string, runFolder: string, live: ReadonlyMap<string, string>): string[] {
+/** `tree`: world and edgepoint, as cgroups are named. */
+function remainsOf(pid: number, tree_: string, runFolder: string, live: ReadonlyMap<string, string>): string[] {
   const remains: string[] = [];
   const instances = join(runFolder, 'instances');
   const expected = new Set([...live.keys()].flatMap((name) => [name, `${name}.json`]));
@@ -105,7 +106,7 @@ function remainsOf(pid: number, world: string, runFolder: string, live: Readonly
   const slots = new Set(live.values());
   const networks = new Set(readdirSync(`/proc/${pid}/root/run/netns`));
   const cgroups = new Set<string>();
-  for (const tree of cgroupTrees(world).map((path) => join(path, 'e')).filter((path) => existsSync(path))) {
+  for (const tree of cgroupTrees(tree_).filter((path) => existsSync(path))) {
     for (const name of readdirSync(tree, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))) {
       cgroups.add(name);
       if (slots.has(name)) continue;

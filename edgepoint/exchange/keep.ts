@@ -1,0 +1,135 @@
+import { codeOf } from '../../kit/errors.ts';
+import { offerObject } from '../../kit/wire/subjects.ts';
+import { pieceBytesMax } from '../model/exchange.ts';
+import { planStore, type Stored, type StoreLimits, type StoreStep } from './plan.ts';
+import type { ExchangeSurroundings, StorableTemplate, StoredRecords } from './ports.ts';
+
+export interface KeeperPorts extends ExchangeSurroundings {
+  readonly records: StoredRecords;
+  readonly limits: StoreLimits;
+  /** The templates this edgepoint has now. */
+  templates(): Promise<readonly StorableTemplate[]>;
+  /** What lies in the store has changed. */
+  onChange(stored: readonly Stored[]): void;
+  /** Calls back once, after so many milliseconds; the returned function forgets it. */
+  later(ms: number, callback: () => void): () => void;
+}
+
+/** Keeps this edgepoint's part of the object store as `planStore` says, in the background, one step after the other. */
+export interface StoreKeeper {
+  /** Templates, or who hosts them, have changed; or the bus has come back. */
+  settle(): void;
+  stop(): Promise<void>;
+}
+
+/** After a refusal (the store is full, snapd is away); with the bus away nothing is tried until it is back. */
+const retryMs = 60_000;
+
+export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
+  let wanted = false;
+  let stopped = false;
+  let cleared = false;
+  /** What was said last time is not said again. */
+  let told: ReadonlySet<string> = new Set();
+  let working: Promise<void> | null = null;
+  let forgetRetry: () => void = () => undefined;
+
+  /** Nothing is known of: what may lie there is of a life before, whose database was lost. */
+  async function clearOnce(): Promise<void> {
+    if (cleared) return;
+    if ((await ports.records.stored()).length === 0) await ports.objects.clear();
+    cleared = true;
+  }
+
+  async function work(): Promise<void> {
+    wanted = false;
+    await clearOnce();
+    wanted = true;
+    let failed: { failure: unknown } | null = null;
+    while (wanted && !stopped) {
+      wanted = false;
+      failed = null;
+      const templates = await ports.templates();
+      const { steps, notes } = planStore(templates, await ports.records.stored(), ports.limits);
+      for (const note of notes) if (!told.has(note)) ports.warn('a template is not put into the object store', { reason: note });
+      told = new Set(notes);
+      for (const step of steps) {
+        // What has changed meanwhile is planned anew.
+        if (wanted || stopped) break;
+        try {
+          await carryOut(step, templates, ports);
+        } catch (failure) {
+          // With the bus away nothing else succeeds either; otherwise one that fails holds back no other.
+          if (codeOf(failure) === 'bus-away') throw failure;
+          failed ??= { failure };
+        }
+        ports.onChange(await ports.records.stored());
+      }
+    }
+    if (failed !== null) throw failed.failure;
+  }
+
+  function settle(): void {
+    wanted = true;
+    if (working !== null || stopped) return;
+    forgetRetry();
+    working = work()
+      .catch((failure: unknown) => {
+        if (stopped) return;
+        if (codeOf(failure) !== 'bus-away') ports.warn('the object store could not be settled; it is tried again', { failure });
+        forgetRetry = ports.later(retryMs, settle);
+      })
+      .finally(() => {
+        working = null;
+        if (wanted && !stopped) settle();
+      });
+  }
+
+  return {
+    settle,
+    stop: async () => {
+      stopped = true;
+      forgetRetry();
+      await working;
+    },
+  };
+}
+
+async function carryOut(step: StoreStep, templates: readonly StorableTemplate[], ports: KeeperPorts): Promise<void> {
+  if (step.kind === 'remove') return remove(step.stored, ports);
+  const template = templates.find(({ name }) => name === step.template.name);
+  if (template === undefined) throw new Error('broken invariant: a plan is of the templates there are');
+  const { app, release, name, bytes, sites } = template;
+  const stored: Stored = { app, release, name, bytes, sites, whole: false };
+  // Said before it is begun, so that whoever comes after a kill knows of it.
+  await ports.records.saveStored(stored);
+  await ports.objects.put(objectOf(stored), {
+    id: name,
+    content: () => piecesOf(template, ports),
+    offer: async () => (await ports.calls.offer({ ...template.offer, sites })).text,
+  });
+  await ports.records.saveStored({ ...stored, whole: true });
+}
+
+async function remove(stored: Stored, ports: KeeperPorts): Promise<void> {
+  await ports.objects.drop(objectOf(stored), stored.name);
+  await ports.records.forgetStored(stored.name);
+}
+
+function objectOf({ app, release }: Pick<Stored, 'app' | 'release'>): string {
+  const [provider = '', scope = '', name = ''] = app.split('.');
+  return offerObject({ provider, scope, app: name }, release);
+}
+
+function piecesOf(template: StorableTemplate, ports: ExchangeSurroundings): ReadableStream<Uint8Array> {
+  let from = 0;
+  return new ReadableStream<Uint8Array>({
+    pull: async (controller) => {
+      const { base64 } = await ports.calls.readSealed({ snapshotPath: template.offer.snapshotPath, from, bytes: Math.min(pieceBytesMax, template.bytes - from) });
+      const piece = new Uint8Array(Buffer.from(base64, 'base64'));
+      from += piece.length;
+      if (piece.length > 0) controller.enqueue(piece);
+      if (piece.length === 0 || from >= template.bytes) controller.close();
+    },
+  });
+}
