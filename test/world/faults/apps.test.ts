@@ -82,15 +82,16 @@ createServer((_, response) => response.end('cold but here')).listen(process.env.
   t.test('a snapshot that was damaged on disk: the request is answered by a cold boot, and an event says so', async (t) => {
     await ada.deploy(writeApp(world.folder, 'frail', { manifest: '[scale]\nidleSeconds = 0.5\n' }));
     await settled(ada, 'frail', (state) => state.wakeBy === 'template');
-    const before = damage(join(first.dataFolder, 'snapshots/ada.main.frail/1'));
+    const snapshots = join(first.dataFolder, 'snapshots/ada.main.frail/1');
+    const before = damage(snapshots);
     await forgetUnpacked(world, first.edgepoint);
     const answer = await ask({ host: first.ipv4, name: 'frail.edge.test', path: '/' });
     t.equal(answer.status, 200, `${answer.error}${answer.body}`);
     await until('the fault is told', () => world.logOf(`${first.edgepoint}-head`).includes('could not be restored'));
     t.match(world.logOf(`${first.edgepoint}-head`), /"code":"restore-failed"[^\n]*its snapshot is refused: its end is missing/);
-    await until('another template was made, and is what it is woken by', async () => {
+    await until('there is a template again, and it is what it is woken by', async () => {
       const [state] = (await ada.status('frail')).sites.flatMap((site) => (site.edgepoint === first.edgepoint && site.state !== null ? [site.state] : []));
-      return state?.wakeBy === 'template' && sealedIn(join(first.dataFolder, 'snapshots/ada.main.frail/1')) !== before;
+      return state?.wakeBy === 'template' && isWhole(snapshots, before);
     });
     await asleep(world);
     t.equal((await ask({ host: first.ipv4, name: 'frail.edge.test', path: '/' })).status, 200);
@@ -164,12 +165,19 @@ function sealedIn(folder: string): string {
   return (existsSync(folder) ? readdirSync(folder) : []).find((name) => /^[0-9a-f]{64}$/.test(name)) ?? '';
 }
 
-/** Cuts a snapshot in half; its name. */
-function damage(folder: string): string {
+/** Cuts a snapshot in half; what it was before. */
+function damage(folder: string): { name: string; bytes: number } {
   const name = sealedIn(folder);
   const path = join(folder, name);
-  truncateSync(path, Math.floor(statSync(path).size / 2));
-  return name;
+  const bytes = statSync(path).size;
+  truncateSync(path, Math.floor(bytes / 2));
+  return { name, bytes };
+}
+
+/** Whether another lies there, or the same is whole again: it comes back from the object store when it had got there. */
+function isWhole(folder: string, before: { name: string; bytes: number }): boolean {
+  const name = sealedIn(folder);
+  return name !== before.name || statSync(join(folder, name), { throwIfNoEntry: false })?.size === before.bytes;
 }
 
 /** As after a restart of the machine: nothing is unpacked. */
