@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Offering, findOffering } from '../edgepoint/model/offering.ts';
+import { heldPath } from '../edgepoint/box/folders.ts';
 import type { BootOrder, RunningInstance } from '../edgepoint/model/calls.ts';
 import { readZramSwap } from '../host/zram.ts';
 import { exampleApp } from '../images/host/example-apps.ts';
@@ -23,6 +24,8 @@ interface Given {
   readonly anonymousBytes: number;
   readonly leftBytes: number;
   readonly zramBytes: number;
+  /** Of its pager: memory in proportion to how it is shared (Pss). */
+  readonly pagerBytes: number;
   readonly freezeMs: number;
   /** Of its first thaw, when nothing is known of what it needs. */
   readonly firstThawMs: number;
@@ -116,12 +119,27 @@ async function freezeAndCount(engine: Engine, instance: RunningInstance): Promis
   const firstThawMs = await thawed(engine, instance);
   await Bun.sleep(learnMs);
   await engine.instances.freeze({ instance: instance.instance });
-  return { anonymousBytes: anonymous, leftBytes: anonymousBytes(instance), zramBytes: (readZramSwap()?.heldBytes ?? 0) - heldBefore, freezeMs: tookMs, firstThawMs };
+  return { anonymousBytes: anonymous, leftBytes: anonymousBytes(instance), zramBytes: (readZramSwap()?.heldBytes ?? 0) - heldBefore, pagerBytes: pagerBytes(engine, instance), freezeMs: tookMs, firstThawMs };
 }
 
-/** The part of anonymous memory that others can have now: without what is left and without what zram holds of it. */
+/** All memory of the processes that hold the instance's (pager.c). */
+function pagerBytes(engine: Engine, { instance }: RunningInstance): number {
+  const held = heldPath(engine.runFolder, instance);
+  let bytes = 0;
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(held)) continue;
+      for (const [, kilobytes] of readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8').matchAll(/^(?:Pss|SwapPss):\s+(\d+) kB$/gm)) bytes += Number(kilobytes) * 1024;
+    } catch {
+      // it has ended meanwhile
+    }
+  }
+  return bytes;
+}
+
+/** The part of anonymous memory that others can have now: without what is left and without what zram and its pager hold of it. */
 function givenBack(given: Given): number {
-  return (given.anonymousBytes - given.leftBytes - given.zramBytes) / given.anonymousBytes;
+  return (given.anonymousBytes - given.leftBytes - given.zramBytes - given.pagerBytes) / given.anonymousBytes;
 }
 
 function summarize(samples: ReadonlyMap<string, readonly number[]>, given: { small: Given; big: Given }): Report {
@@ -152,11 +170,13 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>, given: { sma
       bigAnonymousMb: megabytes(given.big.anonymousBytes),
       bigLeftMb: megabytes(given.big.leftBytes),
       bigZramMb: megabytes(given.big.zramBytes),
+      bigPagerMb: megabytes(given.big.pagerBytes),
       bigFreezeMs: rounded(given.big.freezeMs, 0),
       bigFirstThawMs: rounded(given.big.firstThawMs),
       smallAnonymousMb: megabytes(given.small.anonymousBytes),
       smallLeftMb: megabytes(given.small.leftBytes),
       smallZramMb: megabytes(given.small.zramBytes),
+      smallPagerMb: megabytes(given.small.pagerBytes),
       smallFreezeMs: rounded(given.small.freezeMs, 0),
       smallFirstThawMs: rounded(given.small.firstThawMs),
     },

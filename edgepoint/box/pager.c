@@ -72,6 +72,8 @@ struct order {
 /* Between the guard and the server. */
 struct shared {
   int holding; /* something is missing somewhere */
+  int connections[MOST_CONNECTIONS];
+  size_t connected;
 };
 
 struct run {
@@ -383,14 +385,20 @@ static int open_held(const struct order *order) {
   return file;
 }
 
+/* By a path through its folder, because those of sockets are short. */
 static int listen_at(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  errno = ENAMETOOLONG;
-  if (strlen(path) >= sizeof address.sun_path) fail("listen at %s", path);
-  strcpy(address.sun_path, path);
-  unlink(path);
+  char folder[4096];
+  snprintf(folder, sizeof folder, "%s", path);
+  char *name = strrchr(folder, '/');
+  errno = EINVAL;
+  if (!name) fail("listen at %s", path);
+  *name++ = 0;
+  int in = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC), listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (in < 0 || snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", in, name) >= (int)sizeof address.sun_path) fail("listen at %s", path);
+  unlinkat(in, name, 0);
   if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, MOST_CONNECTIONS)) fail("listen at %s", path);
+  close(in);
   return listener;
 }
 
@@ -426,8 +434,7 @@ static void drop_finished(int look) {
 
 /* Until nothing is missing. */
 static void serve(int listener) {
-  int connections[MOST_CONNECTIONS], filling = 0;
-  size_t connected = 0;
+  int *connections = shared->connections, filling = 0;
   uint64_t looked = now_ns();
   for (;;) {
     int look = now_ns() - looked > LOOK_MS * 1000000ull;
@@ -436,18 +443,18 @@ static void serve(int listener) {
     if (memory_count == 0) return;
     if (look && missing_bytes() < REST_BYTES) filling = 1;
     struct pollfd polled[1 + MOST_CONNECTIONS];
-    polled[0] = (struct pollfd){.fd = connected < MOST_CONNECTIONS ? listener : -1, .events = POLLIN};
-    for (size_t i = 0; i < connected; i++) polled[1 + i] = (struct pollfd){.fd = connections[i], .events = POLLIN};
-    size_t known = connected;
+    polled[0] = (struct pollfd){.fd = shared->connected < MOST_CONNECTIONS ? listener : -1, .events = POLLIN};
+    for (size_t i = 0; i < shared->connected; i++) polled[1 + i] = (struct pollfd){.fd = connections[i], .events = POLLIN};
+    size_t known = shared->connected;
     int heard = hear_memories(polled, 1 + known, faults_wait() ? 1 : filling ? 0 : LOOK_MS);
     for (size_t i = known; i-- > 0;) {
       if (!polled[1 + i].revents || answer_wish(connections[i], &filling)) continue;
       close(connections[i]);
-      connections[i] = connections[--connected];
+      connections[i] = connections[--shared->connected];
     }
     if (polled[0].revents) {
       int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-      if (connection >= 0) connections[connected++] = connection;
+      if (connection >= 0) connections[shared->connected++] = connection;
     }
     if (filling && !heard) fill();
   }
@@ -511,7 +518,8 @@ static int guard(pid_t server, int server_process, int instance, int listener) {
   if (waitpid(server, &status, 0) != server) fail("wait for the pager");
   if (polled[1].revents || status == 0) return 0;
   if (!__atomic_load_n(&shared->holding, __ATOMIC_SEQ_CST)) return 1;
-  close(listener);
+  close(listener); /* whoever waits for us to end need not wait for the instance */
+  for (size_t i = 0; i < shared->connected; i++) close(shared->connections[i]);
   if (syscall(SYS_pidfd_send_signal, instance, SIGKILL, NULL, 0) && errno != ESRCH) fail("end the instance");
   wait_for(instance); /* while it is frozen it dies only when it is thawed */
   return 1;

@@ -1,0 +1,125 @@
+import { rmSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Clock } from '../../kit/clock.ts';
+import { messageOf } from '../../kit/errors.ts';
+import { heldPath, pagerPath } from '../box/folders.ts';
+import { readFill } from '../box/fill.ts';
+import { connectToPager, giveBack, type PagerConnection, readHeld } from '../box/held.ts';
+import { type PagerAtWork, startPager } from './pager.ts';
+
+/** Whose memory a pager takes. */
+export interface PagedOut {
+  readonly instance: string;
+  readonly memoryCgroup: string;
+  /** Of its first process. */
+  readonly pid: number;
+  /** What a thaw needs, and stays: freezing.ts. */
+  readonly hotPath: string;
+}
+
+/** The pagers of frozen instances, and of those that were frozen and still lack memory: started, followed, and adopted after a kill -9. */
+export interface Pagers {
+  /** Has a pager take the memory of an instance; null when none can, and then the instance is as it was. */
+  take(one: PagedOut, cut: AbortSignal): Promise<PagerAtWork | null>;
+  /** `endIt` is called when memory of the instance will never be there again; also for one that has no pager yet. */
+  follow(instance: string, endIt: (reason: string) => void): void;
+  /** The instance is gone, and its files with it. */
+  forget(instance: string): void;
+  /** What they hold together. */
+  heldBytes(): number;
+}
+
+export interface PagersOptions {
+  readonly runFolder: string;
+  readonly boxProgram: string;
+  readonly clock: Clock;
+  /** Whether this machine lets a process have its page faults answered. */
+  readonly machineAllows: boolean;
+  /** That all of them may hold together. */
+  readonly heldBytesMax: number;
+  readonly expectOrphan: (pid: number) => void;
+  readonly note: (text: string, fields: Record<string, unknown>) => void;
+}
+
+/** Its lock is gone a moment after its connections. */
+const endMs = 1000;
+const pollMs = 10;
+
+export function openPagers(options: PagersOptions): Pagers {
+  const { runFolder, clock } = options;
+  const held = new Map<string, number>();
+  const ends = new Map<string, (reason: string) => void>();
+  const connections = new Map<string, PagerConnection>();
+
+  /** It has ended, or there is none. */
+  async function settle(instance: string): Promise<void> {
+    held.delete(instance);
+    const deadlineNs = clock.bootNs() + endMs * 1_000_000;
+    for (;;) {
+      const left = readHeld(runFolder, instance);
+      if (left.kind === 'none') return;
+      if (left.kind === 'done') {
+        for (const path of [heldPath(runFolder, instance), pagerPath(runFolder, instance)]) rmSync(path, { force: true });
+        return;
+      }
+      if (left.kind === 'failed') return void ends.get(instance)?.(left.reason);
+      if (clock.bootNs() > deadlineNs) return void ends.get(instance)?.('its pager has ended too early');
+      await sleep(pollMs);
+    }
+  }
+
+  async function connect(instance: string): Promise<void> {
+    const connection = await connectToPager(runFolder, instance);
+    if (connection === null) return settle(instance);
+    connections.set(instance, connection);
+    void connection.ended.then(() => {
+      if (connections.get(instance) !== connection) return;
+      connections.delete(instance);
+      void settle(instance);
+    });
+  }
+
+  const sum = (): number => [...held.values()].reduce((all, one) => all + one, 0);
+
+  return {
+    async take(one, cut) {
+      const { instance } = one;
+      if (!options.machineAllows || readFill(runFolder, instance).kind === 'under-way') return null;
+      /* What the last freeze took comes back first. */
+      await giveBack(runFolder, instance, sleep);
+      if (cut.aborted) return null;
+      connections.delete(instance);
+      const order = {
+        ...one,
+        heldPath: heldPath(runFolder, instance),
+        pagerPath: pagerPath(runFolder, instance),
+        heldBytesMax: Math.max(0, options.heldBytesMax - sum()),
+      };
+      const pager = await startPager(options.boxProgram, order, cut, clock.bootNs, options.expectOrphan);
+      if (typeof pager === 'string') {
+        options.note('no pager for a freeze', { instance, reason: pager });
+        return null;
+      }
+      return {
+        stoppedNs: pager.stoppedNs,
+        letGo: async () => {
+          const taken = await pager.letGo();
+          held.set(instance, taken.heldBytes);
+          await connect(instance).catch((error: unknown) => options.note('a pager cannot be followed', { instance, reason: messageOf(error) }));
+          return taken;
+        },
+      };
+    },
+
+    follow(instance, endIt) {
+      ends.set(instance, endIt);
+      void connect(instance);
+    },
+
+    forget(instance) {
+      for (const known of [held, ends, connections]) known.delete(instance);
+    },
+
+    heldBytes: sum,
+  };
+}
