@@ -154,10 +154,11 @@ static void take_pages(struct taking *taking, int pagemap, uint64_t start, uint6
 
 /*
  * Flags of a mapping that do no harm (proc(5), VmFlags). Among the others are: locked, of a device, growing downwards, handled by
- * somebody's userfaultfd already, of huge pages, wiped or left out at a fork.
+ * somebody's userfaultfd already, of huge pages, wiped at a fork. One that is left out at a fork (V8's) is not there in the child, and
+ * what is never given there is never asked for.
  */
 static int is_plain(char *flags) {
-  static const char *const harmless[] = {"rd", "wr", "ex", "mr", "mw", "me", "ac", "nr", "sd", "hg", "nh", "mg", "dd"};
+  static const char *const harmless[] = {"rd", "wr", "ex", "mr", "mw", "me", "ac", "nr", "sd", "hg", "nh", "mg", "dd", "dc"};
   for (char *flag = strtok(flags, " \n"); flag; flag = strtok(NULL, " \n")) {
     size_t at = 0;
     while (at < sizeof harmless / sizeof harmless[0] && strcmp(flag, harmless[at])) at++;
