@@ -32,6 +32,7 @@
 #define CALL_MS 10000 /* a call of ours waits for nothing but memory */
 #define OPTIONS (PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)
 #define VDSO_MOST (64u << 10)
+#define PAGE 4096u
 
 struct thread {
   pid_t id, process;
@@ -198,24 +199,36 @@ static uint64_t find_syscall(pid_t process) {
   return found;
 }
 
+/* False also when a page of it is not there: it may be one that this process should give, which would wait for itself. */
+static int read_present(pid_t process, uint64_t start, void *bytes, size_t length) {
+  char path[64];
+  uint64_t first = start / PAGE, entries[2] = {0}, pages = (start + length - 1) / PAGE - first + 1;
+  snprintf(path, sizeof path, "/proc/%d/pagemap", process);
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t got = file < 0 || pages > 2 ? -1 : pread(file, entries, pages * sizeof *entries, (off_t)(first * sizeof *entries));
+  if (file >= 0) close(file);
+  if (got != (ssize_t)(pages * sizeof *entries) || !(entries[0] >> 62) || (pages > 1 && !(entries[1] >> 62))) return 0; /* present, or on swap */
+  struct iovec here = {bytes, length}, there = {(void *)start, length};
+  return process_vm_readv(process, &here, 1, &there, 1, 0) == (ssize_t)length;
+}
+
 /*
  * A restartable sequence (rseq(2)) that was interrupted must begin anew, and the kernel sees to that when the thread goes on; but it would
- * find it at our instruction instead and forget the sequence. So it goes on where the sequence has said.
+ * find it at our instruction instead and forget the sequence. So it goes on where the sequence has said. False when that cannot be read.
  */
-static void abort_sequence(pid_t process, pid_t thread, struct user_regs_struct *registers) {
+static int abort_sequence(pid_t process, pid_t thread, struct user_regs_struct *registers) {
   struct __ptrace_rseq_configuration configuration = {0};
   uint64_t sequence = 0;
   struct {
     uint32_t version, flags;
     uint64_t start, length, abort;
   } section;
-  if (trace(PTRACE_GET_RSEQ_CONFIGURATION, thread, (void *)sizeof configuration, &configuration) <= 0 || !configuration.rseq_abi_pointer) return;
-  struct iovec here = {&sequence, sizeof sequence}, there = {(void *)(configuration.rseq_abi_pointer + 8), sizeof sequence};
-  if (process_vm_readv(process, &here, 1, &there, 1, 0) != sizeof sequence || !sequence) return;
-  here = (struct iovec){&section, sizeof section};
-  there = (struct iovec){(void *)sequence, sizeof section};
-  if (process_vm_readv(process, &here, 1, &there, 1, 0) != sizeof section) return;
+  if (trace(PTRACE_GET_RSEQ_CONFIGURATION, thread, (void *)sizeof configuration, &configuration) <= 0 || !configuration.rseq_abi_pointer) return 1;
+  if (!read_present(process, configuration.rseq_abi_pointer + 8, &sequence, sizeof sequence)) return 0;
+  if (!sequence) return 1;
+  if (!read_present(process, sequence, &section, sizeof section)) return 0;
   if (registers->rip - section.start < section.length) registers->rip = section.abort;
+  return 1;
 }
 
 const char *begin_calls(pid_t process) {
@@ -228,7 +241,7 @@ const char *begin_calls(pid_t process) {
   caller.stop_again = 0;
   if (!caller.at) return "it has no vdso";
   if (trace(PTRACE_GETREGS, id, NULL, &caller.registers) || trace(PTRACE_GETSIGMASK, id, (void *)sizeof caller.mask, &caller.mask)) return "its registers cannot be read";
-  abort_sequence(process, id, &caller.registers);
+  if (!abort_sequence(process, id, &caller.registers)) return "it may be in a restartable sequence";
   uint64_t none = ~0ull;
   if (trace(PTRACE_SETSIGMASK, id, (void *)sizeof none, &none)) return "its signals cannot be held back";
   if (!trace(PTRACE_SETOPTIONS, id, NULL, (void *)(OPTIONS | PTRACE_O_SUSPEND_SECCOMP))) return NULL;

@@ -84,7 +84,8 @@ static const struct sock_filter server_calls[] = {
 static const struct sock_filter pager_calls[] = {
     ONLY_X86_64,       LOAD_NUMBER,        ALLOW(SYS_ioctl),  ALLOW(SYS_read),   ALLOW(SYS_poll),   ALLOW(SYS_sendto),
     ALLOW(SYS_accept4), ALLOW(SYS_close),  ALLOW(SYS_brk),    ALLOW(SYS_mmap),   ALLOW(SYS_munmap), ALLOW(SYS_madvise),
-    ALLOW(SYS_mremap), ALLOW(SYS_write),   ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group), KILL_OTHERWISE,
+    ALLOW(SYS_mremap), ALLOW(SYS_write),   ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group), ALLOW(SYS_sendmsg),
+    ALLOW(SYS_memfd_create), KILL_OTHERWISE,
 };
 static const struct sock_filter guard_calls[] = {
     ONLY_X86_64,       LOAD_NUMBER,          ALLOW(SYS_poll),    ALLOW(SYS_recvmsg), ALLOW(SYS_sendmsg), ALLOW(SYS_wait4),

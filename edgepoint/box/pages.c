@@ -181,6 +181,14 @@ static void answer_faults(void) {
   fault_count = kept;
 }
 
+void ask_again(void) {
+  for (size_t i = 0; i < fault_count; i++) {
+    struct uffdio_range range = {.start = faults[i].page, .len = PAGE_BYTES};
+    ioctl(faults[i].uffd, UFFDIO_WAKE, &range);
+  }
+  fault_count = 0;
+}
+
 /* Reads all that the kernel has to tell of one process; true when it told something. */
 static int hear(size_t index) {
   struct uffd_msg message;

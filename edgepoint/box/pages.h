@@ -42,6 +42,7 @@ struct memory {
   const unsigned char *bytes;
   struct store *store;
   struct extents missing;
+  int process; /* of a frozen instance, as we see it; 0 of one that was forked since */
 };
 
 extern struct memory *memories;
@@ -54,6 +55,7 @@ void drop_memory(size_t index);
 struct pollfd;
 int hear_memories(struct pollfd *others, size_t count, int wait_ms);
 int faults_wait(void);
+void ask_again(void); /* whoever waits for a page: whoever else hears it now */
 int fill(void);
 /* Until then a mapping may be missing because CRIU has not handed it over. */
 void no_more_mappings(void);

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { Failure } from '../../kit/errors.ts';
 
 /** What a pager is to take the memory of: see pager.c. */
@@ -29,15 +30,20 @@ export async function startPager(boxProgram: string, order: PagerOrder, cut: Abo
   const why = new Response(child.stderr).text();
   const next = lineReader(child.stdout);
   const letGo = (): void => void child.stdin.end();
-  cut.addEventListener('abort', letGo);
   let stoppedNs = 0;
+  let working = child.pid;
+  const hurry = (): void => {
+    letGo();
+    setPriority(working, 0); // it works at the lowest one
+  };
+  cut.addEventListener('abort', hurry);
 
   async function expect(wanted: string): Promise<string> {
     for (;;) {
       const line = await next();
       if (line === null) throw new Failure('cannot-freeze', (await why).trim() || `edgepoint-box pager ended with ${child.signalCode ?? (await child.exited)}`);
       const [word = '', ...rest] = line.split(' ');
-      if (word === 'pages') onStart(Number(rest[0]));
+      if (word === 'pages') onStart((working = Number(rest[0])));
       if (word === 'stopped') stoppedNs = bootNs();
       if (word === 'refused') return line;
       if (word === wanted) return rest.join(' ');
@@ -56,7 +62,7 @@ export async function startPager(boxProgram: string, order: PagerOrder, cut: Abo
       },
     };
   } finally {
-    cut.removeEventListener('abort', letGo);
+    cut.removeEventListener('abort', hurry);
   }
 }
 

@@ -1,10 +1,9 @@
 import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
-import { messageOf } from '../../kit/errors.ts';
 import { heldPath, pagerPath } from '../box/folders.ts';
 import { readFill } from '../box/fill.ts';
-import { connectToPager, giveBack, type PagerConnection, readHeld } from '../box/held.ts';
+import { connectToPager, type PagerConnection, readHeld } from '../box/held.ts';
 import { type PagerAtWork, startPager } from './pager.ts';
 
 /** Whose memory a pager takes. */
@@ -79,25 +78,26 @@ export function openPagers(options: PagersOptions): Pagers {
     });
   }
 
-  const sum = (): number => [...held.values()].reduce((all, one) => all + one, 0);
+  const heldBytes = (): number => [...held.values()].reduce((all, one) => all + one, 0);
 
   return {
     async take(one, cut) {
       const { instance } = one;
       if (!options.machineAllows || readFill(runFolder, instance).kind === 'under-way') return null;
-      /* What the last freeze took comes back first. */
-      await giveBack(runFolder, instance, sleep);
-      if (cut.aborted) return null;
-      connections.delete(instance);
+      connections.delete(instance); // the new one takes over from it
       const order = {
         ...one,
         heldPath: heldPath(runFolder, instance),
         pagerPath: pagerPath(runFolder, instance),
-        heldBytesMax: Math.max(0, options.heldBytesMax - sum()),
+        heldBytesMax: Math.max(0, options.heldBytesMax - (heldBytes() - (held.get(instance) ?? 0))),
       };
-      const pager = await startPager(options.boxProgram, order, cut, clock.bootNs, options.expectOrphan);
+      const pager = await startPager(options.boxProgram, order, cut, clock.bootNs, options.expectOrphan).catch(async (error: unknown) => {
+        await connect(instance);
+        throw error;
+      });
       if (typeof pager === 'string') {
         options.note('no pager for a freeze', { instance, reason: pager });
+        await connect(instance);
         return null;
       }
       return {
@@ -105,7 +105,7 @@ export function openPagers(options: PagersOptions): Pagers {
         letGo: async () => {
           const taken = await pager.letGo();
           held.set(instance, taken.heldBytes);
-          await connect(instance).catch((error: unknown) => options.note('a pager cannot be followed', { instance, reason: messageOf(error) }));
+          await connect(instance);
           return taken;
         },
       };
@@ -120,6 +120,6 @@ export function openPagers(options: PagersOptions): Pagers {
       for (const known of [held, ends, connections]) known.delete(instance);
     },
 
-    heldBytes: sum,
+    heldBytes,
   };
 }
