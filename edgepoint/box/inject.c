@@ -21,7 +21,8 @@
 
 /*
  * Stops the processes of an instance by ptrace(2) and has them make system calls, one after the other. They are not stopped by
- * signals (PTRACE_SEIZE, PTRACE_INTERRUPT), so nobody sees it, and are killed when this process dies (PTRACE_O_EXITKILL).
+ * signals (PTRACE_SEIZE, PTRACE_INTERRUPT), so nobody sees it. Once all stand, they are killed when this process dies
+ * (PTRACE_O_EXITKILL); until then they would go on.
  *
  * A thread that makes calls does so at a `syscall` instruction of its vdso, from one system call stop to the next: a single step would
  * end in a signal, and change how a program that ignores SIGTRAP treats it. In the end it is stopped once more where the kernel looks
@@ -115,7 +116,7 @@ static int seize_threads(pid_t process, const char **why) {
   for (struct dirent *entry; !*why && (entry = readdir(tasks));) {
     pid_t id = (pid_t)atoi(entry->d_name);
     if (id <= 0 || known(id)) continue;
-    if (trace(PTRACE_SEIZE, id, NULL, (void *)OPTIONS)) {
+    if (trace(PTRACE_SEIZE, id, NULL, NULL)) {
       char state = state_of(process, id);
       if (state != 'Z' && state != 'X') *why = "a process of it cannot be traced";
       continue;
@@ -155,7 +156,8 @@ const char *stop_processes(const char *cgroup, meanwhile serve) {
     for (size_t i = 0; i < thread_count && !why; i++)
       if (!threads[i].stopped && !threads[i].gone) why = wait_until_stopped(&threads[i], deadline);
   }
-  if (why) release_processes();
+  for (size_t i = 0; i < thread_count && !why; i++)
+    if (trace(PTRACE_SETOPTIONS, threads[i].id, NULL, (void *)OPTIONS) && errno != ESRCH) why = "a process of it cannot be traced";
   return why;
 }
 
@@ -169,12 +171,15 @@ size_t stopped_processes(pid_t *processes, size_t most) {
   return count;
 }
 
-void release_processes(void) {
-  for (size_t i = 0; i < thread_count; i++) {
-    if (threads[i].gone || trace(PTRACE_DETACH, threads[i].id, NULL, NULL) == 0 || errno != ESRCH) continue;
-    /* Not stopped, or dead: one that could not be stopped is stopped on its way before it is let go. */
-    while (!threads[i].gone && next_stop(&threads[i], ~0ull) >= 0 && trace(PTRACE_DETACH, threads[i].id, NULL, NULL) && errno == ESRCH);
-  }
+void release_stopped(void) {
+  for (size_t i = 0; i < thread_count; i++)
+    if (threads[i].stopped && !threads[i].gone && !trace(PTRACE_DETACH, threads[i].id, NULL, NULL)) threads[i].gone = 1;
+}
+
+void release_rest(void) {
+  for (size_t i = 0; i < thread_count; i++)
+    while (!threads[i].gone && next_stop(&threads[i], ~0ull) >= 0)
+      if (!trace(PTRACE_DETACH, threads[i].id, NULL, NULL)) threads[i].gone = 1;
   thread_count = 0;
   if (signals >= 0) close(signals);
   signals = -1;

@@ -239,13 +239,14 @@ __attribute__((noreturn)) static void work(void) {
     while (go_on()) serve_meanwhile(STDIN_FILENO);
   }
   hear_no_removals(0);
-  release_processes();
+  release_stopped();
   end_reader();
   if (!shared->holding) unlink(held_aside);
   if (taken > 0) printf("held %" PRIu64 "\n", store_bytes(store));
   else printf("refused %s\n", why);
   fflush(stdout);
   if (!shared->holding) _exit(0);
+  release_rest();
   setpriority(PRIO_PROCESS, 0, SERVER_NICE);
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   dup2(null, STDIN_FILENO);
@@ -297,6 +298,7 @@ int pager(char **options) {
   errno = EINVAL;
   if (!order.cgroup || order.instance <= 0 || !order.held || !order.socket) fail("--cgroup, --instance, --held or --socket is missing");
   setvbuf(stdout, NULL, _IOLBF, 0);
+  signal(SIGPIPE, SIG_IGN); /* the instance goes on also when nobody hears of it any more */
   struct rlimit most = {MOST_DESCRIPTORS, MOST_DESCRIPTORS};
   setrlimit(RLIMIT_NOFILE, &most);
   if (order.keep) read_kept(order.keep);

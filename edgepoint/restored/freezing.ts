@@ -41,6 +41,8 @@ const hotShareMax = 1 / 8;
 
 /** From how much memory on a pager takes it. Of less it gives hardly more back than zram, for two processes. */
 const pagerFromBytes = 64 * 2 ** 20;
+/** Of one whose memory a pager holds already. */
+const pagerAgainFromBytes = 2 * 2 ** 20;
 
 /** Bytes in the ranges that `edgepoint-box resident` prints. */
 export function rangeBytes(ranges: string): number {
@@ -60,7 +62,7 @@ export interface FreezingOptions {
   readonly clock: Clock;
   /** Whether there is anything to page out to that gives memory back. */
   readonly swaps: () => boolean;
-  readonly pagers: Pick<Pagers, 'take'>;
+  readonly pagers: Pick<Pagers, 'take' | 'holds' | 'isLost'>;
 }
 
 export function openFreezing(options: FreezingOptions): Freezing {
@@ -104,7 +106,7 @@ export function openFreezing(options: FreezingOptions): Freezing {
 
   /** Before the freezer stops it, because what stands still in the freezer can make no system calls for the pager. */
   async function takeByPager(one: Freezable, memoryBytes: number, cut: AbortSignal): Promise<PagerAtWork | null> {
-    if (memoryBytes < pagerFromBytes || isFrozen(one.cgroup, true)) return null;
+    if (cut.aborted || memoryBytes < (options.pagers.holds(one.instance) ? pagerAgainFromBytes : pagerFromBytes) || isFrozen(one.cgroup, true)) return null;
     return options.pagers.take({ ...one, memoryCgroup: one.cgroup.memory }, cut);
   }
 
@@ -114,9 +116,12 @@ export function openFreezing(options: FreezingOptions): Freezing {
     const { memoryBytes } = readCounters(cgroup);
     try {
       const pager = await takeByPager(one, memoryBytes, cut);
-      if (!cut.aborted) await stopAll(cgroup);
+      try {
+        if (!cut.aborted) await stopAll(cgroup);
+      } finally {
+        await pager?.letGo();
+      }
       const stoppedNs = pager?.stoppedNs ?? clock.bootNs();
-      await pager?.letGo();
       await pageOut(cgroup, hotPath, cut);
       return {
         memoryBytes,
@@ -142,13 +147,14 @@ export function openFreezing(options: FreezingOptions): Freezing {
       return done;
     },
 
-    async thaw({ cgroup, hotPath }): Promise<{ tookMs: number }> {
+    async thaw({ instance, cgroup, hotPath }): Promise<{ tookMs: number }> {
       const begunNs = clock.bootNs();
       const freeze = underWay.get(cgroup.freezer);
       if (freeze) {
         freeze.cut.abort();
         await freeze.done.catch(() => undefined); // its failure was told to who ordered it
       }
+      if (options.pagers.isLost(instance)) throw new Failure('no-such-instance', `${instance} is being ended: its pager was killed`);
       if (isFrozen(cgroup, true)) {
         setFrozen(cgroup, false);
         const learnLater = (): void => {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { setPriority } from 'node:os';
-import { Failure } from '../../kit/errors.ts';
+import { codeOf, Failure } from '../../kit/errors.ts';
 
 /** What a pager is to take the memory of: see pager.c. */
 export interface PagerOrder {
@@ -12,6 +12,9 @@ export interface PagerOrder {
   /** Bytes it may hold. */
   readonly heldBytesMax: number;
 }
+
+/** It takes 250 MB a second; one that takes so long is stuck, and so is the instance: better none. */
+const stuckMs = 120_000;
 
 /** It has taken what it takes, and the instance stands still until `letGo`; then it holds so many bytes. */
 export interface PagerAtWork {
@@ -34,9 +37,12 @@ export async function startPager(boxProgram: string, order: PagerOrder, cut: Abo
   let working = child.pid;
   const hurry = (): void => {
     letGo();
-    setPriority(working, 0); // it works at the lowest one
+    ifThere(() => setPriority(working, 0)); // it works at the lowest one
   };
   cut.addEventListener('abort', hurry);
+
+  /* Its guard ends the instance then, if there is anything that only it had. */
+  const stuck = setTimeout(() => ifThere(() => process.kill(working, 'SIGKILL')), stuckMs);
 
   async function expect(wanted: string): Promise<string> {
     for (;;) {
@@ -52,7 +58,10 @@ export async function startPager(boxProgram: string, order: PagerOrder, cut: Abo
 
   try {
     const stored = await expect('stored');
-    if (stored.startsWith('refused ')) return stored.slice('refused '.length);
+    if (stored.startsWith('refused ')) {
+      letGo();
+      return stored.slice('refused '.length);
+    }
     return {
       stoppedNs,
       letGo: async () => {
@@ -63,6 +72,15 @@ export async function startPager(boxProgram: string, order: PagerOrder, cut: Abo
     };
   } finally {
     cut.removeEventListener('abort', hurry);
+    clearTimeout(stuck);
+  }
+}
+
+function ifThere(act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    if (codeOf(error) !== 'ESRCH') throw error; // it has ended
   }
 }
 

@@ -22,6 +22,10 @@ export interface Pagers {
   take(one: PagedOut, cut: AbortSignal): Promise<PagerAtWork | null>;
   /** `endIt` is called when memory of the instance will never be there again; also for one that has no pager yet. */
   follow(instance: string, endIt: (reason: string) => void): void;
+  /** Whether memory of it lies with a pager. */
+  holds(instance: string): boolean;
+  /** Its memory will never be whole again, so it must not run. */
+  isLost(instance: string): boolean;
   /** The instance is gone, and its files with it. */
   forget(instance: string): void;
   /** What they hold together. */
@@ -115,6 +119,9 @@ export function openPagers(options: PagersOptions): Pagers {
       ends.set(instance, endIt);
       void connect(instance);
     },
+
+    holds: (instance) => readHeld(runFolder, instance).kind === 'under-way',
+    isLost: (instance) => readHeld(runFolder, instance).kind === 'failed',
 
     forget(instance) {
       for (const known of [held, ends, connections]) known.delete(instance);
