@@ -87,9 +87,9 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
     boxProgram: tools.box,
     clock,
     machineAllows: pageFaultsMayBeAnswered(),
-    heldBytesMax: totalmem() / 4,
+    heldBytesMax: () => totalmem() / 4,
     expectOrphan: orphans.expect,
-    note: (text, fields) => console.error(text, fields),
+    note: () => undefined,
   });
   const instances: Instances = openInstances({
     place,

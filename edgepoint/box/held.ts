@@ -11,6 +11,8 @@ export function readHeld(runFolder: string, instance: string): Fill {
 /** A connection to the pager of an instance: `F` asks it to give everything back, and the end of it is the pager's end. */
 export interface PagerConnection {
   wish(letter: 'F'): void;
+  /** What it holds, compressed; 0 when it has ended. */
+  heldBytes(): Promise<number>;
   readonly ended: Promise<void>;
   close(): void;
 }
@@ -27,9 +29,16 @@ export async function connectToPager(runFolder: string, instance: string): Promi
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   try {
     /* Paths of sockets are short: unix(7). */
-    const socket = await Bun.connect({ unix: `/proc/self/fd/${folder}/${basename(path)}`, socket: { data: () => undefined, close: () => resolve(), error: () => resolve() } });
+    let told: (text: string) => void = () => undefined;
+    const unix = `/proc/self/fd/${folder}/${basename(path)}`;
+    const socket = await Bun.connect({ unix, socket: { data: (_, bytes) => told(bytes.toString()), close: () => resolve(), error: () => resolve() } });
     return {
       wish: (letter) => void socket.write(letter),
+      heldBytes: async () => {
+        const answer = new Promise<string>((tell) => (told = tell));
+        socket.write('S');
+        return Number.parseInt(await Promise.race([answer, ended.then(() => '0')]), 10) || 0;
+      },
       ended,
       close: () => void socket.end(),
     };

@@ -51,6 +51,7 @@
 #define SERVER_NICE (-10)       /* who waits for a page waits for this process */
 #define MOST_DESCRIPTORS 4096
 #define LOOK_MS 2000            /* whether a process has gone, or executed another program: nothing tells */
+#define MOST_MESSAGES 200000    /* some seconds of work for an instance, which nobody bills: then all is given back, and it is on its own */
 #define END_MS 1000             /* for a pager that is about to end */
 
 static struct order {
@@ -165,12 +166,12 @@ static int serve(void) {
     if (look) looked = now_ns();
     drop_finished(look);
     if (memory_count == 0) return 1;
-    if (look && missing_bytes() < REST_BYTES) filling = 1;
+    if ((look && missing_bytes() < REST_BYTES) || messages_heard() > MOST_MESSAGES) filling = 1;
     struct pollfd polled[1 + MOST_CONNECTIONS];
     size_t known = shared->connected;
     polled[0] = (struct pollfd){.fd = known < MOST_CONNECTIONS ? shared->listener : -1, .events = POLLIN};
     for (size_t i = 0; i < known; i++) polled[1 + i] = (struct pollfd){.fd = connections[i], .events = POLLIN};
-    int heard = hear_memories(polled, 1 + known, faults_wait() ? 1 : filling ? 0 : LOOK_MS);
+    hear_memories(polled, 1 + known, filling ? 0 : faults_wait() ? 1 : LOOK_MS);
     for (size_t i = known; i-- > 0;) {
       enum wish wish = polled[1 + i].revents ? hear_wish(connections[i]) : NO_WISH;
       if (wish == FILL) filling = 1;
@@ -186,7 +187,7 @@ static int serve(void) {
       int connection = accept4(shared->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
       if (connection >= 0) connections[shared->connected++] = connection;
     }
-    if (filling && !heard) fill();
+    if (filling) fill();
   }
 }
 

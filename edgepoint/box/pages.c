@@ -50,11 +50,13 @@ static size_t first_count, first_given;
 static int learning; /* this restore is the one that notes them */
 static int finished; /* CRIU has handed over all mappings, and the instance runs */
 static int no_removals;
+static uint64_t messages;
 
 enum outcome { GIVEN, AGAIN, NOT_YET, GONE };
 
 void no_more_mappings(void) { finished = 1; }
 void hear_no_removals(int on) { no_removals = on; }
+uint64_t messages_heard(void) { return messages; }
 int faults_wait(void) { return fault_count > 0; }
 
 struct memory *add_memory(int uffd, const unsigned char *bytes, struct store *store, const struct extents *missing) {
@@ -200,6 +202,7 @@ static int hear(size_t index) {
     if (got < 0 && errno == EAGAIN) return heard;
     if (got != sizeof message) fail("read a userfaultfd");
     heard = 1;
+    messages++;
     struct memory *memory = &memories[index];
     switch (message.event) {
     case UFFD_EVENT_PAGEFAULT:

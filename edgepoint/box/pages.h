@@ -55,6 +55,7 @@ void drop_memory(size_t index);
 struct pollfd;
 int hear_memories(struct pollfd *others, size_t count, int wait_ms);
 int faults_wait(void);
+uint64_t messages_heard(void);
 void ask_again(void); /* whoever waits for a page: whoever else hears it now */
 int fill(void);
 /* Until then a mapping may be missing because CRIU has not handed it over. */

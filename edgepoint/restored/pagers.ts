@@ -38,8 +38,9 @@ export interface PagersOptions {
   readonly clock: Clock;
   /** Whether this machine lets a process have its page faults answered. */
   readonly machineAllows: boolean;
-  /** That all of them may hold together. */
-  readonly heldBytesMax: number;
+  /** That all of them may hold together now. */
+  readonly heldBytesMax: () => number;
+  readonly onChange?: (heldBytes: number) => void;
   readonly expectOrphan: (pid: number) => void;
   readonly note: (text: string, fields: Record<string, unknown>) => void;
 }
@@ -54,9 +55,15 @@ export function openPagers(options: PagersOptions): Pagers {
   const ends = new Map<string, (reason: string) => void>();
   const connections = new Map<string, PagerConnection>();
 
+  function setHeld(instance: string, bytes: number): void {
+    if (bytes > 0) held.set(instance, bytes);
+    else held.delete(instance);
+    options.onChange?.(heldBytes());
+  }
+
   /** It has ended, or there is none. */
   async function settle(instance: string): Promise<void> {
-    held.delete(instance);
+    setHeld(instance, 0);
     const deadlineNs = clock.bootNs() + endMs * 1_000_000;
     for (;;) {
       const left = readHeld(runFolder, instance);
@@ -75,6 +82,7 @@ export function openPagers(options: PagersOptions): Pagers {
     const connection = await connectToPager(runFolder, instance);
     if (connection === null) return settle(instance);
     connections.set(instance, connection);
+    if (!held.has(instance)) setHeld(instance, await connection.heldBytes()); // adopted from an earlier restored
     void connection.ended.then(() => {
       if (connections.get(instance) !== connection) return;
       connections.delete(instance);
@@ -93,7 +101,7 @@ export function openPagers(options: PagersOptions): Pagers {
         ...one,
         heldPath: heldPath(runFolder, instance),
         pagerPath: pagerPath(runFolder, instance),
-        heldBytesMax: Math.max(0, options.heldBytesMax - (heldBytes() - (held.get(instance) ?? 0))),
+        heldBytesMax: Math.max(0, options.heldBytesMax() - (heldBytes() - (held.get(instance) ?? 0))),
       };
       const pager = await startPager(options.boxProgram, order, cut, clock.bootNs, options.expectOrphan).catch(async (error: unknown) => {
         await connect(instance);
@@ -108,7 +116,7 @@ export function openPagers(options: PagersOptions): Pagers {
         stoppedNs: pager.stoppedNs,
         letGo: async () => {
           const taken = await pager.letGo();
-          held.set(instance, taken.heldBytes);
+          setHeld(instance, taken.heldBytes);
           await connect(instance);
           return taken;
         },
@@ -124,7 +132,8 @@ export function openPagers(options: PagersOptions): Pagers {
     isLost: (instance) => readHeld(runFolder, instance).kind === 'failed',
 
     forget(instance) {
-      for (const known of [held, ends, connections]) known.delete(instance);
+      setHeld(instance, 0);
+      for (const known of [ends, connections]) known.delete(instance);
     },
 
     heldBytes,

@@ -9,7 +9,7 @@ import { chance, moment, rounds } from './chance.ts';
 import { type Engine, openEngine, until } from './engine.ts';
 import { holders } from './slow-fill.ts';
 
-t.setTimeout(rounds(120_000, 900_000));
+t.setTimeout(rounds(300_000, 3_000_000));
 
 const mebibyte = 2 ** 20;
 const offering: Offering = { name: 'test', cpuMillis: 2000, memoryBytes: 1024 * mebibyte, diskBytes: 16 * mebibyte, pidsMax: 64 };
