@@ -52,6 +52,7 @@ const pollMs = 10;
 export function openPagers(options: PagersOptions): Pagers {
   const { runFolder, clock } = options;
   const held = new Map<string, number>();
+  const servers = new Map<string, number>();
   const ends = new Map<string, (reason: string) => void>();
   const connections = new Map<string, PagerConnection>();
 
@@ -64,6 +65,8 @@ export function openPagers(options: PagersOptions): Pagers {
   /** It has ended, or there is none. */
   async function settle(instance: string): Promise<void> {
     setHeld(instance, 0);
+    const server = servers.get(instance);
+    if (server !== undefined) options.expectOrphan(server); // without its guard it has become a child of this process
     const deadlineNs = clock.bootNs() + endMs * 1_000_000;
     for (;;) {
       const left = readHeld(runFolder, instance);
@@ -103,7 +106,7 @@ export function openPagers(options: PagersOptions): Pagers {
         pagerPath: pagerPath(runFolder, instance),
         heldBytesMax: Math.max(0, options.heldBytesMax() - (heldBytes() - (held.get(instance) ?? 0))),
       };
-      const pager = await startPager(options.boxProgram, order, cut, clock.bootNs, options.expectOrphan).catch(async (error: unknown) => {
+      const pager = await startPager(options.boxProgram, order, cut, clock.bootNs, (pid) => servers.set(instance, pid)).catch(async (error: unknown) => {
         await connect(instance);
         throw error;
       });
@@ -133,7 +136,7 @@ export function openPagers(options: PagersOptions): Pagers {
 
     forget(instance) {
       setHeld(instance, 0);
-      for (const known of [ends, connections]) known.delete(instance);
+      for (const known of [servers, ends, connections]) known.delete(instance);
     },
 
     heldBytes,
