@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
+import { nsPerMs } from '../../kit/units.ts';
 import { heldPath, pagerPath } from '../box/folders.ts';
 import { readFill } from '../box/fill.ts';
 import { connectToPager, type PagerConnection, readHeld } from '../box/held.ts';
@@ -55,6 +56,8 @@ export function openPagers(options: PagersOptions): Pagers {
   const servers = new Map<string, number>();
   const ends = new Map<string, (reason: string) => void>();
   const connections = new Map<string, PagerConnection>();
+  /** Of whose pagers the end is looked into; a new pager ends that, for the files are its own then. */
+  const settling = new Map<string, symbol>();
 
   function setHeld(instance: string, bytes: number): void {
     if (bytes > 0) held.set(instance, bytes);
@@ -67,8 +70,10 @@ export function openPagers(options: PagersOptions): Pagers {
     setHeld(instance, 0);
     const server = servers.get(instance);
     if (server !== undefined) options.expectOrphan(server); // without its guard it has become a child of this process
-    const deadlineNs = clock.bootNs() + endMs * 1_000_000;
-    for (;;) {
+    const deadlineNs = clock.bootNs() + endMs * nsPerMs;
+    const mine = Symbol();
+    settling.set(instance, mine);
+    while (settling.get(instance) === mine) {
       const left = readHeld(runFolder, instance);
       if (left.kind === 'none') return;
       if (left.kind === 'done') {
@@ -76,14 +81,20 @@ export function openPagers(options: PagersOptions): Pagers {
         return;
       }
       if (left.kind === 'failed') return void ends.get(instance)?.(left.reason);
-      if (clock.bootNs() > deadlineNs) return void ends.get(instance)?.('its pager has ended too early');
+      if (clock.bootNs() > deadlineNs) {
+        const alive = await connectToPager(runFolder, instance);
+        return alive === null ? void ends.get(instance)?.('its pager has ended too early') : keep(instance, alive);
+      }
       await sleep(pollMs);
     }
   }
 
   async function connect(instance: string): Promise<void> {
     const connection = await connectToPager(runFolder, instance);
-    if (connection === null) return settle(instance);
+    return connection === null ? settle(instance) : keep(instance, connection);
+  }
+
+  async function keep(instance: string, connection: PagerConnection): Promise<void> {
     connections.set(instance, connection);
     if (!held.has(instance)) setHeld(instance, await connection.heldBytes()); // adopted from an earlier restored
     void connection.ended.then(() => {
@@ -100,6 +111,7 @@ export function openPagers(options: PagersOptions): Pagers {
       const { instance } = one;
       if (!options.machineAllows || readFill(runFolder, instance).kind === 'under-way') return null;
       connections.delete(instance); // the new one takes over from it
+      settling.delete(instance);
       const order = {
         ...one,
         heldPath: heldPath(runFolder, instance),
@@ -136,7 +148,7 @@ export function openPagers(options: PagersOptions): Pagers {
 
     forget(instance) {
       setHeld(instance, 0);
-      for (const known of [servers, ends, connections]) known.delete(instance);
+      for (const known of [servers, ends, connections, settling]) known.delete(instance);
     },
 
     heldBytes,
