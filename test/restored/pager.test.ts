@@ -47,7 +47,8 @@ t.test('frozen and thawed again and again, an instance remembers every page, wha
   t.same(await say(engine, one, ['check']), ['check 0']);
   for (const words of [...turmoil.map((word) => [word]), ['check'], turmoil, turmoil.toReversed(), ['fork', 'fork', 'check']]) {
     const { memoryBytes, givenBackBytes } = await freeze(engine, 'one');
-    t.ok(memoryBytes - givenBackBytes < 4e6, `${givenBackBytes} of ${memoryBytes} bytes are not its own any more`);
+    /* What the last thaw needed stays, up to 16 MiB (freezing.ts): on a busy machine that is more. */
+    t.ok(memoryBytes - givenBackBytes < 20e6, `${givenBackBytes} of ${memoryBytes} bytes are not its own any more`);
     t.ok(pagerOf(engine, 'one'), 'a pager holds it');
     await thaw(engine, 'one');
     t.same(await say(engine, one, words), right(words), `${words.join(' ')}: right, with the rest still missing`);
