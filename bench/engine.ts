@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { openClock } from '../host/clock.ts';
 import { tools } from '../host/tools.ts';
@@ -15,6 +16,7 @@ import { lazyFromBytes } from '../edgepoint/restored/choose-restore.ts';
 import { readZramSwap } from '../host/zram.ts';
 import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
 import { openFreezing } from '../edgepoint/restored/freezing.ts';
+import { openPagers } from '../edgepoint/restored/pagers.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
@@ -69,6 +71,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
   await prepareBridge(subnet, '10.250.0.0/22');
   const slots = await openSlotPool(place, { size: poolSize, inUse: new Set() });
   const clock = openClock();
+  const orphans = openOrphanReaper();
   const lazy = { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes };
   const store = openStoreSurroundings({ zone: 'bench', edgepoint, runFolder, dataFolder, keyFolder: '', criu: tools.criu, boxProgram: tools.box, baseRoot: tools.baseRoot });
   const templates: HotCache = openHotCache({
@@ -79,6 +82,15 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
     layersInUse: () => instances.layers(),
     wallMs: clock.wallMs,
   });
+  const pagers = openPagers({
+    runFolder,
+    boxProgram: tools.box,
+    clock,
+    machineAllows: pageFaultsMayBeAnswered(),
+    heldBytesMax: () => totalmem() / 4,
+    expectOrphan: orphans.expect,
+    note: () => undefined,
+  });
   const instances: Instances = openInstances({
     place,
     templates,
@@ -88,8 +100,9 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
     baseRoot: tools.baseRoot,
     guard: tools.guard,
     clock,
-    orphans: openOrphanReaper(),
-    freezing: openFreezing({ boxProgram: tools.box, clock, swaps: () => readZramSwap() !== null }),
+    orphans,
+    freezing: openFreezing({ boxProgram: tools.box, clock, swaps: () => readZramSwap() !== null, pagers }),
+    pagers,
     slots,
     lazy,
     tell: () => undefined,

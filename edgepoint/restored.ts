@@ -26,11 +26,14 @@ import type { RestoredCalls } from './model/calls.ts';
 import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
 import { openFreezing } from './restored/freezing.ts';
+import { openPagers } from './restored/pagers.ts';
 import { type Instances, openInstances } from './restored/instances.ts';
 import { openStoreSurroundings } from './template-store.ts';
 import { type HotCache, openHotCache } from './templates/hot-cache.ts';
 
 /** An eighth of the machine, at most 2 GiB: a big app whose snapshot does not fit is unpacked at each wake, which takes it a second. */
+/** What pagers of frozen instances and zram hold together, at most: as much as the set-up lets zram hold alone. */
+const frozenBytesMax = Math.floor(totalmem() / 4);
 const hotBytesDefault = Math.min(2048 * bytesPerMebibyte, Math.max(256 * bytesPerMebibyte, Math.floor(totalmem() / 8)));
 
 const settingsSchema = z.object({
@@ -83,6 +86,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   const uses = metrics.counter('edgepoint_snapshot_uses_total', 'Restores by whether their snapshot was unpacked already', ['hot']);
   const hotBytes = metrics.gauge('edgepoint_hot_snapshot_bytes', 'Memory of unpacked snapshots: tmpfs, not resident memory of any process');
   const hotSnapshots = metrics.gauge('edgepoint_hot_snapshots', 'Unpacked snapshots');
+  const frozenBytes = metrics.gauge('edgepoint_frozen_store_bytes', 'Memory that pagers hold for instances, compressed');
   const store = openStoreSurroundings(settings);
   const templates: HotCache = openHotCache({
     folder: store.folder,
@@ -97,6 +101,16 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       hotSnapshots.set({}, snapshots);
     },
   });
+  const pagers = openPagers({
+    runFolder,
+    boxProgram: settings.boxProgram,
+    clock,
+    machineAllows: pageFaultsMayBeAnswered(),
+    heldBytesMax: () => frozenBytesMax - (readZramSwap()?.heldBytes ?? 0),
+    onChange: (bytes) => frozenBytes.set({}, bytes),
+    expectOrphan: orphans.expect,
+    note: (text, fields) => log.info(text, fields),
+  });
   const instances: Instances = openInstances({
     place,
     templates,
@@ -109,7 +123,8 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     slots,
     lazy: { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes: settings.lazyFromBytes },
     orphans,
-    freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null }),
+    freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null, pagers }),
+    pagers,
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
     },

@@ -14,6 +14,7 @@
  *
  *   edgepoint-box watch                  tells which processes have ended (watch.c)
  *   edgepoint-box init                   starts the processes of an instance that has several (init.c)
+ *   edgepoint-box pager ...              takes the memory of an instance that is frozen, and gives it back (pager.c)
  *   edgepoint-box page-out|resident ...  moves the memory of a frozen instance to swap, or says what of it is there (page-out.c)
  */
 #define _GNU_SOURCE
@@ -286,6 +287,7 @@ int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
   if (count >= 2 && !strcmp(arguments[1], "init")) return run_processes(arguments + 2, count - 2);
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
+  if (count >= 2 && !strcmp(arguments[1], "pager")) return pager(arguments + 2);
   if (count >= 3 && !strcmp(arguments[1], "page-out")) return page_out(arguments[2], arguments[3]);
   if (count == 3 && !strcmp(arguments[1], "resident")) return resident(arguments[2]);
   errno = EINVAL;

@@ -119,6 +119,9 @@ void drop_rights(void); /* capabilities, no_new_privs, seccomp */
 /* watch.c */
 int watch_processes(void);
 
+/* pager.c */
+int pager(char **options);
+
 /* page-out.c */
 int page_out(const char *cgroup, const char *keep);
 int resident(const char *cgroup);

@@ -9,17 +9,23 @@ import { lockShared } from './kernel.ts';
 export type Fill = { readonly kind: 'none' | 'under-way' | 'done' } | { readonly kind: 'failed'; readonly reason: string };
 
 export function readFill(runFolder: string, instance: string): Fill {
+  return readFillFile(fillPath(runFolder, instance));
+}
+
+export function readFillFile(path: string): Fill {
   let file: number;
   try {
-    file = openSync(fillPath(runFolder, instance), 'r');
+    file = openSync(path, 'r');
   } catch (error) {
     if ((error as { code?: string }).code === 'ENOENT') return { kind: 'none' };
     throw error;
   }
   try {
-    if (!lockShared(file)) return { kind: 'under-way' };
+    /* Asked before the text is read, which is written before the lock goes. */
+    const locked = !lockShared(file);
     const text = readFileSync(file, 'utf8').trim();
-    return text === 'done' ? { kind: 'done' } : { kind: 'failed', reason: text || 'who gave it its memory was killed' };
+    if (text === 'done') return { kind: 'done' };
+    return locked ? { kind: 'under-way' } : { kind: 'failed', reason: text || 'who gave it its memory was killed' };
   } finally {
     closeSync(file);
   }

@@ -55,6 +55,15 @@ export function fillPath(runFolder: string, instance: string): string {
   return join(boxPlaces(runFolder).instances, `${instance}.fill`);
 }
 
+/** Of an instance whose memory a pager holds (pager.c): the file that tells so, and the pager's socket. See held.ts. */
+export function heldPath(runFolder: string, instance: string): string {
+  return join(boxPlaces(runFolder).instances, `${instance}.held`);
+}
+
+export function pagerPath(runFolder: string, instance: string): string {
+  return join(boxPlaces(runFolder).instances, `${instance}.pager`);
+}
+
 /** Laid by snapd before a snapshot that ends the instance, so that restored does not take the end for a crash. */
 export function snapshottedMark(runFolder: string, instance: string): string {
   return join(boxPlaces(runFolder).instances, `${instance}.snapshotted`);

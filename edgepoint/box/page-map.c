@@ -42,6 +42,14 @@ void copy_extents(struct extents *to, const struct extents *from) {
   memcpy(to->list, from->list, from->count * sizeof *from->list);
 }
 
+/* Adds one where none was; it becomes a part of the one before it when it goes on there, also in what it points to. */
+void put_extent(struct extents *extents, struct extent extent) {
+  size_t at = extent_after(extents, extent.start);
+  struct extent *before = at > 0 ? &extents->list[at - 1] : NULL;
+  if (before && before->end == extent.start && before->offset + (before->end - before->start) == extent.offset) before->end = extent.end;
+  else add_extent(extents, at, extent);
+}
+
 size_t extent_after(const struct extents *extents, uint64_t address) {
   size_t low = 0, high = extents->count;
   while (low < high) {

@@ -80,6 +80,13 @@ static const struct sock_filter server_calls[] = {
     ALLOW(SYS_recvmsg), ALLOW(SYS_accept4),  ALLOW(SYS_close),   ALLOW(SYS_brk),    ALLOW(SYS_mmap),   ALLOW(SYS_munmap),
     ALLOW(SYS_mremap),  ALLOW(SYS_write),    ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group), KILL_OTHERWISE,
 };
+/* Of a frozen instance's: pager.c. */
+static const struct sock_filter pager_calls[] = {
+    ONLY_X86_64,       LOAD_NUMBER,        ALLOW(SYS_ioctl),  ALLOW(SYS_read),   ALLOW(SYS_poll),   ALLOW(SYS_sendto),
+    ALLOW(SYS_accept4), ALLOW(SYS_close),  ALLOW(SYS_brk),    ALLOW(SYS_mmap),   ALLOW(SYS_munmap), ALLOW(SYS_madvise),
+    ALLOW(SYS_mremap), ALLOW(SYS_write),   ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group), ALLOW(SYS_sendmsg),
+    ALLOW(SYS_memfd_create), KILL_OTHERWISE,
+};
 static const struct sock_filter guard_calls[] = {
     ONLY_X86_64,       LOAD_NUMBER,          ALLOW(SYS_poll),    ALLOW(SYS_recvmsg), ALLOW(SYS_sendmsg), ALLOW(SYS_wait4),
     ALLOW(SYS_close),  ALLOW(SYS_pidfd_send_signal), ALLOW(SYS_write), ALLOW(SYS_rt_sigreturn), ALLOW(SYS_exit_group), KILL_OTHERWISE,
@@ -94,6 +101,10 @@ static void keep_only(uint32_t kept, const struct sock_filter *calls, size_t cou
   struct sock_fprog filter = {.len = (unsigned short)count, .filter = (struct sock_filter *)calls};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter)) fail("seccomp");
 }
+
+void keep_server_rights(void) { keep_only(0, server_calls, sizeof server_calls / sizeof server_calls[0]); }
+void keep_pager_rights(void) { keep_only(0, pager_calls, sizeof pager_calls / sizeof pager_calls[0]); }
+void keep_guard_rights(void) { keep_only(1u << CAP_KILL, guard_calls, sizeof guard_calls / sizeof guard_calls[0]); }
 
 static void wait_for_end(int process) {
   struct pollfd polled = {.fd = process, .events = POLLIN};
@@ -146,14 +157,14 @@ __attribute__((noreturn)) static void wait_for_order(int box) {
   if (server < 0) fail("start the pages server");
   if (server == 0) {
     setpriority(PRIO_PROCESS, 0, SERVER_NICE); /* who waits for a page waits for this process */
-    keep_only(0, server_calls, sizeof server_calls / sizeof server_calls[0]);
+    keep_server_rights();
     serve_pages(descriptors[LISTENER], descriptors[FIRST_PAGES], images, count);
     _exit(write(STDERR_FILENO, "done\n", 5) == 5 ? 0 : 1);
   }
   int server_process = (int)syscall(SYS_pidfd_open, server, 0);
   if (server_process < 0) fail("hold the pages server");
   send_descriptors(box, server, NULL, 0);
-  keep_only(1u << CAP_KILL, guard_calls, sizeof guard_calls / sizeof guard_calls[0]);
+  keep_guard_rights();
   guard(box, server, server_process);
 }
 

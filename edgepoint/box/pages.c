@@ -34,20 +34,14 @@ enum { FINISHED = 0x52535446 }; /* of CRIU, in place of a process id */
 #define MOST_FIRST_PAGES 2048
 #define LEARNING_MS 100 /* of the first restore: what is asked for so soon is noted, and the background waits */
 
-struct memory {
-  int uffd;
-  const unsigned char *bytes;
-  struct extents missing;
-};
-
 /* A fault that must be answered once the kernel has told all its events. */
 struct fault {
   int uffd;
   uint64_t page;
 };
 
-static struct memory *memories;
-static size_t memory_count;
+struct memory *memories;
+size_t memory_count;
 static struct fault *faults;
 static size_t fault_count;
 
@@ -55,19 +49,27 @@ static uint64_t first_pages[MOST_FIRST_PAGES]; /* in the order they are wanted *
 static size_t first_count, first_given;
 static int learning; /* this restore is the one that notes them */
 static int finished; /* CRIU has handed over all mappings, and the instance runs */
+static int no_removals;
+static uint64_t messages;
 
 enum outcome { GIVEN, AGAIN, NOT_YET, GONE };
 
-static void add_memory(int uffd, const unsigned char *bytes, const struct extents *missing) {
+void no_more_mappings(void) { finished = 1; }
+void hear_no_removals(int on) { no_removals = on; }
+uint64_t messages_heard(void) { return messages; }
+int faults_wait(void) { return fault_count > 0; }
+
+struct memory *add_memory(int uffd, const unsigned char *bytes, struct store *store, const struct extents *missing) {
   memories = realloc(memories, (memory_count + 1) * sizeof *memories);
   if (!memories) fail("memory for a process");
   struct memory *memory = &memories[memory_count++];
-  *memory = (struct memory){.uffd = uffd, .bytes = bytes};
+  *memory = (struct memory){.uffd = uffd, .bytes = bytes, .store = store};
   copy_extents(&memory->missing, missing);
+  return memory;
 }
 
 /* Its process is gone, or nothing of it is missing: closing lets the kernel handle it alone. */
-static void drop_memory(size_t index) {
+void drop_memory(size_t index) {
   close(memories[index].uffd);
   free(memories[index].missing.list);
   memories[index] = memories[--memory_count];
@@ -122,12 +124,19 @@ static enum outcome give(const struct memory *memory, uint64_t *start, uint64_t 
 static uint64_t at_least(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t at_most(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-/* A piece of one extent; read from the disk first, because the kernel would do that page by page. */
+/* A piece of one extent, of a store no more than one block; read from the disk first, because the kernel would do that page by page. */
 static enum outcome give_piece(struct memory *memory, struct extent extent, uint64_t start, uint64_t end) {
   uint64_t at = start = at_least(start, extent.start);
   end = at_most(end, extent.end);
-  const unsigned char *source = memory->bytes + extent.offset + (start - extent.start);
-  madvise((void *)source, end - start, MADV_POPULATE_READ); /* where it fails, the copying fails and says why */
+  uint64_t offset = extent.offset + (start - extent.start);
+  const unsigned char *source;
+  if (memory->store) {
+    end = at_most(end, start + BLOCK_BYTES - offset % BLOCK_BYTES);
+    source = read_block(memory->store, offset / BLOCK_BYTES) + offset % BLOCK_BYTES;
+  } else {
+    source = memory->bytes + offset;
+    madvise((void *)source, end - start, MADV_POPULATE_READ); /* where it fails, the copying fails and says why */
+  }
   enum outcome outcome = give(memory, &at, end, source);
   cut_extents(&memory->missing, start, at);
   return outcome;
@@ -144,7 +153,8 @@ static enum outcome answer_fault(struct memory *memory, uint64_t page) {
   uint64_t start = page / PIECE_BYTES * PIECE_BYTES, end = start + PIECE_BYTES;
   const struct extent *extent = missing_at(memory, page);
   if (learning && memory == memories && first_count < MOST_FIRST_PAGES) first_pages[first_count++] = page;
-  if (extent) return give_piece(memory, *extent, start, end);
+  if (extent && memory->store) start = page - at_most(page - extent->start, (extent->offset + (page - extent->start)) % BLOCK_BYTES);
+  if (extent) return give_piece(memory, *extent, start, start + PIECE_BYTES);
   /* Nothing was ever written there, or it was dropped since: zeros, and behind the page too as far as that is so. */
   size_t at = extent_after(&memory->missing, page);
   if (at < memory->missing.count) end = at_most(end, memory->missing.list[at].start);
@@ -173,6 +183,14 @@ static void answer_faults(void) {
   fault_count = kept;
 }
 
+void ask_again(void) {
+  for (size_t i = 0; i < fault_count; i++) {
+    struct uffdio_range range = {.start = faults[i].page, .len = PAGE_BYTES};
+    ioctl(faults[i].uffd, UFFDIO_WAKE, &range);
+  }
+  fault_count = 0;
+}
+
 /* Reads all that the kernel has to tell of one process; true when it told something. */
 static int hear(size_t index) {
   struct uffd_msg message;
@@ -184,6 +202,7 @@ static int hear(size_t index) {
     if (got < 0 && errno == EAGAIN) return heard;
     if (got != sizeof message) fail("read a userfaultfd");
     heard = 1;
+    messages++;
     struct memory *memory = &memories[index];
     switch (message.event) {
     case UFFD_EVENT_PAGEFAULT:
@@ -191,13 +210,15 @@ static int hear(size_t index) {
       break;
     case UFFD_EVENT_FORK: {
       struct extents missing = memory->missing;
-      add_memory((int)message.arg.fork.ufd, memory->bytes, &missing);
+      add_memory((int)message.arg.fork.ufd, memory->bytes, memory->store, &missing);
       break;
     }
     case UFFD_EVENT_REMAP:
       move_extents(&memory->missing, message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
       break;
     case UFFD_EVENT_REMOVE:
+      if (no_removals) break; /* and it is missing because of that */
+      /* fall through */
     case UFFD_EVENT_UNMAP:
       cut_extents(&memory->missing, message.arg.remove.start, message.arg.remove.end);
       break;
@@ -205,6 +226,23 @@ static int hear(size_t index) {
       fail("an event %d of a userfaultfd", message.event);
     }
   }
+}
+
+int hear_memories(struct pollfd *others, size_t count, int wait_ms) {
+  struct pollfd polled[memory_count + count];
+  size_t known = memory_count;
+  for (size_t i = 0; i < known; i++) polled[i] = (struct pollfd){.fd = memories[i].uffd, .events = POLLIN};
+  memcpy(polled + known, others, count * sizeof *others);
+  if (poll(polled, known + count, wait_ms) < 0) {
+    if (errno != EINTR) fail("poll");
+    return 0;
+  }
+  memcpy(others, polled + known, count * sizeof *others);
+  int heard = 0;
+  for (size_t i = 0; i < known; i++)
+    if (polled[i].revents) heard |= hear(i);
+  if (fault_count > 0) answer_faults();
+  return heard;
 }
 
 /* Gives the next of the first pages, with its neighbours; false when none is left, or CRIU must hand over its mapping before. */
@@ -218,7 +256,7 @@ static int give_first(void) {
 }
 
 /* A piece of the background; false when nothing is missing. */
-static int fill(void) {
+int fill(void) {
   while (memory_count > 0 && memories[0].missing.count == 0) drop_memory(0);
   if (memory_count == 0) return 0;
   struct extent next = memories[0].missing.list[0];
@@ -249,7 +287,7 @@ static int hear_criu(int connection, const struct image *images, size_t count) {
   if (receive(connection, &byte, 1, &uffd) != 1 || uffd < 0) fail("CRIU gave no userfaultfd");
   for (size_t i = 0; i < count; i++)
     if (images[i].pid == pid) {
-      add_memory(uffd, images[i].bytes, &images[i].lazy);
+      add_memory(uffd, images[i].bytes, NULL, &images[i].lazy);
       return 0;
     }
   fail("the snapshot has no page map of process %d", pid);
@@ -276,17 +314,10 @@ void serve_pages(int listener, int first_pages_file, const struct image *images,
   close(listener);
   uint64_t finished_ns = 0;
   for (int at_work = 0;;) {
-    struct pollfd polled[memory_count + 1];
-    size_t known = memory_count;
-    polled[0] = (struct pollfd){.fd = finished ? -1 : connection, .events = POLLIN};
-    for (size_t i = 0; i < known; i++) polled[i + 1] = (struct pollfd){.fd = memories[i].uffd, .events = POLLIN};
+    struct pollfd polled = {.fd = finished ? -1 : connection, .events = POLLIN};
     int waits = fault_count > 0 || (memory_count > 0 && first_given < first_count && !learning);
-    if (poll(polled, known + 1, at_work ? 0 : finished || waits ? WAIT_MS : -1) < 0 && errno != EINTR) fail("poll");
-    int heard = 0;
-    for (size_t i = 0; i < known; i++)
-      if (polled[i + 1].revents) heard |= hear(i);
-    if (fault_count > 0) answer_faults();
-    if (polled[0].revents && hear_criu(connection, images, count)) {
+    int heard = hear_memories(&polled, 1, at_work ? 0 : finished || waits ? WAIT_MS : -1);
+    if (polled.revents && hear_criu(connection, images, count)) {
       finished = 1;
       finished_ns = now_ns();
       close(connection);

@@ -5,12 +5,23 @@ import { Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { type InstanceCgroup, isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
 import type { FreezeTaken } from '../model/calls.ts';
+import type { PagerAtWork } from './pager.ts';
+import type { Pagers } from './pagers.ts';
+
+/** What can be frozen. */
+export interface Freezable {
+  readonly instance: string;
+  readonly cgroup: InstanceCgroup;
+  /** Of its first process. */
+  readonly pid: number;
+  /** A file of ours that lives as long as the instance, in which it is kept what of its memory a thaw needs. */
+  readonly hotPath: string;
+}
 
 /** Freezes and thaws what lives in a slot's cgroups; one of both at a time for each, and a thaw need not wait for a freeze's end. */
 export interface Freezing {
-  /** `hotPath`: a file of ours that lives as long as the instance, in which it is kept what of its memory a thaw needs. */
-  freeze(cgroup: InstanceCgroup, hotPath: string): Promise<FreezeTaken>;
-  thaw(cgroup: InstanceCgroup, hotPath: string): Promise<{ tookMs: number }>;
+  freeze(one: Freezable): Promise<FreezeTaken>;
+  thaw(one: Freezable): Promise<{ tookMs: number }>;
   /** From the moment a freeze is ordered until it is thawed. */
   frozen(cgroup: InstanceCgroup): boolean;
 }
@@ -28,6 +39,11 @@ const learnAfterMs = 100;
 const hotBytesMax = 16 * 2 ** 20;
 const hotShareMax = 1 / 8;
 
+/** From how much memory on a pager takes it. Of less it gives hardly more back than zram, for two processes. */
+const pagerFromBytes = 64 * 2 ** 20;
+/** Of one whose memory a pager holds already. */
+const pagerAgainFromBytes = 2 * 2 ** 20;
+
 /** Bytes in the ranges that `edgepoint-box resident` prints. */
 export function rangeBytes(ranges: string): number {
   let bytes = 0;
@@ -40,8 +56,16 @@ interface UnderWay {
   readonly cut: AbortController;
 }
 
-/** `boxProgram` pages out; `swaps` says whether there is anything to page out to that gives memory back. */
-export function openFreezing(options: { boxProgram: string; clock: Clock; swaps: () => boolean }): Freezing {
+export interface FreezingOptions {
+  /** It pages out. */
+  readonly boxProgram: string;
+  readonly clock: Clock;
+  /** Whether there is anything to page out to that gives memory back. */
+  readonly swaps: () => boolean;
+  readonly pagers: Pick<Pagers, 'take' | 'holds' | 'isLost'>;
+}
+
+export function openFreezing(options: FreezingOptions): Freezing {
   const { clock } = options;
   const underWay = new Map<string, UnderWay>();
   const learning = new Map<string, ReturnType<typeof setTimeout>>();
@@ -80,12 +104,24 @@ export function openFreezing(options: { boxProgram: string; clock: Clock; swaps:
     }
   }
 
-  async function freezeNow(cgroup: InstanceCgroup, hotPath: string, cut: AbortSignal): Promise<FreezeTaken> {
+  /** Before the freezer stops it, because what stands still in the freezer can make no system calls for the pager. */
+  async function takeByPager(one: Freezable, memoryBytes: number, cut: AbortSignal): Promise<PagerAtWork | null> {
+    if (cut.aborted || memoryBytes < (options.pagers.holds(one.instance) ? pagerAgainFromBytes : pagerFromBytes) || isFrozen(one.cgroup, true)) return null;
+    return options.pagers.take({ ...one, memoryCgroup: one.cgroup.memory }, cut);
+  }
+
+  async function freezeNow(one: Freezable, cut: AbortSignal): Promise<FreezeTaken> {
+    const { cgroup, hotPath } = one;
     const begunNs = clock.bootNs();
     const { memoryBytes } = readCounters(cgroup);
     try {
-      await stopAll(cgroup);
-      const stoppedNs = clock.bootNs();
+      const pager = await takeByPager(one, memoryBytes, cut);
+      try {
+        if (!cut.aborted) await stopAll(cgroup);
+      } finally {
+        await pager?.letGo();
+      }
+      const stoppedNs = pager?.stoppedNs ?? clock.bootNs();
       await pageOut(cgroup, hotPath, cut);
       return {
         memoryBytes,
@@ -100,30 +136,32 @@ export function openFreezing(options: { boxProgram: string; clock: Clock; swaps:
   }
 
   return {
-    freeze(cgroup, hotPath): Promise<FreezeTaken> {
+    freeze(one): Promise<FreezeTaken> {
+      const { cgroup } = one;
       const first = underWay.get(cgroup.freezer);
       if (first) return first.done;
       clearTimeout(learning.get(cgroup.freezer));
       const cut = new AbortController();
-      const done = freezeNow(cgroup, hotPath, cut.signal).finally(() => underWay.delete(cgroup.freezer));
+      const done = freezeNow(one, cut.signal).finally(() => underWay.delete(cgroup.freezer));
       underWay.set(cgroup.freezer, { done, cut });
       return done;
     },
 
-    async thaw(cgroup, hotPath): Promise<{ tookMs: number }> {
+    async thaw({ instance, cgroup, hotPath }): Promise<{ tookMs: number }> {
       const begunNs = clock.bootNs();
       const freeze = underWay.get(cgroup.freezer);
       if (freeze) {
         freeze.cut.abort();
         await freeze.done.catch(() => undefined); // its failure was told to who ordered it
       }
+      if (options.pagers.isLost(instance)) throw new Failure('no-such-instance', `${instance} is being ended: its pager was killed`);
       if (isFrozen(cgroup, true)) {
         setFrozen(cgroup, false);
         const learnLater = (): void => {
           learning.delete(cgroup.freezer);
           void learn(cgroup, hotPath);
         };
-        if (!freeze && options.swaps()) learning.set(cgroup.freezer, setTimeout(learnLater, learnAfterMs));
+        if (!freeze) learning.set(cgroup.freezer, setTimeout(learnLater, learnAfterMs));
       }
       return { tookMs: (clock.bootNs() - begunNs) / nsPerMs };
     },

@@ -7,9 +7,9 @@ import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
-import { readCounters } from '../box/cgroup.ts';
 import { fillSettled, readFill } from '../box/fill.ts';
-import { boxPlaces, fillPath, hotPath, instanceFolder, logIn, logPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { boxPlaces, fillPath, heldPath, hotPath, instanceFolder, logIn, logPath, pagerPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
 import { memoryBytes } from '../box/memory-bytes.ts';
 import { reap, unmount } from '../box/kernel.ts';
 import type { OrphanReaper } from '../box/orphans.ts';
@@ -21,8 +21,9 @@ import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, R
 import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { ExitWatch } from './exit-watch.ts';
 import { followFill } from './fills.ts';
+import type { Freezable, Freezing } from './freezing.ts';
 import { askToEnd, heedsTerm } from './grace.ts';
-import type { Freezing } from './freezing.ts';
+import type { Pagers } from './pagers.ts';
 import { prepareVolume } from './volume.ts';
 
 /** Snapshots, unpacked and verified, for restores (edgepoint/templates). */
@@ -56,6 +57,7 @@ export interface InstancesOptions {
   readonly lazy: Pick<RestoreFacts, 'machineAllows' | 'lazyFromBytes'>;
   readonly orphans: Pick<OrphanReaper, 'expect'>;
   readonly freezing: Freezing;
+  readonly pagers: Pick<Pagers, 'follow' | 'forget'>;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
   readonly warn: (text: string, fields: Record<string, unknown>) => void;
@@ -188,7 +190,8 @@ export function openInstances(options: InstancesOptions): Instances {
     for (const point of mountsBelow(readMountinfo(), folder)) unmount(point);
     rmSync(folder, { recursive: true, force: true });
     rmSync(snapshottedMark(runFolder, instance), { force: true });
-    rmSync(fillPath(runFolder, instance), { force: true });
+    for (const path of [fillPath(runFolder, instance), heldPath(runFolder, instance), pagerPath(runFolder, instance)]) rmSync(path, { force: true });
+    options.pagers.forget(instance);
     removeRecord(runFolder, instance);
     records.delete(instance);
     taken.delete(record.address);
@@ -207,13 +210,21 @@ export function openInstances(options: InstancesOptions): Instances {
     return work;
   }
 
+  function freezable(slot: string, { instance, pid }: RunningInstance): Freezable {
+    return { instance, cgroup: slotCgroup(options.place, slot), pid, hotPath: hotPath(runFolder, instance) };
+  }
+
   /** An instance whose memory will never be whole is ended; its end is then noticed as any other. */
-  function follow({ order: { instance }, running, startTicks }: InstanceRecord): void {
+  function follow({ order: { instance }, slot, running, startTicks }: InstanceRecord): void {
     const endIt = (reason: string): void => {
       if (running === null || processStartTicks(running.pid) !== startTicks) return;
       options.warn('an instance is ended because its memory could not be filled', { instance, reason });
       process.kill(running.pid, 'SIGKILL');
+      /* Killed first, so that nothing of it runs again: in the freezer of version 1 it dies only when it is thawed. */
+      const cgroup = slotCgroup(options.place, slot);
+      if (isFrozen(cgroup, true)) setFrozen(cgroup, false);
     };
+    options.pagers.follow(instance, endIt);
     followFill(runFolder, instance).then(
       (fill) => fill.kind === 'failed' && endIt(fill.reason),
       (error: unknown) => endIt(messageOf(error)),
@@ -280,7 +291,7 @@ export function openInstances(options: InstancesOptions): Instances {
   /** Folders and files that belong to no instance: what a kill -9 left between two steps. */
   function sweep(): void {
     const folder = boxPlaces(runFolder).instances;
-    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance), fillPath(runFolder, instance)]));
+    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance), fillPath(runFolder, instance), heldPath(runFolder, instance), `${heldPath(runFolder, instance)}.new`, pagerPath(runFolder, instance)]));
     for (const path of readdirSync(folder).map((name) => join(folder, name))) {
       if (kept.has(path)) continue;
       for (const point of mountsBelow(readMountinfo(), path)) unmount(point);
@@ -326,14 +337,14 @@ export function openInstances(options: InstancesOptions): Instances {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
       const record = records.get(instance);
       if (!record?.running || ending.has(instance) || stopping.has(instance)) throw new Failure('no-such-instance', `${instance} does not run`);
-      return options.freezing.freeze(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+      return options.freezing.freeze(freezable(record.slot, record.running));
     },
 
     async thaw({ instance }): Promise<{ tookMs: number }> {
       await starting.get(instance)?.catch(() => undefined); // as a freeze waits, so that none overtakes another
       const record = records.get(instance);
       if (!record?.running) throw new Failure('no-such-instance', `${instance} does not run`);
-      return options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance));
+      return options.freezing.thaw(freezable(record.slot, record.running));
     },
 
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
@@ -343,7 +354,7 @@ export function openInstances(options: InstancesOptions): Instances {
       if (!running || graceMs <= 0 || !heedsTerm(running.pid) || ending.has(instance) || stopping.has(instance)) return end(instance);
       stopping.set(instance, null);
       try {
-        await options.freezing.thaw(slotCgroup(options.place, record.slot), hotPath(runFolder, instance)); // only what runs can end by itself
+        await options.freezing.thaw(freezable(record.slot, running)); // only what runs can end by itself
         const cgroup = slotCgroup(options.place, record.slot);
         await askToEnd({ pid: running.pid, graceMs, hasVolume: record.order.volumes.length > 0, ended: () => !records.has(instance), cpuNs: () => readCounters(cgroup).cpuNs, clock });
       } catch (error) {

@@ -11,6 +11,7 @@ import { cgroupProcesses } from '../box/cgroup.ts';
 import { readFrozenMs } from '../box/criu-stats.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import { fillSettled } from '../box/fill.ts';
+import { giveBack } from '../box/held.ts';
 import { instanceFolder, snapshotParts, snapshottedMark, upperFolder } from '../box/folders.ts';
 import { memoryBytes } from '../box/memory-bytes.ts';
 import { readMountinfo } from '../box/mount-table.ts';
@@ -114,10 +115,10 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     }
   }
 
-  /** A lazily restored instance is snapshotted once its memory is there: what is still missing would be snapshotted as zeros. */
+  /** One that was restored lazily or frozen is snapshotted once its memory is there: what is still missing would be snapshotted as zeros. */
   async function wholeMemory(instance: string): Promise<void> {
-    const fill = await fillSettled(runFolder, instance, sleep);
-    if (fill.kind === 'failed') throw new Failure('no-such-instance', `the instance ${instance} is being ended: ${fill.reason}`);
+    const fills = [await fillSettled(runFolder, instance, sleep), await giveBack(runFolder, instance, sleep)];
+    for (const fill of fills) if (fill.kind === 'failed') throw new Failure('no-such-instance', `the instance ${instance} is being ended: ${fill.reason}`);
   }
 
   async function dump(order: SnapshotOrder, record: InstanceRecord, running: RunningInstance, unfinished: UnfinishedSnapshot): Promise<void> {

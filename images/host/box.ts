@@ -5,6 +5,7 @@ import { requireCommand } from './command.ts';
 import type { Step } from './step.ts';
 
 const flags = ['-O2', '-Wall', '-Wextra', '-static'];
+const libraries = ['-lzstd'];
 const unusedDays = 7;
 
 /**
@@ -13,13 +14,13 @@ const unusedDays = 7;
  */
 export const boxProgram: Step = {
   name: 'box program',
-  recipe: flags.join(' '),
+  recipe: [...flags, ...libraries].join(' '),
   takeOver: true,
   missing: async () => (existsSync(tools.box) ? null : 'not there for these sources'),
   make: async () => {
     const aside = `${tools.box}.new-${process.pid}`;
     const sources = boxSources.filter((path) => path.endsWith('.c'));
-    await requireCommand(['gcc', ...flags, '-o', aside, ...sources], 'box-not-compiled', 'The compiler names the line above; the set-up installs gcc and libc6-dev.');
+    await requireCommand(['gcc', ...flags, '-o', aside, ...sources, ...libraries], 'box-not-compiled', 'The compiler names the line above; the set-up installs gcc, libc6-dev and libzstd-dev.');
     renameSync(aside, tools.box);
     removeOld();
     return `compiled from edgepoint/box (${sources.map((path) => basename(path)).join(', ')})`;

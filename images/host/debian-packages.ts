@@ -5,7 +5,7 @@ import type { Step } from './step.ts';
 
 /** What the set-up, the daemons and the tests call by name. */
 export const worldPackages = [
-  'ca-certificates', 'curl', 'e2fsprogs', 'gcc', 'iproute2', 'iptables', 'knot-dnsutils', 'kmod', 'libc6-dev', 'mmdebstrap', 'nftables', 'procps', 'runc', 'unbound', 'util-linux',
+  'ca-certificates', 'curl', 'e2fsprogs', 'gcc', 'iproute2', 'iptables', 'knot-dnsutils', 'kmod', 'libc6-dev', 'libzstd-dev', 'mmdebstrap', 'nftables', 'procps', 'runc', 'unbound', 'util-linux',
 ] as const;
 
 /** Peers that benchmarks run beside us. */

@@ -58,6 +58,10 @@ export function probeProgram(folder: string): Uint8Array {
   return compiled(folder, 'probe');
 }
 
+export function patientProgram(folder: string): Uint8Array {
+  return compiled(folder, 'patient');
+}
+
 export function rememberProgram(folder: string): Uint8Array {
   return compiled(folder, 'remember');
 }

@@ -3,7 +3,7 @@ import type { FreezeTaken } from '../../edgepoint/model/calls.ts';
 import { chance, moment, rounds } from './chance.ts';
 import { openEngine } from './engine.ts';
 
-t.setTimeout(rounds(60_000, 600_000));
+t.setTimeout(rounds(180_000, 900_000));
 
 const fill = `
   state.digest = () => { const hash = require('crypto').createHash('sha256'); for (const one of state.text) hash.update(one); return hash.digest('hex'); };

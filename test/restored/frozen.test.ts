@@ -8,7 +8,7 @@ import { echo, makeArtefact } from './app.ts';
 import { chance, moment, rounds } from './chance.ts';
 import { type Engine, openEngine, until } from './engine.ts';
 
-t.setTimeout(rounds(60_000, 600_000));
+t.setTimeout(rounds(180_000, 900_000));
 
 const freeze = (engine: Engine, instance: string): Promise<FreezeTaken> => engine.restored.call('freeze', { instance }) as Promise<FreezeTaken>;
 const thaw = (engine: Engine, instance: string): Promise<unknown> => engine.restored.call('thaw', { instance });

@@ -77,9 +77,8 @@ function targetOf(link: string): string[] {
   }
 }
 
-/** Guard and pages server of an instance, by the fill file they hold open; empty when its memory is there. */
-export function holders(engine: Engine, instance: string): { guard: number; server: number } | null {
-  const path = fillPath(engine.runFolder, instance);
+/** Guard and pages server of an instance, by the fill file they hold open, or its pager's by the held file; null when its memory is there. */
+export function holders(engine: Engine, instance: string, path = fillPath(engine.runFolder, instance)): { guard: number; server: number } | null {
   const found = allProcesses().filter(({ pid }) => descriptorsOf(pid).includes(path));
   const server = found.find(({ parent }) => found.some(({ pid }) => pid === parent));
   return server === undefined ? null : { guard: server.parent, server: server.pid };
