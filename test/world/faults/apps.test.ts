@@ -177,7 +177,7 @@ function damage(folder: string): { name: string; bytes: number } {
 /** Whether another lies there, or the same is whole again: it comes back from the object store when it had got there. */
 function isWhole(folder: string, before: { name: string; bytes: number }): boolean {
   const name = sealedIn(folder);
-  return name !== before.name || statSync(join(folder, name), { throwIfNoEntry: false })?.size === before.bytes;
+  return name !== '' && (name !== before.name || statSync(join(folder, name), { throwIfNoEntry: false })?.size === before.bytes);
 }
 
 /** As after a restart of the machine: nothing is unpacked. */
