@@ -73,6 +73,7 @@ t.test('a release taken in while the bus is away goes out when it is back, also 
   const lines = (await watching).stdout.trim().split('\n').map((line) => JSON.parse(line) as { type: string; code?: string; outcome?: string });
   t.ok(lines.some((line) => line.type === 'note' && line.code === 'bus-away'), 'the provider is told what it waits for');
   t.match(lines.at(-1), { type: 'end', outcome: 'ready' });
+  await until('the reader is connected again', () => reader.up);
   await until('the deletion goes out', async () => (await reader.getKv(buckets.names, 'ada.main.old')) === null);
   await until('the status says so', async () => ((await (await world.ask(token, '/apps/hello')).json()) as { published: boolean }).published);
 });
