@@ -315,21 +315,15 @@ static int ticks_on(volatile int *ticks) {
 static int by_timer_signal(int round) { return ticks_on(&signal_ticks) ? round : WRONG; }
 static int by_timer_thread(int round) { return ticks_on(&thread_ticks) ? round : WRONG; }
 
-/*
- * One alarm, no more, set in one round and due in the next: the program may sleep before it rings or after. One that is due in the very
- * moment in which CRIU looks at timers and at pending signals, one after the other, can be lost or ring twice (README, limits): once is
- * let pass.
- */
+/* One alarm, no more, set in one round and due in the next: the program may sleep before it rings or after. */
 static int by_alarm(int round) {
-  static int astray, excused;
   struct itimerval once = {.it_value = {.tv_usec = 50000}};
   struct timespec pause = {.tv_nsec = 1000000};
-  for (int waited = 0; alarm_ticks < round - 1 + astray && waited <= PATIENCE_MS; waited++) nanosleep(&pause, NULL);
-  if (alarm_ticks != round - 1 + astray) {
-    int off = alarm_ticks - (round - 1 + astray);
-    if (excused++ > 0 || off < -1 || off > 1) return WRONG;
-    astray += off;
+  for (int waited = 0; alarm_ticks < round - 1; waited++) {
+    if (waited > PATIENCE_MS) return WRONG;
+    nanosleep(&pause, NULL);
   }
+  if (alarm_ticks != round - 1) return WRONG;
   if (setitimer(ITIMER_REAL, &once, NULL)) return WRONG;
   return round;
 }
