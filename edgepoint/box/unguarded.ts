@@ -1,19 +1,25 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { ownGenerator } from './own-generators.ts';
 
 /** Our own, which starts the processes of an instance that has several and draws nothing (box.h, INIT_PATH). */
 const initPath = '/run/edgepoint/init';
 
-/** The programs of these processes, each once, that have not loaded the clone guard: they are linked statically, or have shaken it off. */
+/**
+ * The programs of these processes, each once, whose random generators the clone guard cannot renew, with the reason: `server (linked
+ * statically)`. They have not loaded it, or hold a generator of their own.
+ */
 export function unguardedPrograms(pids: readonly number[]): string[] {
-  return [...new Set(pids.flatMap((pid) => programWithoutGuard(pid)))].toSorted();
+  return [...new Set(pids.flatMap((pid) => unguardedProgram(pid)))].toSorted();
 }
 
-function programWithoutGuard(pid: number): string[] {
+function unguardedProgram(pid: number): string[] {
   try {
-    if (readFileSync(`/proc/${pid}/maps`, 'utf8').includes('/clone-guard.so')) return [];
     const program = readlinkSync(`/proc/${pid}/exe`);
-    return program === initPath ? [] : [basename(program)];
+    if (program === initPath) return [];
+    const guarded = readFileSync(`/proc/${pid}/maps`, 'utf8').includes('/clone-guard.so');
+    const reason = guarded ? ownGenerator(`/proc/${pid}/exe`) : 'linked statically';
+    return reason === null ? [] : [`${basename(program)} (${reason})`];
   } catch {
     return []; // it has ended
   }

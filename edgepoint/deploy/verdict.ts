@@ -64,13 +64,12 @@ export function judgePreparation(measured: Measured): ReleaseFacts {
 
 /**
  * Why clones of a template would repeat each other's random numbers, in words for the provider; empty when they do not: every program
- * of it has the clone guard, or the manifest says that the program sees to it itself.
+ * of it can be renewed by the clone guard, or the manifest says that the program sees to it itself.
  */
 export function whyUnsafe(unguarded: readonly string[], snapshot: Manifest['snapshot']): string {
   if (unguarded.length === 0 || snapshot.randomness === 'own' || snapshot.after !== undefined) return '';
-  const names = unguarded.map((name) => `\`${name}\``).join(', ');
   return (
-    `${names} ${unguarded.length === 1 ? 'is' : 'are'} linked statically, so the state of random generators would be the same in every clone; ` +
+    `${unguarded.join(', ')} may hold random generators whose state would be the same in every clone; ` +
     'if the program draws from the kernel alone, say `snapshot.randomness = "own"`, and if it can renew its generators, name the path that does so as `snapshot.after`'
   );
 }

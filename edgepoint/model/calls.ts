@@ -138,7 +138,7 @@ export interface SnapshotTaken {
   readonly imageBytes: number;
   readonly frozenMs: number;
   readonly tookMs: number;
-  /** Programs that run without the clone guard (edgepoint/guard): whatever random generators they hold in memory are copied whole. */
+  /** Programs, with the reason, that the clone guard (edgepoint/guard) cannot renew: what random generators they hold in memory are copied whole. */
   readonly unguarded: readonly string[];
 }
 

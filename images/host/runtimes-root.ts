@@ -1,9 +1,10 @@
-import { copyFileSync, existsSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { tools } from '../../host/tools.ts';
 import { baseContents, makeDebianRoot, placeNode, removeOldRoots, swapIn } from './base-root.ts';
 import { requireCommand, runCommand } from './command.ts';
-import { buildAside, extractDebian } from './debian-extract.ts';
+import { buildAside } from './debian-extract.ts';
+import { compilePrograms, programsRecipe } from './runtime-programs.ts';
 import type { Step } from './step.ts';
 
 /** Beside what every base has. */
@@ -12,8 +13,6 @@ const packages = ['python3', 'openjdk-21-jre-headless', 'redis-server', 'postgre
 const nodes = { node24: '24.21.0', node26: '26.10.0' };
 /** Debian's package makes a database cluster when it is installed; tests make their own. */
 const noCluster = '--essential-hook=mkdir -p "$1/etc/postgresql-common" && echo "create_main_cluster = false" > "$1/etc/postgresql-common/createcluster.conf"';
-/** Compiled into the root as /usr/local/bin/go-server: a compiler for it would be a quarter of a gigabyte. */
-const goSource = join(import.meta.dirname, '../../test/programs/go-server.go');
 /** How each is asked whether it runs, and which it is. */
 const versions: Readonly<Record<string, readonly string[]>> = {
   node: ['node', '--version'],
@@ -27,6 +26,7 @@ const versions: Readonly<Record<string, readonly string[]>> = {
   nginx: ['nginx', '-v'],
   OpenSSL: ['openssl', 'version'],
   Go: ['go-server', '--version'],
+  'Rust with rand': ['rust-server', '--version'],
 };
 
 /**
@@ -35,7 +35,7 @@ const versions: Readonly<Record<string, readonly string[]>> = {
  */
 export const runtimesRoot: Step = {
   name: 'runtimes root filesystem',
-  recipe: JSON.stringify({ baseContents, packages, nodes, noCluster, bun: Bun.version, go: readFileSync(goSource, 'utf8') }),
+  recipe: JSON.stringify({ baseContents, packages, nodes, noCluster, bun: Bun.version, programs: programsRecipe }),
   takeOver: false,
   missing: async () => {
     if (!existsSync(join(tools.runtimesRoot, 'usr/bin'))) return 'not there';
@@ -50,7 +50,7 @@ export const runtimesRoot: Step = {
       await makeDebianRoot({ root, packages: [...baseContents.packages, ...packages], mmdebstrapOptions: [noCluster], say });
       for (const [name, version] of Object.entries({ node: baseContents.node.version, ...nodes })) await placeNode({ folder, root, version, name, say });
       copyFileSync(process.execPath, join(root, 'usr/local/bin/bun'));
-      await compileGo(folder, join(root, 'usr/local/bin/go-server'), say);
+      await compilePrograms(folder, join(root, 'usr/local/bin'), say);
       const found: string[] = [];
       for (const [name, argv] of Object.entries(versions)) found.push(`${name} ${versionIn(await requireCommand(inRoot(root, argv), 'runtimes-root-broken', 'Remove the tools folder and start again.'))}`);
       await swapIn(root, tools.runtimesRoot);
@@ -67,15 +67,4 @@ function inRoot(root: string, argv: readonly string[]): string[] {
 /** The first number with a dot in it. */
 function versionIn(text: string): string {
   return /\d+\.\d[\w.]*/.exec(text)?.[0] ?? text;
-}
-
-/** With the compiler of the same Debian, unpacked aside and thrown away. Without C the program is static. */
-async function compileGo(folder: string, program: string, say: (text: string) => void): Promise<void> {
-  const compiler = join(folder, 'go');
-  await extractDebian({ suite: baseContents.suite, packages: ['golang-go'], folder: compiler, say });
-  copyFileSync(goSource, join(compiler, 'tmp/go-server.go'));
-  const build = ['/usr/lib/go-1.24/bin/go', 'build', '-trimpath', '-o', '/tmp/go-server', '/tmp/go-server.go'];
-  const environment = { HOME: '/tmp', GOROOT: '/usr/lib/go-1.24', CGO_ENABLED: '0', GO111MODULE: 'off' };
-  await requireCommand(['chroot', compiler, ...build], 'go-not-compiled', 'The compiler names the line above.', environment);
-  copyFileSync(join(compiler, 'tmp/go-server'), program);
 }

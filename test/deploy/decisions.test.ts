@@ -66,8 +66,8 @@ for (const [story, of, expected] of verdicts) {
 
 t.test('clones repeat random numbers unless every program has the guard or the manifest answers for it', async (t) => {
   t.equal(whyUnsafe([], { randomness: 'guarded' }), '');
-  t.match(whyUnsafe(['server'], { randomness: 'guarded' }), /^`server` is linked statically, .*`snapshot.randomness = "own"`.*`snapshot.after`$/);
-  t.match(whyUnsafe(['a', 'b'], { randomness: 'guarded', before: '/b' }), /^`a`, `b` are linked statically/);
+  t.match(whyUnsafe(['server (linked statically)'], { randomness: 'guarded' }), /^server \(linked statically\) may hold .*`snapshot.randomness = "own"`.*`snapshot.after`$/);
+  t.match(whyUnsafe(['a (linked statically)', 'b (thread_rng of Rust)'], { randomness: 'guarded', before: '/b' }), /^a \(linked statically\), b \(thread_rng of Rust\) may hold/);
   t.equal(whyUnsafe(['server'], { randomness: 'own' }), '');
   t.equal(whyUnsafe(['server'], { randomness: 'guarded', after: '/renew' }), '');
 });

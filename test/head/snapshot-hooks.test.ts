@@ -37,11 +37,11 @@ t.test('one that cannot renew itself is booted', async (t) => {
 
 t.test('a program without the clone guard is not cloned unless its manifest answers for it', async (t) => {
   const rig = await startRig(t);
-  rig.machine.unguarded = ['server'];
+  rig.machine.unguarded = ['server (linked statically)'];
   await rig.deploy('static', {});
   t.equal((await rig.ended('static')).stage, 'ready');
   await until('its state is told', () => appOf(rig, 'static')?.status === 'ready');
-  t.match(appOf(rig, 'static'), { wakeBy: 'cold', wakeReason: /`server` is linked statically/, templateBytes: 0 });
+  t.match(appOf(rig, 'static'), { wakeBy: 'cold', wakeReason: /server \(linked statically\)/, templateBytes: 0 });
   await rig.deploy('kernel', { snapshot: { randomness: 'own' } });
   t.equal((await rig.ended('kernel')).stage, 'ready');
   await until('its state is told', () => appOf(rig, 'kernel')?.status === 'ready');

@@ -42,17 +42,14 @@ const python: Application = {
   count: countEverywhere,
 };
 
-const go: Application = {
-  name: 'Go 1.24',
-  command: ['go-server'],
-  files: {},
-  offering: small,
-  async count(connect) {
+function compiledServer(name: string, command: string): Application {
+  const count = async (connect: Connect): Promise<number> => {
     const counted = Number(await get(connect, '/count'));
     await ticksOn(connect);
     return counted;
-  },
-};
+  };
+  return { name, command: [command], files: {}, offering: small, count };
+}
 
 /** Compiled by the root's own compiler, which is part of its runtime (the module jdk.compiler). */
 export function java(runtimes: string): Application {
@@ -197,7 +194,8 @@ export function applications(runtimes: string): readonly Application[] {
     nodeLike('Bun 1.4', ['bun', 'server.js']),
     python,
     java(runtimes),
-    go,
+    compiledServer('Go 1.24', 'go-server'),
+    compiledServer('Rust', 'rust-server'),
     redis,
     postgres,
     nginx,

@@ -58,7 +58,7 @@ t.test('a snapshot names the programs that have no clone guard', async (t) => {
   t.same((await engine.snapshot('guarded', engine.snapshotPath('guarded'))).unguarded, []);
   const artefactPath = makeArtefact(engine.folder, 'static', { probe: probeProgram(engine.folder) });
   await engine.boot(engine.order('static', { artefactPath, command: ['/app/probe', 'hold', 'deleted-file'] }));
-  t.same((await engine.snapshot('static', engine.snapshotPath('static'))).unguarded, ['probe']);
+  t.same((await engine.snapshot('static', engine.snapshotPath('static'))).unguarded, ['probe (linked statically)']);
 });
 
 t.test('a program that ends at once is told of, and its box goes', async (t) => {
