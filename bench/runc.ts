@@ -1,6 +1,7 @@
 import { dlopen, ptr } from 'bun:ffi';
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readFrozenMs } from '../edgepoint/box/criu-stats.ts';
 import { tools } from '../host/tools.ts';
 import { firstByte } from './engine.ts';
 import { openNetwork } from './peer-network.ts';
@@ -11,6 +12,8 @@ const libc = dlopen('libc.so.6', { pipe: { args: ['ptr'], returns: 'i32' } }).sy
 export interface RuncPeer {
   /** Restores once and waits for the first byte; milliseconds of both. The making of the root and the removal are not counted. */
   restore(): Promise<number>;
+  /** `runc checkpoint --leave-running` of a restored container: how long it stood still, in milliseconds, by CRIU's own statistics. */
+  pause(): Promise<number>;
   close(): void;
 }
 
@@ -92,6 +95,7 @@ export async function openRuncPeer(options: {
   const close = (): void => {
     /* Also when a round failed half way: its container and cgroups go with it. */
     Bun.spawnSync(['runc', '--root', join(folder, 'state'), 'delete', '--force', id], { stdout: 'ignore', stderr: 'ignore' });
+    if (running) run('umount', rootfs);
     network.close();
   };
   try {
@@ -105,19 +109,33 @@ export async function openRuncPeer(options: {
     throw error;
   }
 
+  let running = false;
+  const begin = async (): Promise<number> => {
+    rmSync(join(folder, 'fresh'), { recursive: true, force: true });
+    cpSync(join(folder, 'upper'), join(folder, 'fresh'), { recursive: true });
+    chmodSync(join(folder, 'fresh'), 0o755);
+    mountRoot('fresh');
+    const begunMs = performance.now();
+    await runc('restore', '--detach', '--image-path', join(folder, 'images'), '--work-path', join(folder, 'criu'), '--bundle', folder, id);
+    await firstByte(address, port);
+    return performance.now() - begunMs;
+  };
+
   return {
     async restore(): Promise<number> {
-      rmSync(join(folder, 'fresh'), { recursive: true, force: true });
-      cpSync(join(folder, 'upper'), join(folder, 'fresh'), { recursive: true });
-      chmodSync(join(folder, 'fresh'), 0o755);
-      mountRoot('fresh');
-      const begunMs = performance.now();
-      await runc('restore', '--detach', '--image-path', join(folder, 'images'), '--work-path', join(folder, 'criu'), '--bundle', folder, id);
-      await firstByte(address, port);
-      const tookMs = performance.now() - begunMs;
+      const tookMs = await begin();
       await runc('delete', '--force', id);
       run('umount', rootfs);
       return tookMs;
+    },
+    async pause(): Promise<number> {
+      if (!running) await begin();
+      running = true;
+      const images = join(folder, 'live');
+      rmSync(images, { recursive: true, force: true });
+      mkdirSync(images);
+      await runc('checkpoint', '--leave-running', '--image-path', images, '--work-path', images, id);
+      return readFrozenMs(readFileSync(join(images, 'stats-dump')));
     },
     close,
   };

@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
 import { type Engine, enterOwnNamespaces, openEngine } from './engine.ts';
@@ -8,7 +7,7 @@ import type { Report } from './report.ts';
 import { openRuncPeer, type RuncPeer } from './runc.ts';
 import { appPort, type BenchApp, boxOrder, makeTemplate, placeArtefact, placeSmallApp, timed } from './small-app.ts';
 import { median, medianRatio, percentile, rounded } from './statistics.ts';
-
+import { compileTiny } from './tiny.ts';
 
 /**
  * From asleep to the first byte: the small app (express on Node 20) restored by us, booted cold by us in the same isolation, and
@@ -110,12 +109,4 @@ function summarize(samples: ReadonlyMap<string, readonly number[]>, podmanFailur
       'runc restores without a user namespace, private disk or seccomp of ours: less work than we do. Its root and network namespace are made beforehand.',
     ],
   };
-}
-
-function compileTiny(engine: Engine): string {
-  const folder = join(engine.dataFolder, 'tiny-source');
-  mkdirSync(folder);
-  const done = Bun.spawnSync(['gcc', '-O2', '-static', '-o', join(folder, 'tiny-server'), join(import.meta.dir, 'tiny-server.c')]);
-  if (done.exitCode !== 0) throw new Error(done.stderr.toString());
-  return folder;
 }
