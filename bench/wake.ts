@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
-import { type Engine, enterOwnNamespaces, openEngine } from './engine.ts';
+import { enterOwnNamespaces, openEngine } from './engine.ts';
 import { type Contender, interleave } from './interleave.ts';
 import { openPodmanPeer } from './podman.ts';
 import type { Report } from './report.ts';

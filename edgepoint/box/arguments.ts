@@ -1,5 +1,5 @@
 import type { BootOrder, BoxOrder, CgroupPaths, ProcessOrder, RestoreOrder } from '../model/calls.ts';
-import { fillText } from '../model/files.ts';
+import { type FileValues, fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
 
@@ -23,12 +23,14 @@ const idsPerInstance = 65_536;
 /** More than the largest offering's private disk. */
 const ghostBytesMax = 2 ** 31;
 
+const ownValues = (order: BoxOrder, facts: BoxFacts): FileValues => ({ instance: order.instance, address: facts.address, peers: (facts.peers ?? []).join(',') });
+
 /** The options of edgepoint-box that boots and restores share. */
 export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   const firstUid = order.uidSlot * idsPerInstance;
   const options: readonly (readonly string[])[] = [
     ...order.volumes.map((volume) => ['--volume', volume.imagePath, volume.mountPath]),
-    ...(order.files ?? []).map((file) => ['--file', file.path, fillText(file.text, { instance: order.instance, address: facts.address, peers: (facts.peers ?? []).join(',') })]),
+    ...(order.files ?? []).map((file) => ['--file', file.path, fillText(file.text, ownValues(order, facts))]),
     ['--folder', facts.folder],
     ['--base', facts.base],
     ['--artefact', order.artefactPath],
@@ -63,8 +65,10 @@ export function guardedEnvironment(env: Readonly<Record<string, string>>, guard:
 }
 
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
-  const environment = Object.entries(guardedEnvironment(order.env, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
-  const processes = (order.processes ?? []).map((one) => processWords(one, facts.guard)).flatMap((words) => ['--process', `${words.length}`, ...words]);
+  const fill = (env: Readonly<Record<string, string>>): Record<string, string> =>
+    Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fillText(value, ownValues(order, facts))]));
+  const environment = Object.entries(guardedEnvironment(fill(order.env), facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  const processes = (order.processes ?? []).map((one) => processWords({ ...one, env: fill(one.env) }, facts.guard)).flatMap((words) => ['--process', `${words.length}`, ...words]);
   return ['boot', ...boxArguments(order, facts), ...environment, ...processes, '--', ...order.command];
 }
 

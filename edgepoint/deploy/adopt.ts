@@ -43,7 +43,7 @@ export async function adoptTemplate(order: ReleaseOrder, ports: DeployPorts, tel
     state: 'template',
     coldBootMs: brought.coldBootMs,
     snapshot: { path: brought.snapshotPath, bytes: brought.bytes, imageBytes: brought.imageBytes },
-    unsafe: '',
+    unsafe: null,
     trial,
     madeBy: brought.by,
   };

@@ -53,8 +53,8 @@ export async function prepareRelease(order: ReleaseOrder, ports: DeployPorts, te
     const snapshot = await takeTemplate(order, booted, ports, tell);
     await booted.end();
     stopIf(cancelled);
-    const unsafe = 'failure' in snapshot ? '' : whyUnsafe(snapshot.unguarded, order.manifest.snapshot);
-    const provable = !('failure' in snapshot) && (unsafe === '' || order.manifest.state === 'keep');
+    const unsafe = 'failure' in snapshot ? null : whyUnsafe(snapshot.unguarded, order.manifest);
+    const provable = !('failure' in snapshot) && (unsafe === null || order.manifest.state === 'keep');
     const trial = provable ? await proveTemplate(order, snapshot.path, { coldBootMs }, ports, tell) : null;
     const measured: Measured = { state: order.manifest.state, coldBootMs, snapshot, unsafe, trial, warmupsFailed, emptyVolumes: ports.emptyVolumes === true };
     const facts = judgePreparation(measured);

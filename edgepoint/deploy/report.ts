@@ -3,7 +3,7 @@ import type { Manifest } from '../../kit/wire/manifest.ts';
 import { formatBytes, formatMs } from '../../kit/units.ts';
 import type { ReleaseFacts } from '../model/app.ts';
 import type { Offering } from '../model/offering.ts';
-import type { Measured, PartFailure } from './verdict.ts';
+import type { Measured, PartFailure, Unsafe } from './verdict.ts';
 
 const yes: ReportAnswer = { can: true, code: '', why: '', remedy: '' };
 
@@ -46,7 +46,7 @@ function judgeSnapshot({ snapshot, trial }: Measured): ReportAnswer {
 const no = (part: PartFailure, code: string): ReportAnswer => ({ can: false, code: part.code ?? code, why: part.why ?? part.failure, remedy: part.remedy ?? '' });
 
 /** The first reason that holds: what is told is what would have to change first. */
-function judgeClone(canSnapshot: ReportAnswer, unsafe: string, manifest: Manifest): ReportAnswer {
+function judgeClone(canSnapshot: ReportAnswer, unsafe: Unsafe | null, manifest: Manifest): ReportAnswer {
   if (manifest.state === 'keep') {
     return { can: false, code: 'keeps-state', why: 'its memory is kept (state = "keep"), so there is one instance of it', remedy: 'Leave `state` out, and keep what must last in a volume.' };
   }
@@ -59,7 +59,7 @@ function judgeClone(canSnapshot: ReportAnswer, unsafe: string, manifest: Manifes
       remedy: 'Say `shareable = true` under that [[volume]] when the program can share it with copies of itself.',
     };
   }
-  if (unsafe !== '') return { can: false, code: 'unguarded', why: unsafe, remedy: 'Say in [snapshot] what is true of the program; see docs/guide/sleeping.md.' };
+  if (unsafe !== null) return { can: false, ...unsafe };
   if (!canSnapshot.can) return { can: false, code: canSnapshot.code, why: 'it cannot be snapshotted, so every further instance is booted', remedy: canSnapshot.remedy };
   return yes;
 }

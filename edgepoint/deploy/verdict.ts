@@ -1,6 +1,7 @@
 import { formatMs } from '../../kit/units.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { ReleaseFacts } from '../model/app.ts';
+import { differsByInstance } from '../model/files.ts';
 
 /** Why a part of a preparation failed: the whole sentence, and its parts where it was a Failure. */
 export interface PartFailure {
@@ -10,14 +11,21 @@ export interface PartFailure {
   readonly remedy?: string;
 }
 
+/** Why no clone is made of a template: a stable code, the reason in words for the provider, and what to do. */
+export interface Unsafe {
+  readonly code: 'unguarded' | 'own-environment';
+  readonly why: string;
+  readonly remedy: string;
+}
+
 /** What the preparation measured. Times are from the order to the first answer. */
 export interface Measured {
   readonly state: 'template' | 'keep';
   readonly coldBootMs: number;
   /** `frozenMs`: how long the program stood still meanwhile. */
   readonly snapshot: { readonly path: string; readonly bytes: number; readonly imageBytes?: number; readonly frozenMs?: number } | PartFailure;
-  /** Why clones of it would draw the same random numbers; empty when they do not. */
-  readonly unsafe: string;
+  /** Why clones of it would be wrong, or null. */
+  readonly unsafe: Unsafe | null;
   /** The fastest of the trials, the failure of the last, or null when there was nothing to try. */
   readonly trial: { readonly restoreMs: number; readonly trials?: number; readonly cloneMemoryBytes?: number | null } | PartFailure | null;
   readonly warmupsFailed?: number;
@@ -44,7 +52,7 @@ export function judgePreparation(measured: Measured): ReleaseFacts {
     ...facts,
   });
   if ('failure' in snapshot) return cold(`it cannot be snapshotted: ${snapshot.failure}`);
-  if (state === 'template' && unsafe !== '') return cold(unsafe);
+  if (state === 'template' && unsafe !== null) return cold(unsafe.why);
   if (trial === null || 'failure' in trial) return cold(`its snapshot does not restore: ${trial === null ? 'it was not tried' : trial.failure}`);
   if (state === 'template' && trial.restoreMs >= coldBootMs) {
     const reason = `it boots faster (${formatMs(coldBootMs)}) than it restores (${formatMs(trial.restoreMs)})`;
@@ -63,15 +71,22 @@ export function judgePreparation(measured: Measured): ReleaseFacts {
 }
 
 /**
- * Why clones of a template would repeat each other's random numbers, in words for the provider; empty when they do not: every program
- * of it can be renewed by the clone guard, or the manifest says that the program sees to it itself.
+ * Why clones of a template would be wrong. They would have the environment of the instance that it was taken from, or repeat each other's
+ * random numbers: unless every program of it can be renewed by the clone guard, or the manifest says that the program sees to it itself.
  */
-export function whyUnsafe(unguarded: readonly string[], snapshot: Manifest['snapshot']): string {
-  if (unguarded.length === 0 || snapshot.randomness === 'own' || snapshot.after !== undefined) return '';
-  return (
+export function whyUnsafe(unguarded: readonly string[], manifest: Pick<Manifest, 'env' | 'process' | 'snapshot'>): Unsafe | null {
+  const environments = [manifest.env, ...(manifest.process ?? []).map(({ env }) => env)];
+  const own = environments.flatMap((env) => Object.entries(env)).find(([, value]) => differsByInstance(value));
+  if (own !== undefined) {
+    const why = `its variable ${own[0]} differs from instance to instance, and a clone would have the value of the instance its template was taken from`;
+    return { code: 'own-environment', why, remedy: 'Put what differs into a [[file]], which is written afresh in each clone, and have the program read it there.' };
+  }
+  const { snapshot } = manifest;
+  if (unguarded.length === 0 || snapshot.randomness === 'own' || snapshot.after !== undefined) return null;
+  const why =
     `${unguarded.join(', ')} may hold random generators whose state would be the same in every clone; ` +
-    'if the program draws from the kernel alone, say `snapshot.randomness = "own"`, and if it can renew its generators, name the path that does so as `snapshot.after`'
-  );
+    'if the program draws from the kernel alone, say `snapshot.randomness = "own"`, and if it can renew its generators, name the path that does so as `snapshot.after`';
+  return { code: 'unguarded', why, remedy: 'Say in [snapshot] what is true of the program; see docs/guide/sleeping.md.' };
 }
 
 /** One slow restore may be chance (the first one reads the image from the disk); three are not. */

@@ -1,6 +1,6 @@
 import type { BootOrder, BoxOrder, RestoreOrder, VolumeOrder } from './calls.ts';
 import type { ReleaseOrder } from './app.ts';
-import { fillText } from './files.ts';
+import { type FileValues, fillText } from './files.ts';
 import type { DataPaths } from './paths.ts';
 import type { Offering } from './offering.ts';
 import { findOffering } from './offering.ts';
@@ -27,6 +27,15 @@ export function offeringOf(order: ReleaseOrder): Offering {
   return offering;
 }
 
+/** What is known of an instance before it is made; the rest of the names in braces is left to restored. */
+function valuesOf(order: ReleaseOrder): FileValues {
+  return { app: order.owner.app, release: String(order.release), host: order.hosts[0] ?? order.owner.app };
+}
+
+function filledEnv(order: ReleaseOrder, env: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fillText(value, valuesOf(order))]));
+}
+
 function boxOrder(order: ReleaseOrder, instance: string, address: string | null, paths: DataPaths): BoxOrder {
   const volumes: VolumeOrder[] = order.manifest.volume.map((volume) => ({
     name: volume.name,
@@ -46,7 +55,7 @@ function boxOrder(order: ReleaseOrder, instance: string, address: string | null,
     // A release that was stored before there were files (or processes) has none.
     files: (order.manifest.file ?? []).map(({ path, text }) => ({
       path,
-      text: fillText(text, { app: order.owner.app, release: String(order.release), host: order.hosts[0] ?? order.owner.app }),
+      text: fillText(text, valuesOf(order)),
     })),
     ownNetwork: order.manifest.state === 'keep',
     address,
@@ -59,7 +68,7 @@ function boxOrder(order: ReleaseOrder, instance: string, address: string | null,
  */
 export function instanceEnv(order: ReleaseOrder, instance: string): Record<string, string> {
   return {
-    ...order.manifest.env,
+    ...filledEnv(order, order.manifest.env),
     PORT: String(order.manifest.port),
     EDGEPOINT_APP: order.owner.app,
     EDGEPOINT_RELEASE: String(order.release),
@@ -72,7 +81,7 @@ export function bootOrder(order: ReleaseOrder, instance: string, address: string
     ...boxOrder(order, instance, address, paths),
     command: order.manifest.command,
     env: instanceEnv(order, instance),
-    processes: order.manifest.process ?? [],
+    processes: (order.manifest.process ?? []).map((one) => ({ ...one, env: filledEnv(order, one.env) })),
   };
 }
 

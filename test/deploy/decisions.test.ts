@@ -7,7 +7,7 @@ import type { ReleaseFacts, ReleaseOrder } from '../../edgepoint/model/app.ts';
 import { bootOrder, instanceEnv, restoreOrder, runsAlone } from '../../edgepoint/model/orders.ts';
 import { fillText } from '../../edgepoint/model/files.ts';
 import { dataPaths } from '../../edgepoint/model/paths.ts';
-import { manifestSchema } from '../../kit/wire/manifest.ts';
+import { type Manifest, manifestSchema } from '../../kit/wire/manifest.ts';
 
 const order: ReleaseOrder = {
   owner: { provider: 'p', scope: 'main', app: 'shop' },
@@ -40,13 +40,14 @@ for (const [story, of, expected] of rows) {
 }
 
 const snapshot = { path: '/s', bytes: 7 };
-const measured: Measured = { state: 'template', coldBootMs: 100, snapshot, unsafe: '', trial: { restoreMs: 25 } };
+const repeats = { code: 'unguarded', why: 'it repeats', remedy: '' } as const;
+const measured: Measured = { state: 'template', coldBootMs: 100, snapshot, unsafe: null, trial: { restoreMs: 25 } };
 const verdicts: readonly [string, Measured, string][] = [
   ['it restores faster', measured, 'template'],
   ['it boots faster', { ...measured, coldBootMs: 25 }, 'cold: it boots faster (25.0 ms) than it restores (25.0 ms)'],
   ['it boots faster, but keeps state', { ...measured, state: 'keep', coldBootMs: 20 }, 'keep'],
-  ['clones would repeat each other', { ...measured, unsafe: 'it repeats', trial: null }, 'cold: it repeats'],
-  ['clones would, but there are none of what keeps state', { ...measured, state: 'keep', unsafe: 'it repeats' }, 'keep'],
+  ['clones would repeat each other', { ...measured, unsafe: repeats, trial: null }, 'cold: it repeats'],
+  ['clones would, but there are none of what keeps state', { ...measured, state: 'keep', unsafe: repeats }, 'keep'],
   ['no snapshot', { ...measured, snapshot: { failure: 'io_uring' }, trial: null }, 'cold: it cannot be snapshotted: io_uring'],
   ['no restore', { ...measured, trial: { failure: 'torn' } }, 'cold: its snapshot does not restore: torn'],
   [
@@ -65,11 +66,16 @@ for (const [story, of, expected] of verdicts) {
 }
 
 t.test('clones repeat random numbers unless every program has the guard or the manifest answers for it', async (t) => {
-  t.equal(whyUnsafe([], { randomness: 'guarded' }), '');
-  t.match(whyUnsafe(['server (linked statically)'], { randomness: 'guarded' }), /^server \(linked statically\) may hold .*`snapshot.randomness = "own"`.*`snapshot.after`$/);
-  t.match(whyUnsafe(['a (linked statically)', 'b (thread_rng of Rust)'], { randomness: 'guarded', before: '/b' }), /^a \(linked statically\), b \(thread_rng of Rust\) may hold/);
-  t.equal(whyUnsafe(['server'], { randomness: 'own' }), '');
-  t.equal(whyUnsafe(['server'], { randomness: 'guarded', after: '/renew' }), '');
+  const why = (unguarded: readonly string[], change: Partial<Manifest>): string => whyUnsafe(unguarded, { env: {}, process: [], snapshot: { randomness: 'guarded' }, ...change })?.why ?? '';
+  const statically = 'server (linked statically)';
+  t.equal(why([], {}), '');
+  t.match(why([statically], {}), /^server \(linked statically\) may hold .*`snapshot.randomness = "own"`.*`snapshot.after`$/);
+  t.match(why([statically, 'b (thread_rng of Rust)'], { snapshot: { randomness: 'guarded', before: '/b' } }), /^server \(linked statically\), b \(thread_rng of Rust\) may hold/);
+  t.equal(why([statically], { snapshot: { randomness: 'own' } }), '');
+  t.equal(why([statically], { snapshot: { randomness: 'guarded', after: '/renew' } }), '');
+  t.match(why([], { env: { NODE: 'n-{instance}' } }), /^its variable NODE differs from instance to instance/);
+  t.match(why([], { process: [{ name: 'w', command: ['w'], env: { BIND: '{address}:1' }, mustLive: true }] }), /^its variable BIND differs/);
+  t.equal(why([], { env: { A: '{app} {release} {host}', B: '{other} instance {"instance":1}' } }), '', 'what is one in all instances may be cloned, other braces too');
 });
 
 t.test('a slow trial is tried again, a fast one not, and never for ever', async (t) => {
@@ -99,5 +105,7 @@ t.test('orders say what the manifest says, and PORT is always true', async (t) =
   t.strictSame(file, { path: '/run/me', text: 'shop 3 shop.edge.test {instance} {address} {peers} {other} {"app"}' }, 'what only restored knows is left to it');
   t.equal(fillText(file?.text ?? '', { instance: 'i-1', address: '10.0.0.9', peers: '' }), 'shop 3 shop.edge.test i-1 10.0.0.9  {other} {"app"}');
   t.equal(fillText('{instance}', { instance: '{address}', address: 'x' }), '{address}', 'a value is not looked into');
+  const named = { ...order, manifest: { ...order.manifest, env: { NAME: '{app}-{release} {instance} {x}' } } };
+  t.equal(bootOrder(named, 'i-1', null, paths).env['NAME'], 'shop-3 {instance} {x}', 'a variable too');
   t.throws(() => bootOrder({ ...order, manifest: { ...order.manifest, offering: 'huge' } }, 'i-1', null, paths), { code: 'unknown-offering' });
 });

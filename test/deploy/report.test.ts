@@ -11,7 +11,7 @@ import { manifestSchema } from '../../kit/wire/manifest.ts';
 const small = findOffering('small') as Offering;
 const mebibyte = 1024 * 1024;
 const snapshot = { path: '/s', bytes: 16 * mebibyte, frozenMs: 40 };
-const fast: Measured = { state: 'template', coldBootMs: 100, snapshot, unsafe: '', trial: { restoreMs: 20, trials: 1, cloneMemoryBytes: 30 * mebibyte }, warmupsFailed: 0 };
+const fast: Measured = { state: 'template', coldBootMs: 100, snapshot, unsafe: null, trial: { restoreMs: 20, trials: 1, cloneMemoryBytes: 30 * mebibyte }, warmupsFailed: 0 };
 const refused = { failure: 'it holds an io_uring. Run it without.', code: 'uses-io-uring', why: 'it holds an io_uring', remedy: 'Run it without.' };
 const alone = { name: 'data', path: '/data', sizeMegabytes: 8 };
 
@@ -27,7 +27,7 @@ const rows: readonly [story: string, report: PreparationReport, snapshot: string
   ['it boots as fast', report({ ...fast, coldBootMs: 20 }), 'yes', 'yes', 'cold', ''],
   ['it cannot be snapshotted', report({ ...fast, snapshot: refused, trial: null }), 'no, uses-io-uring', 'no, uses-io-uring', 'cold', ''],
   ['its snapshot does not restore', report({ ...fast, trial: { failure: 'torn', code: 'cannot-restore', why: 'torn', remedy: '' } }), 'no, cannot-restore', 'no, cannot-restore', 'cold', ''],
-  ['its clones would draw the same random numbers', report({ ...fast, unsafe: 'they would', trial: null }), 'yes', 'no, unguarded', 'cold', ''],
+  ['its clones would draw the same random numbers', report({ ...fast, unsafe: { code: 'unguarded', why: 'they would', remedy: '' }, trial: null }), 'yes', 'no, unguarded', 'cold', ''],
   ['it keeps its state', report({ ...fast, state: 'keep' }), 'yes', 'no, keeps-state', 'keep', ''],
   ['it keeps its state and cannot', report({ ...fast, state: 'keep', snapshot: refused, trial: null }), 'no, uses-io-uring', 'no, keeps-state', 'cold', 'never-sleeps'],
   ['it writes a volume alone', report(fast, { volume: [alone] }), 'yes', 'no, one-writer', 'template', ''],

@@ -47,3 +47,15 @@ t.test('a program without the clone guard is not cloned unless its manifest answ
   await until('its state is told', () => appOf(rig, 'kernel')?.status === 'ready');
   t.match(appOf(rig, 'kernel'), { wakeBy: 'template', wakeReason: '' });
 });
+
+t.test('a program whose environment differs from instance to instance is booted, not cloned', async (t) => {
+  const rig = await startRig(t);
+  await rig.deploy('own', { env: { NODE_NAME: 'node-{instance}' } });
+  t.equal((await rig.ended('own')).stage, 'ready');
+  await until('its state is told', () => appOf(rig, 'own')?.status === 'ready');
+  t.match(appOf(rig, 'own'), { wakeBy: 'cold', wakeReason: /its variable NODE_NAME differs/, templateBytes: 0 });
+  await rig.deploy('same', { env: { NODE_NAME: '{app}-{release}' } });
+  t.equal((await rig.ended('same')).stage, 'ready');
+  await until('its state is told', () => appOf(rig, 'same')?.status === 'ready');
+  t.match(appOf(rig, 'same'), { wakeBy: 'template' });
+});

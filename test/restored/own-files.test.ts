@@ -67,6 +67,16 @@ t.test('an instance that keeps its state wakes with its own', async (t) => {
   isItself(t, await seenBy(engine, after), after);
 });
 
+t.test('each booted instance has an environment of its own', async (t) => {
+  const engine = await openEngine(t);
+  const env = { NAME: 'node-{instance}', BIND: '{address}:1', OTHER: '{other} {"instance":1}', PORT: '8080' };
+  for (const name of ['one', 'two']) {
+    const instance = await engine.boot(engine.order(name, { env }));
+    const seen = await engine.run(instance, 'return [process.env.NAME, process.env.BIND, process.env.OTHER]');
+    t.same(seen, [`node-${name}`, `${instance.address}:1`, '{other} {"instance":1}']);
+  }
+});
+
 t.test('what a program puts in the way leads nowhere', async (t) => {
   const engine = await openEngine(t);
   const outside = join(engine.folder, 'outside');
