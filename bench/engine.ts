@@ -1,11 +1,11 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { openClock } from '../host/clock.ts';
 import { tools } from '../host/tools.ts';
 import { bytesPerMebibyte } from '../kit/units.ts';
 import { parseSubnet } from '../edgepoint/box/address.ts';
-import { cgroupOf, cgroupVersion, prepareCgroupParents, removeCgroup } from '../edgepoint/box/cgroup.ts';
+import { cgroupFolders, cgroupOf, cgroupVersion, prepareCgroupParents } from '../edgepoint/box/cgroup.ts';
 import { prepareDev } from '../edgepoint/box/dev.ts';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
 import { becomeChildSubreaper, pageFaultsMayBeAnswered } from '../edgepoint/box/kernel.ts';
@@ -130,11 +130,9 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
       templates.close();
       slots.close();
       await openSlotPool(place, { size: 1, inUse: new Set() }).then(async (pool) => removeSlot(place, (await pool.take()).name));
-      for (const folder of ['cpu', 'cpuLimit', 'memory', 'pids', 'freezer'] as const) {
-        const parent = join(parents[folder], '..');
-        removeCgroup({ ...parents, cpu: parent, cpuLimit: parent, memory: parent, pids: parent, freezer: parent });
-        const top = join(parent, '..');
-        removeCgroup({ ...parents, cpu: top, cpuLimit: top, memory: top, pids: top, freezer: top });
+      for (const folder of cgroupFolders(parents)) {
+        const parent = join(folder, '..');
+        for (const path of [parent, join(parent, '..')]) if (existsSync(path)) rmdirSync(path);
       }
       rmSync(dataFolder, { recursive: true, force: true });
     },

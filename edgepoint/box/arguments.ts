@@ -1,4 +1,4 @@
-import type { BootOrder, BoxOrder, CgroupPaths, ProcessOrder, RestoreOrder } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, ProcessOrder, RestoreOrder } from '../model/calls.ts';
 import { type FileValues, fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
@@ -43,6 +43,8 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
     ['--first-uid', `${firstUid}`],
     ['--reader-gid', `${facts.readerGid}`],
     ['--disk-bytes', `${order.offering.diskBytes}`],
+    ['--bytes-per-second', `${order.offering.networkBytesPerSecond}`],
+    ['--operations-per-second', `${order.offering.diskOperationsPerSecond}`],
   ];
   return [...options.flat(), ...(order.ownNetwork ? ['--own-network'] : [])];
 }
@@ -150,9 +152,4 @@ export function dumpArguments(dump: {
     ...(dump.ownNetwork ? ['--empty-ns', 'net'] : []),
     ...(dump.keepRunning ? ['--leave-running'] : []),
   ];
-}
-
-/** All cgroup folders of an instance, without repetition. */
-export function cgroupFolders(paths: CgroupPaths & { readonly cpuLimit: string }): string[] {
-  return [...new Set([paths.cpu, paths.cpuLimit, paths.memory, paths.pids, paths.freezer])];
 }

@@ -80,6 +80,8 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--first-uid")) box->first_uid = (uid_t)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--reader-gid")) box->reader_gid = (gid_t)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--disk-bytes")) box->disk_bytes = strtoull(next(&argument), NULL, 10);
+    else if (!strcmp(name, "--bytes-per-second")) box->bytes_per_second = strtoull(next(&argument), NULL, 10);
+    else if (!strcmp(name, "--operations-per-second")) box->operations_per_second = (unsigned)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--env") && box->environment_count < MOST_ENVIRONMENT) box->environment[box->environment_count++] = next(&argument);
     else if (!strcmp(name, "--images")) box->images = next(&argument);
     else if (!strcmp(name, "--work")) box->work = next(&argument);
@@ -117,6 +119,8 @@ static void check(const struct box *box) {
     fail("an option is missing");
   if (box->first_uid < IDS_PER_INSTANCE || box->first_uid % IDS_PER_INSTANCE) fail("--first-uid %u", box->first_uid);
   if (box->disk_bytes == 0) fail("--disk-bytes");
+  if (box->bytes_per_second == 0) fail("--bytes-per-second");
+  if (box->operations_per_second == 0) fail("--operations-per-second");
   errno = 0;
 }
 
@@ -250,16 +254,18 @@ static char **read_order(void) {
 
 static int serve_slot(char **options) {
   struct box box = {.prefix_length = 24};
-  const char *criu = NULL;
+  const char *criu = NULL, *link = NULL;
   for (char **option = options; *option; option++) {
     if (!strcmp(*option, "--netns")) box.netns = next(&option);
     else if (!strcmp(*option, "--cgroup") && box.cgroup_count < MOST_CGROUPS) box.cgroups[box.cgroup_count++] = next(&option);
     else if (!strcmp(*option, "--criu")) criu = next(&option);
+    else if (!strcmp(*option, "--link")) link = next(&option);
     else fail("unknown option %s", *option);
   }
-  if (!box.netns || !criu) fail("--netns or --criu is missing");
+  if (!box.netns || !criu || !link) fail("--netns, --criu or --link is missing");
   int guard = start_pages_guard();
   enter_cgroups(&box);
+  int downlink = open_downlink(&box, link);
   enter_network(&box);
   int worker = start_criu(criu);
   char **order = read_order();
@@ -274,6 +280,7 @@ static int serve_slot(char **options) {
   uint64_t disk = now_ns();
   write_files(&box);
   uint64_t files = now_ns();
+  limit_downlink(&box, downlink);
   if (!box.own_network) configure_network(&box);
   dprintf(STDOUT_FILENO, "disk %llu\nfiles %llu\nnetwork %llu\n", (unsigned long long)(disk - start), (unsigned long long)(files - disk),
           (unsigned long long)(now_ns() - files));

@@ -18,6 +18,9 @@
 #define WORK_DESCRIPTOR 51
 #define MOST_ORDER_BYTES (4u << 20)
 #define IDS_PER_INSTANCE 65536
+/* Of a link's limit before there is an order, and the least a limit lets pass at once: ip-link(8), gso_max_size */
+#define FIRST_BYTES_PER_SECOND 125000000
+#define MOST_PACKET (512u << 10)
 
 struct volume {
   const char *image;      /* ext4 image file */
@@ -45,6 +48,9 @@ struct box {
   const char *disk_copy;  /* the private disk of a kept instance: copied into the upper layer; or NULL */
   const char *dev;       /* minimal /dev, shared read-only */
   const char *netns;     /* network namespace file of the slot */
+  int downlink_index;    /* of the edgepoint's end of the slot's link */
+  uint64_t bytes_per_second; /* of the network, each way */
+  unsigned operations_per_second; /* of each volume's disk, reads and writes */
   int own_network;       /* the instance has a network namespace that belongs to its user namespace: CRIU restores connections only there */
   const char *address;   /* dotted IPv4 */
   int prefix_length;
@@ -91,6 +97,8 @@ int read_processes(char **words, int count, struct process_words *found, int mos
 void copy_init(const struct box *box);
 
 /* network.c */
+int open_downlink(struct box *box, const char *link);
+void limit_downlink(const struct box *box, int fd);
 void configure_network(const struct box *box); /* in the instance's network namespace */
 void give_network(const struct box *box, pid_t pid);
 void follow_restore(const struct box *box, const char *step, pid_t pid); /* CRIU's notifications, for a network of its own */

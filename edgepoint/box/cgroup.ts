@@ -3,8 +3,13 @@ import { join } from 'node:path';
 import type { CgroupPaths, KernelCounters } from '../model/calls.ts';
 import type { Offering } from '../model/offering.ts';
 
-/** Version 1 keeps a tree for each controller, and the one with the limit need not be the one with the counter. */
-export type InstanceCgroup = CgroupPaths & { readonly cpuLimit: string };
+/** Version 1 keeps a tree for each controller, and the one with the limit need not be the one with the counter. `io` is empty where the kernel limits no disks. */
+export type InstanceCgroup = CgroupPaths & { readonly cpuLimit: string; readonly io: string };
+
+/** All its folders, without repetition. */
+export function cgroupFolders(cgroup: InstanceCgroup): string[] {
+  return [...new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer, cgroup.io])].filter((folder) => folder !== '');
+}
 
 const mountPoint = '/sys/fs/cgroup';
 const cpuPeriodUs = 100_000;
@@ -20,14 +25,14 @@ export function cgroupOf(version: 1 | 2, world: string, edgepoint: string, insta
   const tail = join(`edgepoint-${world}`, edgepoint, instance);
   if (version === 2) {
     const folder = join(mountPoint, tail);
-    return { version, cpu: folder, cpuLimit: folder, memory: folder, pids: folder, freezer: folder };
+    return { version, cpu: folder, cpuLimit: folder, memory: folder, pids: folder, freezer: folder, io: folder };
   }
   const of = (controller: string): string => join(mountPoint, controller, tail);
-  return { version, cpu: of('cpuacct'), cpuLimit: of('cpu'), memory: of('memory'), pids: of('pids'), freezer: of('freezer') };
+  return { version, cpu: of('cpuacct'), cpuLimit: of('cpu'), memory: of('memory'), pids: of('pids'), freezer: of('freezer'), io: existsSync(join(mountPoint, 'blkio')) ? of('blkio') : '' };
 }
 
 function parentFolders(cgroup: InstanceCgroup): string[] {
-  return [...new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer].map((folder) => join(folder, '..')))];
+  return [...new Set(cgroupFolders(cgroup).map((folder) => join(folder, '..')))];
 }
 
 /** Makes the folders above all instances; version 2 also hands the controllers down. Idempotent. */
@@ -35,14 +40,14 @@ export function prepareCgroupParents(cgroup: InstanceCgroup): void {
   for (const parent of parentFolders(cgroup)) {
     mkdirSync(parent, { recursive: true });
     if (cgroup.version === 2) {
-      for (const folder of [mountPoint, join(parent, '..'), parent]) writeFileSync(join(folder, 'cgroup.subtree_control'), '+cpu +memory +pids');
+      for (const folder of [mountPoint, join(parent, '..'), parent]) writeFileSync(join(folder, 'cgroup.subtree_control'), '+cpu +memory +pids +io');
     }
   }
 }
 
 /** Makes the cgroup, without limits. */
 export function makeCgroup(cgroup: InstanceCgroup): void {
-  for (const folder of new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer])) mkdirSync(folder, { recursive: true });
+  for (const folder of cgroupFolders(cgroup)) mkdirSync(folder, { recursive: true });
 }
 
 /** Sets the limits of the offering. */
@@ -94,7 +99,7 @@ export function isFrozen(cgroup: InstanceCgroup, asked = false): boolean {
 
 /** Processes in any of its folders: one that is just entering them is not in all yet. Empty when it is not there. */
 export function cgroupProcesses(cgroup: InstanceCgroup): number[] {
-  const lines = [...new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer])].flatMap((folder) => {
+  const lines = cgroupFolders(cgroup).flatMap((folder) => {
     try {
       return readFileSync(join(folder, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean);
     } catch {
@@ -123,7 +128,7 @@ export function readCounters(cgroup: InstanceCgroup): KernelCounters {
 /** Removes the folders; true when all are gone (a dying process keeps one busy for a moment). */
 export function removeCgroup(cgroup: InstanceCgroup): boolean {
   let gone = true;
-  for (const folder of new Set([cgroup.cpu, cgroup.cpuLimit, cgroup.memory, cgroup.pids, cgroup.freezer])) {
+  for (const folder of cgroupFolders(cgroup)) {
     try {
       if (existsSync(folder)) rmdirSync(folder);
     } catch {

@@ -16,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -206,11 +207,30 @@ static int new_loop_device(const char *image, int backing, char *device, size_t 
   fail("no loop device came free for %s", image);
 }
 
+/* Limits what the instance's cgroups may ask of a disk: blkio-controller.rst of version 1, cgroup-v2.rst. Absent where the kernel cannot. */
+static void limit_operations(const struct box *box, int disk) {
+  struct stat status;
+  char path[600], limit[128];
+  if (fstat(disk, &status)) fail("stat of a loop device");
+  unsigned kind = major(status.st_rdev), number = minor(status.st_rdev);
+  for (int i = 0; i < box->cgroup_count; i++) {
+    static const char *const of_version_1[] = {"blkio.throttle.read_iops_device", "blkio.throttle.write_iops_device"};
+    for (int j = 0; j < 2; j++) {
+      snprintf(path, sizeof path, "%s/%s", box->cgroups[i], of_version_1[j]);
+      snprintf(limit, sizeof limit, "%u:%u %u", kind, number, box->operations_per_second);
+      if (access(path, F_OK) == 0) write_text(path, limit);
+    }
+    snprintf(path, sizeof path, "%s/io.max", box->cgroups[i]);
+    snprintf(limit, sizeof limit, "%u:%u riops=%u wiops=%u", kind, number, box->operations_per_second, box->operations_per_second);
+    if (access(path, F_OK) == 0) write_text(path, limit);
+  }
+}
+
 /*
  * Mounts the image at `target`. Two loop devices over one file would destroy its file system, so an image in use is mounted from
  * the device it has; the lock keeps two boxes from both finding none.
  */
-static void mount_image(const char *image, const char *target) {
+static void mount_image(const struct box *box, const char *image, const char *target) {
   char device[64];
   struct stat status;
   int backing = open(image, O_RDWR | O_CLOEXEC);
@@ -218,6 +238,7 @@ static void mount_image(const char *image, const char *target) {
   if (flock(backing, LOCK_EX)) fail("lock the volume %s", image);
   int loop = bound_loop_device(&status, device, sizeof device);
   if (loop < 0) loop = new_loop_device(image, backing, device, sizeof device);
+  limit_operations(box, loop);
   if (mount(device, target, "ext4", MS_NODEV | MS_NOSUID, "")) fail("mount the volume %s", image);
   close(loop);
   /* The loop device keeps this very open file, and with it the lock, until the last umount. */
@@ -237,7 +258,7 @@ void attach_volumes(struct box *box) {
     snprintf(plain, sizeof plain, "%s/plain%d", box->folder, i);
     make_folder(volume->source, 0755);
     make_folder(plain, 0755);
-    mount_image(volume->image, plain);
+    mount_image(box, volume->image, plain);
     mount_mapped(plain, volume->source, mapping, 0);
     if (umount2(plain, MNT_DETACH)) fail("umount %s", plain);
     rmdir(plain);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
@@ -22,6 +23,7 @@ struct request {
     struct ifinfomsg link;
     struct ifaddrmsg address;
     struct rtmsg route;
+    struct tcmsg discipline;
   } body;
   char attributes[256];
 };
@@ -30,7 +32,7 @@ static void add_attribute(struct request *request, unsigned short type, const vo
   struct rtattr *attribute = (struct rtattr *)((char *)request + NLMSG_ALIGN(request->header.nlmsg_len));
   attribute->rta_type = type;
   attribute->rta_len = (unsigned short)RTA_LENGTH(length);
-  memcpy(RTA_DATA(attribute), data, length);
+  if (length > 0) memcpy(RTA_DATA(attribute), data, length);
   request->header.nlmsg_len = NLMSG_ALIGN(request->header.nlmsg_len) + (unsigned)RTA_ALIGN(attribute->rta_len);
 }
 
@@ -75,6 +77,45 @@ static int open_netlink(void) {
   return fd;
 }
 
+/*
+ * Limits what the link sends to so many bytes a second by a token bucket (tc-tbf(8)): sets one, or changes the one that is there. What is set
+ * on a link that is up has the kernel wait until nobody uses the old one, which takes milliseconds; a change does not.
+ */
+static void limit_link(int fd, int index, uint64_t bytes_per_second, const char *what) {
+  struct request request = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct tcmsg)), .nlmsg_type = RTM_NEWQDISC, .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE}};
+  request.body.discipline = (struct tcmsg){.tcm_family = AF_UNSPEC, .tcm_ifindex = index, .tcm_parent = TC_H_ROOT, .tcm_handle = 0x10000};
+  /* A packet before it is cut may be half a megabyte (ip-link(8), gso_max_size); a full queue holds a tenth of a second. */
+  uint32_t burst = bytes_per_second / 100 < MOST_PACKET ? MOST_PACKET : (uint32_t)(bytes_per_second / 100);
+  uint64_t queue = bytes_per_second / 10 + burst;
+  struct tc_tbf_qopt options = {
+      .rate = {.linklayer = TC_LINKLAYER_ETHERNET, .rate = bytes_per_second > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes_per_second},
+      .limit = queue > UINT32_MAX ? UINT32_MAX : (uint32_t)queue,
+  };
+  add_attribute(&request, TCA_KIND, "tbf", sizeof "tbf");
+  struct rtattr *all = (struct rtattr *)((char *)&request + NLMSG_ALIGN(request.header.nlmsg_len));
+  add_attribute(&request, TCA_OPTIONS, NULL, 0);
+  add_attribute(&request, TCA_TBF_PARMS, &options, sizeof options);
+  if (bytes_per_second > UINT32_MAX) add_attribute(&request, TCA_TBF_RATE64, &bytes_per_second, sizeof bytes_per_second);
+  add_attribute(&request, TCA_TBF_BURST, &burst, sizeof burst);
+  all->rta_len = (unsigned short)((char *)&request + request.header.nlmsg_len - (char *)all);
+  send_request(fd, &request, what);
+}
+
+/* The edgepoint's end of the slot's link, before this process enters the slot's network namespace: a descriptor for limit_downlink(). */
+int open_downlink(struct box *box, const char *link) {
+  int fd = open_netlink();
+  box->downlink_index = (int)if_nametoindex(link);
+  if (box->downlink_index == 0) fail("no link %s", link);
+  limit_link(fd, box->downlink_index, FIRST_BYTES_PER_SECOND, "limit of the link to the instance");
+  return fd;
+}
+
+/* What comes to the instance; what it sends is limited where its link is prepared. */
+void limit_downlink(const struct box *box, int fd) {
+  limit_link(fd, box->downlink_index, box->bytes_per_second, "limit of the link to the instance");
+  close(fd);
+}
+
 /* Takes the hardware address the neighbours know and answers them. */
 static void open_network(const struct box *box) {
   struct in_addr address = read_address(box->address);
@@ -92,6 +133,7 @@ static void prepare_network(const struct box *box) {
   struct in_addr address = read_address(box->address), gateway = read_address(box->gateway);
   int index = index_of_eth0();
   set_link(fd, 1, NULL, 0, "lo up");
+  limit_link(fd, index, box->bytes_per_second, "limit of eth0"); /* while it is down */
   set_link(fd, index, NULL, IFF_NOARP, "eth0 up");
 
   struct request add = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)), .nlmsg_type = RTM_NEWADDR, .nlmsg_flags = NLM_F_CREATE}};

@@ -89,8 +89,12 @@ export async function removeNetns(name: string): Promise<void> {
   if (existsSync(netnsPath(name))) await run(['ip', 'netns', 'delete', name]);
 }
 
+/** The edgepoint's end of the link of a slot, `<world>-<edgepoint>-<number>`. */
+export function linkOf(slotName: string): string {
+  return `i${slotName.slice(slotName.lastIndexOf('-') + 1)}`;
+}
+
 /** Cuts or joins the instance's link on the edgepoint's side, which leaves addresses and routes inside as they are. */
 export async function setLink(slotName: string, up: boolean): Promise<void> {
-  const link = `i${slotName.slice(slotName.lastIndexOf('-') + 1)}`;
-  await run(['ip', 'link', 'set', link, up ? 'up' : 'down']);
+  await run(['ip', 'link', 'set', linkOf(slotName), up ? 'up' : 'down']);
 }

@@ -3,9 +3,8 @@ import { dirname, basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KernelCounters } from '../model/calls.ts';
 import type { Offering } from '../model/offering.ts';
-import { cgroupFolders } from './arguments.ts';
-import { cgroupOf, cgroupProcesses, type InstanceCgroup, isFrozen, limitCgroup, makeCgroup, readCounters, removeCgroup, setFrozen } from './cgroup.ts';
-import { makeNetns, netnsNames, netnsPath, removeNetns } from './network.ts';
+import { cgroupFolders, cgroupOf, cgroupProcesses, type InstanceCgroup, isFrozen, limitCgroup, makeCgroup, readCounters, removeCgroup, setFrozen } from './cgroup.ts';
+import { linkOf, makeNetns, netnsNames, netnsPath, removeNetns } from './network.ts';
 
 /**
  * A slot is what an instance needs and what is slow to make, made beforehand: a network namespace, its cgroups, and an
@@ -85,7 +84,7 @@ export async function openSlotPool(place: SlotPlace, options: { size: number; in
 
   async function make(count: number): Promise<void> {
     const numbers = Array.from({ length: count }, () => nextNumber++);
-    await makeNetns(numbers.map((number) => ({ name: `${prefix}${number}`, link: `i${number}` })));
+    await makeNetns(numbers.map((number) => ({ name: `${prefix}${number}`, link: linkOf(`${prefix}${number}`) })));
     for (const number of numbers) ready.push(openSlot(place, `${prefix}${number}`));
   }
 
@@ -119,7 +118,7 @@ const refillDelayMs = 100;
 function openSlot(place: SlotPlace, name: string): Slot {
   const cgroup = slotCgroup(place, name);
   makeCgroup(cgroup);
-  const argv = [place.boxProgram, 'slot', '--netns', netnsPath(name), '--criu', place.criu, ...cgroupFolders(cgroup).flatMap((folder) => ['--cgroup', folder])];
+  const argv = [place.boxProgram, 'slot', '--netns', netnsPath(name), '--criu', place.criu, '--link', linkOf(name), ...cgroupFolders(cgroup).flatMap((folder) => ['--cgroup', folder])];
   const child = Bun.spawn(argv, { stdin: 'pipe', stdout: 'pipe', stderr: 'pipe' });
   return {
     name,

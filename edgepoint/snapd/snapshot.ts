@@ -97,7 +97,7 @@ export function openSnapshots(options: SnapshotOptions): Snapshots {
     }
     await wholeMemory(order.instance);
     const begunNs = clock.bootNs();
-    const pids = cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu });
+    const pids = cgroupProcesses({ ...record.running.cgroup, cpuLimit: record.running.cgroup.cpu, io: '' });
     if (order.keepRunning) await settlePrograms(pids);
     const description = describeSnapshot(record, unguardedPrograms(pids));
     try {

@@ -1,5 +1,6 @@
+import { cgroupFolders } from '../../edgepoint/box/cgroup.ts';
 import t from 'tap';
-import { bootArguments, type BoxFacts, cgroupFolders, dumpArguments, guardedEnvironment, restoreArguments } from '../../edgepoint/box/arguments.ts';
+import { bootArguments, type BoxFacts, dumpArguments, guardedEnvironment, restoreArguments } from '../../edgepoint/box/arguments.ts';
 import { restoreRequest } from '../../edgepoint/box/criu-request.ts';
 import type { BoxOrder } from '../../edgepoint/model/calls.ts';
 
@@ -8,7 +9,7 @@ const order: BoxOrder = {
   owner: { provider: 'ann', scope: 'main', app: 'shop' },
   release: 3,
   uidSlot: 7,
-  offering: { name: 'small', cpuMillis: 1000, memoryBytes: 2 ** 29, diskBytes: 2 ** 27, pidsMax: 256 },
+  offering: { name: 'small', cpuMillis: 1000, memoryBytes: 2 ** 29, diskBytes: 2 ** 27, pidsMax: 256, networkBytesPerSecond: 1_000_000, diskOperationsPerSecond: 500 },
   artefactPath: '/data/artefacts/ab',
   volumes: [
     { name: 'a', imagePath: '/data/a.ext4', sizeBytes: 1, mountPath: '/srv/a' },
@@ -146,7 +147,7 @@ t.test('a dump', async (t) => {
 });
 
 t.test('cgroup folders without repetition', async (t) => {
-  const paths = { version: 1 as const, cpu: '/a', cpuLimit: '/b', memory: '/c', pids: '/d', freezer: '/e' };
-  t.same(cgroupFolders(paths), ['/a', '/b', '/c', '/d', '/e']);
-  t.same(cgroupFolders({ version: 2, cpu: '/a', cpuLimit: '/a', memory: '/a', pids: '/a', freezer: '/a' }), ['/a']);
+  const paths = { version: 1 as const, cpu: '/a', cpuLimit: '/b', memory: '/c', pids: '/d', freezer: '/e', io: '/f' };
+  t.same(cgroupFolders(paths), ['/a', '/b', '/c', '/d', '/e', '/f']);
+  t.same(cgroupFolders({ version: 2, cpu: '/a', cpuLimit: '/a', memory: '/a', pids: '/a', freezer: '/a', io: '/a' }), ['/a']);
 });

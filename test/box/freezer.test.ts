@@ -25,7 +25,7 @@ function busyProcess(t: Test, version: 1 | 2, root: string): { cgroup: InstanceC
   const folder = join(root, `edgepoint-test-freezer-${process.pid}`);
   mkdirSync(folder);
   const child = spawn('sh', ['-c', 'while :; do :; done'], { stdio: 'ignore' });
-  const cgroup: InstanceCgroup = { version, cpu: folder, cpuLimit: folder, memory: folder, pids: folder, freezer: folder };
+  const cgroup: InstanceCgroup = { version, cpu: folder, cpuLimit: folder, memory: folder, pids: folder, freezer: folder, io: folder };
   t.teardown(async () => {
     if (isFrozen(cgroup, true)) setFrozen(cgroup, false);
     child.kill('SIGKILL');

@@ -1,10 +1,10 @@
 import t from 'tap';
-import type { Offering } from '../../edgepoint/model/offering.ts';
+import { type Offering, offerings } from '../../edgepoint/model/offering.ts';
 import { type Engine, openEngine } from './engine.ts';
 import { loopDevices } from './place.ts';
 
 const mebibyte = 2 ** 20;
-const offering: Offering = { name: 'test', cpuMillis: 2000, memoryBytes: 256 * mebibyte, diskBytes: 24 * mebibyte, pidsMax: 64 };
+const offering: Offering = { ...(offerings[0] as Offering), name: 'test', cpuMillis: 2000, memoryBytes: 256 * mebibyte, diskBytes: 24 * mebibyte, pidsMax: 64 };
 const write = (path: string, text: string): string => `require('fs').writeFileSync('${path}', '${text}')`;
 const read = (path: string): string => `return require('fs').readFileSync('${path}', 'utf8')`;
 const missing = { message: 'ENOENT' };

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSyn
 import { join } from 'node:path';
 import t from 'tap';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
-import type { Offering } from '../../edgepoint/model/offering.ts';
+import { type Offering, offerings } from '../../edgepoint/model/offering.ts';
 import { makeArtefact, patchworkProgram, rememberProgram } from './app.ts';
 import { type Engine, openEngine, until } from './engine.ts';
 import { holders, isFilling, slowFills, stopSlowOne } from './slow-fill.ts';
@@ -11,7 +11,7 @@ import { holders, isFilling, slowFills, stopSlowOne } from './slow-fill.ts';
 t.setTimeout(120_000);
 
 const mebibyte = 2 ** 20;
-const offering: Offering = { name: 'test', cpuMillis: 2000, memoryBytes: 1024 * mebibyte, diskBytes: 16 * mebibyte, pidsMax: 64 };
+const offering: Offering = { ...(offerings[0] as Offering), name: 'test', cpuMillis: 2000, memoryBytes: 1024 * mebibyte, diskBytes: 16 * mebibyte, pidsMax: 64 };
 const megabytes = 96;
 /** Everything that can happen to memory while it is on its way; each word ends with 0 pages that hold something wrong. */
 const turmoil = ['drop', 'move', 'fork', 'write', 'holes', 'replace', 'protect', 'check'];

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { heldPath } from '../../edgepoint/box/folders.ts';
 import type { FreezeTaken, RunningInstance } from '../../edgepoint/model/calls.ts';
-import type { Offering } from '../../edgepoint/model/offering.ts';
+import { type Offering, offerings } from '../../edgepoint/model/offering.ts';
 import { makeArtefact, patientProgram, rememberProgram } from './app.ts';
 import { chance, moment, rounds } from './chance.ts';
 import { type Engine, openEngine, until } from './engine.ts';
@@ -12,7 +12,7 @@ import { holders } from './slow-fill.ts';
 t.setTimeout(rounds(300_000, 3_000_000));
 
 const mebibyte = 2 ** 20;
-const offering: Offering = { name: 'test', cpuMillis: 2000, memoryBytes: 1024 * mebibyte, diskBytes: 16 * mebibyte, pidsMax: 64 };
+const offering: Offering = { ...(offerings[0] as Offering), name: 'test', cpuMillis: 2000, memoryBytes: 1024 * mebibyte, diskBytes: 16 * mebibyte, pidsMax: 64 };
 const megabytes = 96;
 const turmoil = ['drop', 'move', 'fork', 'write', 'holes', 'replace', 'protect'];
 const skip = readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8').trim() === '1' ? false : 'this machine lets no process have its page faults answered';
