@@ -10,7 +10,8 @@ import { hostsOf } from './describe-app.ts';
 import { manifestFailure, manifestFile, readManifest } from './manifest/read.ts';
 import { openPlaces } from './places.ts';
 import { chooseUidSlot, placeApp } from './placement.ts';
-import type { AppStore, StoredApp } from './store/apps.ts';
+import { chooseRollback, keptReleases } from './rollback.ts';
+import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
 import type { Speaker } from './store/accounts.ts';
 import { readUpload } from './uploads.ts';
 import type { ReceivedUpload, Uploads } from './uploads.ts';
@@ -39,6 +40,8 @@ export interface UploadRequest {
 export interface Deploys {
   /** Takes an upload in: it is whole, judged and written to the database when this returns. */
   accept(request: UploadRequest): Promise<DeployAnswer>;
+  /** Has an earlier release serve again (null: the one before); it is written to the database when this returns. */
+  rollback(speaker: Speaker, app: string, to: number | null): Promise<DeployAnswer>;
   remove(speaker: Speaker, app: string): Promise<void>;
   /** Places every app anew; used when the operator's edgepoints have changed. */
   placeAll(): Promise<void>;
@@ -76,11 +79,22 @@ export function openDeploys(ports: DeployPorts): Deploys {
         places.free();
       }
     },
+    rollback: (speaker, name, to) =>
+      inTurn(async () => {
+        const app = await ownApp(apps, speaker, name);
+        const target = chooseRollback({ app: name, current: app.release, releases: await apps.releases(app.id, keptReleases + 1), to });
+        const placement = await choosePlace(ports, target.manifest, (await apps.placements(app.id)).hosting);
+        const deployId = newId('dp', ports.randomBytes);
+        await apps.serveRelease(app, { release: target.release, deployId, sites: placement.sites, reason: placement.reason });
+        await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
+        ports.onChange();
+        return answerOf(ports, { ...target, deployId }, placement);
+      }),
     remove: (speaker, name) =>
       inTurn(async () => {
         const app = await ownApp(apps, speaker, name);
         await apps.markDeleted(app, clock.wallMs());
-        await uploads.sweepUnneeded(await apps.neededArtefacts());
+        await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
         ports.onChange();
       }),
     placeAll: () =>
@@ -135,8 +149,8 @@ async function write(ports: DeployPorts, request: UploadRequest, upload: Receive
   const placement = await choosePlace(ports, manifest, current);
   if (placement.sites.length === 0) throw new Failure('no-edgepoint', 'the operator has no edgepoint yet', { remedy: 'Tell the operator; try again later.' });
   const owner: Owner = { provider: request.speaker.provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };
-  // Counted on from a deleted app of this name, so that nothing an edgepoint still holds of it can be taken for the new one's.
-  const release = (previous?.release ?? (await apps.lastRelease(owner))) + 1;
+  // Counted on from the newest, also after a way back, and from a deleted app of this name, so that nothing an edgepoint still holds of it can be taken for the new one's.
+  const release = (await apps.lastRelease(owner)) + 1;
   const deployId = newId('dp', ports.randomBytes);
   const uidSlot = previous?.uidSlot ?? (await freeUidSlot(apps));
   // The artefact is durable before the row that names it.
@@ -153,15 +167,20 @@ async function write(ports: DeployPorts, request: UploadRequest, upload: Receive
     placementReason: placement.reason,
     createdWallMs: clock.wallMs(),
   });
-  await uploads.sweepUnneeded(await apps.neededArtefacts());
+  await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
   ports.onChange();
+  return answerOf(ports, { release, deployId, manifest, artefactDigest: upload.digest, artefactBytes: upload.bytes }, placement);
+}
+
+function answerOf(ports: DeployPorts, { manifest, ...release }: Omit<StoredRelease, 'createdWallMs'>, placement: Awaited<ReturnType<typeof choosePlace>>): DeployAnswer {
   const hosts = hostsOf(manifest.app, ports.zoneName);
+  const { deployId, artefactDigest, artefactBytes } = release;
   return {
     app: manifest.app,
-    release,
+    release: release.release,
     deployId,
-    artefactDigest: upload.digest,
-    artefactBytes: upload.bytes,
+    artefactDigest,
+    artefactBytes,
     hosts,
     url: `http://${hosts[0] ?? ''}/`,
     sites: [...placement.sites],

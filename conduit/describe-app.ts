@@ -59,7 +59,7 @@ export function awakeCount(instances: Readonly<Record<string, number>>): number 
 }
 
 function conditionOf(release: number, sites: readonly AppAtSite[]): AppAnswer['condition'] {
-  const current = sites.map((site) => (site.state && site.state.release >= release ? site.state : null));
+  const current = sites.map((site) => (site.state && site.state.release === release ? site.state : null));
   const failed = current.filter((state) => state?.status === 'failed').length;
   if (failed > 0) return failed === sites.length ? 'failed' : 'partly-failed';
   if (current.some((state) => state?.status !== 'ready') || current.length === 0) return 'deploying';

@@ -23,6 +23,7 @@ import { openDeploys } from './deploy.ts';
 import { describeApp } from './describe-app.ts';
 import { watchEdgepoints } from './edgepoints.ts';
 import { startPublisher } from './publisher.ts';
+import { keptReleases } from './rollback.ts';
 import { openAccountStore } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
@@ -43,7 +44,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   const apps = openAppStore(database);
   const accounts = openAccountStore(database);
   const uploads = await openUploads(settings.uploadFolder, settings.uploadBytesMax);
-  await uploads.sweep(await apps.neededArtefacts());
+  await uploads.sweep(await apps.neededArtefacts(keptReleases));
 
   const seed = settings.natsSeedFile === '' ? '' : (await readFile(settings.natsSeedFile, 'utf8')).trim();
   const bus = await connectBus({ url: settings.natsUrl, seed, name: 'conduit' }, log);

@@ -24,6 +24,15 @@ export const deployAnswerSchema = z.object({
 });
 export type DeployAnswer = z.output<typeof deployAnswerSchema>;
 
+export const releasesAnswerSchema = z.object({
+  app: z.string(),
+  /** The one that serves. */
+  current: z.int(),
+  /** Newest first; `kept`: it can be gone back to. */
+  releases: z.array(z.object({ release: z.int(), artefactDigest: z.string(), artefactBytes: z.int(), createdWallMs: z.number(), current: z.boolean(), kept: z.boolean() })),
+});
+export type ReleasesAnswer = z.output<typeof releasesAnswerSchema>;
+
 /** An app at one edgepoint: `known` is false until that edgepoint has spoken of it. */
 export const appAtSiteSchema = siteSchema.extend({ known: z.boolean(), reachable: z.boolean(), state: appStateSchema.nullable() });
 export type AppAtSite = z.output<typeof appAtSiteSchema>;

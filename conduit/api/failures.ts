@@ -10,6 +10,8 @@ const statuses: Readonly<Record<string, Status>> = {
   'too-many-attempts': 429,
   'app-unknown': 404,
   'deploy-unknown': 404,
+  'release-unknown': 404,
+  'release-serves': 409,
   'no-such-way': 404,
   'name-taken': 409,
   'body-missing': 400,

@@ -9,7 +9,8 @@ import type { Deploys, UploadRequest } from '../deploy.ts';
 import { ownApp } from '../deploy.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { Speaker } from '../store/accounts.ts';
-import type { AppAnswer } from './answers.ts';
+import { keptReleases } from '../rollback.ts';
+import type { AppAnswer, ReleasesAnswer } from './answers.ts';
 import { answerFailure } from './failures.ts';
 import type { Follow } from './follow.ts';
 import type { SignIn } from './sign-in.ts';
@@ -65,6 +66,13 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
 
   api.post('/apps/:app/releases', async (c) => c.json(await ports.deploys.accept(uploadOf(c)), 201));
 
+  api.get('/apps/:app/releases', async (c) => c.json(await releasesOf(ports, await own(ports, c))));
+
+  api.post('/apps/:app/rollback', async (c) => {
+    const { release } = query(c, z.object({ release: z.coerce.number().int().min(1).optional() }));
+    return c.json(await ports.deploys.rollback(c.get('speaker'), appName(c), release ?? null), 201);
+  });
+
   api.post('/apps/:app/checks', async (c) => {
     const check = await ports.checks.begin(uploadOf(c));
     try {
@@ -94,6 +102,18 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     throw new Failure('no-such-way', 'there is nothing at this address', { remedy: 'The API lies below /v1; `conduit --help` lists what can be done.' });
   });
   return api;
+}
+
+/** So many of an app's releases are listed. */
+const releasesMost = 50;
+
+async function releasesOf({ apps }: ApiPorts, app: StoredApp): Promise<ReleasesAnswer> {
+  const found = await apps.releases(app.id, releasesMost);
+  const releases = found.map(({ release, artefactDigest, artefactBytes, createdWallMs }, index) => {
+    const current = release === app.release;
+    return { release, artefactDigest, artefactBytes, createdWallMs, current, kept: current || index < keptReleases };
+  });
+  return { app: app.owner.app, current: app.release, releases };
 }
 
 /** Answers a Failure as JSON with its status; hands what is not one to the log. */

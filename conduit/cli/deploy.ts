@@ -18,6 +18,16 @@ export async function deployFolder(folder: string, options: { watch: boolean }, 
     conduit,
     answer: await conduit.send('POST', `/apps/${app}/releases`, deployAnswerSchema, upload),
   }));
+  await follow(answer, options, conduit, terminal);
+}
+
+/** Has an earlier release serve again, and watches as a deploy does. `to`: null for the one before. */
+export async function rollBack(app: string, options: { to: number | null; watch: boolean }, conduit: Client, terminal: Terminal): Promise<void> {
+  const which = options.to === null ? '' : `?release=${options.to}`;
+  await follow(await conduit.send('POST', `/apps/${encodeURIComponent(app)}/rollback${which}`, deployAnswerSchema), options, conduit, terminal);
+}
+
+async function follow(answer: DeployAnswer, options: { watch: boolean }, conduit: Client, terminal: Terminal): Promise<void> {
   terminal.tell({ type: 'release', ...answer });
   const places = answer.sites.map(({ zone, edgepoint }) => `${zone}/${edgepoint}`).join(', ');
   terminal.say(`release ${answer.release} goes to ${places} (${answer.placementReason})`);

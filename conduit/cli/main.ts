@@ -4,15 +4,15 @@ import { Command, CommanderError, Option } from 'commander';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
-import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, logLineSchema, loginAnswerSchema } from '../api/answers.ts';
+import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema } from '../api/answers.ts';
 import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
 import type { Client } from './client.ts';
 import { credentialsSchema, readCredentials, writeCredentials } from './credentials.ts';
-import { deployFolder } from './deploy.ts';
+import { deployFolder, rollBack } from './deploy.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
-import { showApps, showStatus, showUsage } from './show.ts';
+import { showApps, showReleases, showStatus, showUsage } from './show.ts';
 import { harmless, openTerminal } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -54,6 +54,20 @@ function describeProgram(): Command {
   command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
     .option('--no-watch', 'return as soon as the conduit has it')
     .action(async (folder: string | undefined, options: { watch: boolean }, self: Command) => deployFolder(folder ?? '.', options, connect, terminalOf(self)));
+
+  command(program, 'releases <app>', 'Lists the releases of an app, and which of them can be gone back to.', ['conduit releases hello']).action(
+    async (app: string, _options: unknown, self: Command) => {
+      const terminal = terminalOf(self);
+      const answer = await forApp(app, (client, path) => client.get(`${path}/releases`, releasesAnswerSchema));
+      terminal.tell(answer);
+      showReleases(answer, terminal);
+    },
+  );
+
+  command(program, 'rollback <app>', 'Has an earlier release serve again, from the template it left.', ['conduit rollback hello', 'conduit rollback hello --to 3'])
+    .addOption(new Option('--to <release>', 'which one (default: the one before)').argParser(parseRelease))
+    .option('--no-watch', 'return as soon as the conduit has it')
+    .action(async (app: string, { to, watch }: { to?: number; watch: boolean }, self: Command) => rollBack(app, { to: to ?? null, watch }, await connect(), terminalOf(self)));
 
   command(program, 'list', 'Lists your apps.', ['conduit list', 'conduit list --json'])
     .alias('ls')
@@ -152,6 +166,11 @@ function parseCount(text: string): number {
   const count = Number(text);
   if (/^\d+$/.test(text) && count <= 10_000) return count;
   throw new Failure('command-line', `${JSON.stringify(text)} is no count of entries`, { remedy: 'Give a number from 0 to 10000.' });
+}
+
+function parseRelease(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no number of a release`, { remedy: '`conduit releases APP` lists them.' });
 }
 
 function report(thrown: unknown): number {

@@ -1,7 +1,7 @@
 import { formatBytes, formatMs, microsPerUnit } from '../../kit/units.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
 import type { AppState } from '../../kit/wire/edgepoint-state.ts';
-import type { AppAnswer, AppAtSite } from '../api/answers.ts';
+import type { AppAnswer, AppAtSite, ReleasesAnswer } from '../api/answers.ts';
 import { columns, harmless } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -29,6 +29,13 @@ export function showStatus(app: AppAnswer, terminal: Terminal): void {
   ];
   for (const line of columns(facts)) terminal.say(`  ${line}`);
   for (const site of app.sites) showSite(site, app.release, terminal);
+}
+
+export function showReleases({ releases }: ReleasesAnswer, terminal: Terminal): void {
+  const rows = releases.map((one) => [`${one.release}`, one.current ? 'serves' : one.kept ? 'kept' : '', formatBytes(one.artefactBytes), new Date(one.createdWallMs).toISOString(), one.artefactDigest.slice(0, 19)]);
+  const [head = '', ...lines] = columns([['RELEASE', '', 'SIZE', 'DEPLOYED', 'ARTEFACT'], ...rows]);
+  terminal.say(terminal.paint('dim', head));
+  lines.forEach((line, index) => terminal.say(releases[index]?.current ? terminal.paint('green', line) : line));
 }
 
 const templatePlaces: Readonly<Record<AppState['templateAt'], string>> = {

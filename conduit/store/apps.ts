@@ -49,6 +49,8 @@ export interface AppStore {
   /** How many apps with exactly one site each site holds. */
   pinned(): Promise<ReadonlyMap<string, number>>;
   addRelease(previous: StoredApp | null, next: NewRelease): Promise<void>;
+  /** Has a release that is there already serve, under a new deploy. */
+  serveRelease(app: StoredApp, about: { release: number; deployId: string; sites: readonly Site[]; reason: string }): Promise<void>;
   place(app: StoredApp, sites: readonly Site[], reason: string): Promise<void>;
   markDeleted(app: StoredApp, wallMs: number): Promise<void>;
   /** The outbox: the longest waiting first. */
@@ -64,8 +66,8 @@ export interface AppStore {
   removeObject(site: Site, artefactDigest: string): Promise<void>;
   /** Digests that a live app's current release needs at this site. */
   neededObjects(site: Site): Promise<ReadonlySet<string>>;
-  /** Digests of the current releases of live apps: the artefacts to keep on disk. */
-  neededArtefacts(): Promise<ReadonlySet<string>>;
+  /** Digests of the current and the newest `kept` releases of live apps: the artefacts to keep on disk. */
+  neededArtefacts(kept: number): Promise<ReadonlySet<string>>;
 }
 
 export function openAppStore(database: Client): AppStore {
@@ -93,7 +95,7 @@ export function openAppStore(database: Client): AppStore {
       return row && releaseOf(row);
     },
     async lastRelease({ provider, scope, app }) {
-      const row = await first('SELECT MAX(release) AS last FROM apps WHERE provider = ? AND scope = ? AND app = ?', [provider, scope, app]);
+      const row = await first('SELECT MAX(release) AS last FROM releases WHERE provider = ? AND scope = ? AND app = ?', [provider, scope, app]);
       return Number(row?.['last'] ?? 0);
     },
     async placements(appId) {
@@ -132,6 +134,16 @@ export function openAppStore(database: Client): AppStore {
         args: [appId, provider, scope, app, next.release, next.artefactDigest, next.artefactBytes, JSON.stringify(next.manifest), next.deployId, next.createdWallMs],
       };
       await database.batch([appRow, releaseRow, ...placeStatements(appId, next.sites)], 'write');
+    },
+    async serveRelease(app, { release, deployId, sites, reason }) {
+      await database.batch(
+        [
+          { sql: 'UPDATE apps SET release = ?, placementReason = ?, generation = generation + 1 WHERE id = ? AND deletedWallMs IS NULL', args: [release, reason, app.id] },
+          { sql: 'UPDATE releases SET deployId = ? WHERE appId = ? AND release = ?', args: [deployId, app.id, release] },
+          ...placeStatements(app.id, sites),
+        ],
+        'write',
+      );
     },
     async place(app, sites, reason) {
       const note: InStatement = {
@@ -197,11 +209,13 @@ export function openAppStore(database: Client): AppStore {
         ),
       );
     },
-    async neededArtefacts() {
+    async neededArtefacts(kept) {
       return digests(
         await rows(
-          `SELECT DISTINCT artefactDigest FROM apps JOIN releases ON releases.appId = apps.id AND releases.release = apps.release
-           WHERE deletedWallMs IS NULL`,
+          `SELECT DISTINCT artefactDigest FROM apps JOIN releases ON releases.appId = apps.id
+           WHERE deletedWallMs IS NULL AND (releases.release = apps.release
+             OR (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = apps.id AND newer.release > releases.release) < ?)`,
+          [kept],
         ),
       );
     },

@@ -14,7 +14,7 @@ export interface DeployFacts {
   readonly mustPause: boolean;
 }
 
-export type DeployStepKind = 'fetch-and-unpack' | 'pause' | 'prepare' | 'promote' | 'reject' | 'retire-older';
+export type DeployStepKind = 'fetch-and-unpack' | 'pause' | 'prepare' | 'promote' | 'reject' | 'retire-others';
 
 export interface DeployStep {
   readonly kind: DeployStepKind;
@@ -34,7 +34,7 @@ export function planDeploy(wanted: ReleaseOrder, facts: DeployFacts): readonly D
   }
   if (facts.known === null || facts.servingRelease !== wanted.release) {
     steps.push({ kind: 'promote', reason: `release ${wanted.release} is wanted and release ${facts.servingRelease ?? 'none'} serves` });
-    steps.push({ kind: 'retire-older', reason: 'one older template is kept' });
+    steps.push({ kind: 'retire-others', reason: 'one other template is kept: of the release that served before' });
   }
   return steps;
 }

@@ -165,7 +165,7 @@ export class Deployer {
         facts = await this.preparations.use(async () => (await adoptTemplate(order, ports, tell, cancelled)) ?? prepareRelease(order, ports, tell, cancelled));
         await ports.records.save(order, facts, '');
       } else if (step.kind === 'promote') await promote(order, facts, ports, tell);
-      else if (step.kind === 'retire-older') await retireOlder(order, ports);
+      else if (step.kind === 'retire-others') await retireOthers(order, servingRelease, ports);
       else ports.serving.reject(owner, step.reason);
     }
     // Also when nothing was to be done: who else hosts it may have changed.
@@ -211,11 +211,12 @@ function tellReady(order: ReleaseOrder, facts: ReleaseFacts, tell: TellStage): v
   });
 }
 
-/** The template of the release before stays, for a way back; older ones and their artefacts go. */
-async function retireOlder(order: ReleaseOrder, ports: DeployPorts): Promise<void> {
-  const older = (await ports.records.list(order.owner)).filter((record) => record.order.release < order.release).toSorted((a, b) => b.order.release - a.order.release);
-  const kept = older.find((record) => record.rejected === '' && record.facts !== null);
-  for (const record of older) {
+/** The template of the release that served before stays, for a way back (or forward); others and their artefacts go. */
+async function retireOthers(order: ReleaseOrder, servedBefore: number | null, ports: DeployPorts): Promise<void> {
+  const others = (await ports.records.list(order.owner)).filter((record) => record.order.release !== order.release).toSorted((a, b) => b.order.release - a.order.release);
+  const usable = others.filter((record) => record.rejected === '' && record.facts !== null);
+  const kept = usable.find((record) => record.order.release === servedBefore) ?? usable[0];
+  for (const record of others) {
     if (record === kept) continue;
     await discardTemplate(record, ports);
     await ports.records.forget(order.owner, record.order.release);

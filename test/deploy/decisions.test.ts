@@ -22,12 +22,12 @@ const known: ReleaseFacts = { wakeBy: 'template', wakeReason: '', staysAwake: ''
 const facts: DeployFacts = { servingRelease: null, known: null, rejected: '', unpacked: false, mustPause: false };
 
 const rows: readonly [string, DeployFacts, string][] = [
-  ['a first release', facts, 'fetch-and-unpack prepare promote retire-older'],
-  ['its artefact is here already', { ...facts, unpacked: true }, 'prepare promote retire-older'],
-  ['the head was restarted after the preparation', { ...facts, unpacked: true, known }, 'promote retire-older'],
+  ['a first release', facts, 'fetch-and-unpack prepare promote retire-others'],
+  ['its artefact is here already', { ...facts, unpacked: true }, 'prepare promote retire-others'],
+  ['the head was restarted after the preparation', { ...facts, unpacked: true, known }, 'promote retire-others'],
   ['it serves', { ...facts, unpacked: true, known, servingRelease: 3 }, ''],
-  ['an older one serves', { ...facts, servingRelease: 2 }, 'fetch-and-unpack prepare promote retire-older'],
-  ['an older one serves on the same volume', { ...facts, unpacked: true, servingRelease: 2, mustPause: true }, 'pause prepare promote retire-older'],
+  ['an older one serves', { ...facts, servingRelease: 2 }, 'fetch-and-unpack prepare promote retire-others'],
+  ['an older one serves on the same volume', { ...facts, unpacked: true, servingRelease: 2, mustPause: true }, 'pause prepare promote retire-others'],
   ['it was found unable', { ...facts, rejected: 'it ended at once' }, 'reject'],
   ['it serves, and its artefact was lost', { ...facts, known, servingRelease: 3 }, 'fetch-and-unpack'],
 ];

@@ -34,6 +34,40 @@ t.test('the old release serves until the new one is ready, and no request is los
   await until('one older template is kept', () => readdirSync(join(rig.folder, 'data/snapshots/prov.main.shop')).toSorted().join() === '2,4');
 });
 
+t.test('a release that served before serves again at once, and no request is lost in between', async (t) => {
+  const rig = await startRig(t);
+  const manifest = { scale: { idleSeconds: 30 } };
+  for (const release of [1, 2]) {
+    await rig.deploy('shop', manifest, release);
+    t.equal((await rig.ended('shop', release)).stage, 'ready');
+  }
+  t.equal(rig.machine.instances.get((await rig.dispatcher.ask('shop')).instance)?.running.release, 2);
+  let asking = true;
+  const statuses = new Set<number>();
+  const served: number[] = [];
+  const load = (async () => {
+    while (asking) {
+      const answer = await rig.dispatcher.ask('shop');
+      statuses.add(answer.status);
+      served.push(rig.machine.instances.get(answer.instance)?.running.release ?? 0);
+    }
+  })();
+  const booted = rig.events.filter((event) => event.stage === 'boot').length;
+  for (const [release, deployId] of [[1, 'back'], [2, 'forward'], [1, 'back again']] as const) {
+    await rig.deploy('shop', manifest, release, [], deployId);
+    await until(`release ${release} is told ready`, () => rig.events.some((event) => event.deployId === deployId && event.stage === 'ready'));
+    await until(`release ${release} serves`, () => served.at(-1) === release);
+  }
+  asking = false;
+  await load;
+  t.strictSame([...statuses], [200]);
+  t.equal(rig.events.filter((event) => event.stage === 'boot').length, booted, 'nothing was prepared anew');
+  t.strictSame(readdirSync(join(rig.folder, 'data/snapshots/prov.main.shop')).toSorted(), ['1', '2'], 'both templates stay');
+  await rig.deploy('shop', manifest, 3);
+  t.equal((await rig.ended('shop', 3)).stage, 'ready');
+  await until('that of the release that served before stays', () => readdirSync(join(rig.folder, 'data/snapshots/prov.main.shop')).toSorted().join() === '1,3');
+});
+
 t.test('a release on a volume of its own waits for the old one to leave it; requests are held', async (t) => {
   const rig = await startRig(t);
   const manifest = { volume: [{ name: 'data', path: '/data', sizeMegabytes: 8 }], scale: { idleSeconds: 30 } };

@@ -34,7 +34,7 @@ export interface Rig {
   startHead(): Promise<void>;
   killHead(signal: NodeJS.Signals): Promise<void>;
   /** `sites`: who else hosts it. The artefact of an app and release is the same for every rig of a test. */
-  deploy(app: string, manifest: Record<string, unknown>, release?: number, sites?: readonly Site[]): Promise<void>;
+  deploy(app: string, manifest: Record<string, unknown>, release?: number, sites?: readonly Site[], deployId?: string): Promise<void>;
   remove(app: string): Promise<void>;
   /** Wishes a check in the one place there is, as the conduit does; `endCheck` takes it back. */
   check(checkId: string, app: string, manifest: Record<string, unknown>): Promise<void>;
@@ -176,7 +176,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
     };
     await conduit.putKv(buckets.desired, checkKey(site, 'prov', 1), encodeMessage(checkOrderMessage, order));
   };
-  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1, sites: readonly Site[] = []): Promise<void> => {
+  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1, sites: readonly Site[] = [], deployId = `deploy-${app}-${release}`): Promise<void> => {
     const { bytes, digest } = await pack(app, release);
     await conduit.putObject(artefactBucket(site), digest, bytes);
     const owner = { provider: 'prov', scope: 'main', app };
@@ -188,7 +188,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
       manifest: manifestSchema.parse({ app, command: ['serve', '40'], port, ...manifest }),
       hosts: [`${app}.edge.test`],
       uidSlot: 7,
-      deployId: `deploy-${app}-${release}`,
+      deployId,
       sites: sites.map(siteKey),
     });
     await conduit.putKv(buckets.desired, desiredKey(site, owner), text);
