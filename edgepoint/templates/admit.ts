@@ -1,10 +1,11 @@
-import { closeSync, constants, fstatSync, fsyncSync, mkdirSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { KeyObject } from 'node:crypto';
 import { codeOf, Failure } from '../../kit/errors.ts';
 import { siteKey } from '../../kit/ids.ts';
 import type { Site } from '../../kit/ids.ts';
 import { chunkBytes, digestOf, openChunk, sealChunk, snapshotKey } from './chunks.ts';
+import { readAt } from './read-at.ts';
 import type { SealPorts } from './seal.ts';
 import { encodeIndex, indexLength, readIndex, type SealedIndex, signatureBytes, trailerBytes, type WantedSnapshot, whyForeign } from './sealed-index.ts';
 import { refusal } from './unseal.ts';
@@ -122,18 +123,6 @@ async function sealAgain(from: number, to: number, index: SealedIndex, coming: C
 
 /** Others are served between two chunks: a big template takes a while. */
 const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-/** Fewer when the file ends before. */
-function readAt(fd: number, from: number, length: number): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
-  let done = 0;
-  while (done < length) {
-    const read = readSync(fd, bytes, done, length - done, from + done);
-    if (read === 0) break;
-    done += read;
-  }
-  return bytes.subarray(0, done);
-}
 
 function writeAll(fd: number, bytes: Uint8Array, at: number): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, at + done);

@@ -1,9 +1,10 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
 import { codeOf, Failure, messageOf } from '../../kit/errors.ts';
 import { digestOf, openChunk, snapshotKey } from './chunks.ts';
 import { layTree } from './file-tree.ts';
 import { indexLength, type Judged, readIndex, sealedName, type SealedIndex, signatureBytes, trailerBytes, type WantedSnapshot, whyForeign } from './sealed-index.ts';
+import { readAt } from './read-at.ts';
 import type { SealPorts } from './seal.ts';
 
 /** A sealed snapshot of which everything but the chunks has been verified. */
@@ -98,16 +99,4 @@ async function unpack(fd: number, index: SealedIndex, key: Buffer, folders: Read
   }
   if (plainBytes !== index.plainBytes) throw refusal(`it holds ${plainBytes} of ${index.plainBytes} bytes`);
   layer.finish();
-}
-
-/** Fewer when the file ends before. */
-function readAt(fd: number, from: number, length: number): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
-  let done = 0;
-  while (done < length) {
-    const read = readSync(fd, bytes, done, length - done, from + done);
-    if (read === 0) break;
-    done += read;
-  }
-  return bytes.subarray(0, done);
 }
