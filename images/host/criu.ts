@@ -106,11 +106,10 @@ function wrapperText(): string {
 const multiarch = (): string => (process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu');
 const loaderName = (): string => (process.arch === 'arm64' ? 'ld-linux-aarch64.so.1' : 'ld-linux-x86-64.so.2');
 
-async function versionOf(program: string): Promise<string> {
+export async function versionOf(program: string): Promise<string> {
   const result = await runCommand([program, '--version']);
   return /Version:\s*(\S+)/.exec(result.output)?.[1] ?? 'of unknown version';
 }
-
 
 /** Puts a wrapper in place when the criu behind it really dumps and restores; otherwise says what it could not do. */
 async function placeIfItWorks(place: string, wrapper: string, say: (text: string) => void): Promise<string | null> {
@@ -119,7 +118,7 @@ async function placeIfItWorks(place: string, wrapper: string, say: (text: string
   chmodSync(aside, 0o755);
   try {
     say('a probe process is dumped and restored');
-    const why = await probe(aside);
+    const why = await probeCriu(aside);
     if (why === null) renameSync(aside, place);
     return why;
   } finally {
@@ -128,7 +127,7 @@ async function placeIfItWorks(place: string, wrapper: string, say: (text: string
 }
 
 /** Null when a dump and a restore succeeded, else where it failed and criu's own words. */
-async function probe(program: string): Promise<string | null> {
+export async function probeCriu(program: string): Promise<string | null> {
   const work = mkdtempSync(join(tmpdir().startsWith('/run') ? '/var/tmp' : tmpdir(), 'edgepoint-criu-'));
   try {
     const binary = join(work, 'criu-probe');
