@@ -28,6 +28,9 @@ export interface EdgepointPlan extends Site {
   readonly ipv6: string;
   /** Its instances' addresses. */
   readonly subnet: string;
+  /** Of the apps' own addresses: IPv4 ones on the bridge's segment, an IPv6 prefix that is routed to it. */
+  readonly ownIpv4: string;
+  readonly ownIpv6: string;
   readonly latitude: number;
   readonly longitude: number;
   readonly runFolder: string;
@@ -88,6 +91,8 @@ export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder
       ipv4: `${ranges.ipv4Prefix}.1.${index + 1}`,
       ipv6: `${ranges.ipv6Prefix}::1:${index + 1}`,
       subnet: `${ranges.ipv4Prefix}.${16 * (index + 1)}.0/20`,
+      ownIpv4: `${ranges.ipv4Prefix}.${firstOwnNetwork + index}.0/24`,
+      ownIpv6: `${ranges.ipv6Prefix}:${index + 1}::/64`,
       runFolder: join(runFolder, site.edgepoint),
       dataFolder: join(options.dataFolder, site.edgepoint),
       mountPin: join(runFolder, 'pins', `${site.edgepoint}.mnt`),
@@ -106,6 +111,7 @@ export const clientPlaces = [
 export type ClientPlace = (typeof clientPlaces)[number]['name'];
 
 const firstClientNetwork = 8;
+const firstOwnNetwork = 4;
 /** Addresses of one place: a /24 without its first and last. */
 export const clientsMax = 254;
 

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/pkt_sched.h>
@@ -127,6 +128,30 @@ static void open_network(const struct box *box) {
   close(fd);
 }
 
+static void read_ipv6(const char *text, struct in6_addr *address) {
+  if (inet_pton(AF_INET6, text, address) != 1) fail("address %s", text);
+}
+
+/* Usable at once: nobody else can have it, so nobody is asked (duplicate address detection would take a second). */
+static void prepare_ipv6(const struct box *box, int index) {
+  struct in6_addr address, gateway;
+  read_ipv6(box->ipv6_address, &address);
+  read_ipv6(box->ipv6_gateway, &gateway);
+  int fd = open_netlink();
+  struct request add = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)), .nlmsg_type = RTM_NEWADDR, .nlmsg_flags = NLM_F_CREATE}};
+  add.body.address =
+      (struct ifaddrmsg){.ifa_family = AF_INET6, .ifa_prefixlen = (unsigned char)box->ipv6_prefix_length, .ifa_flags = IFA_F_NODAD, .ifa_index = (unsigned)index};
+  add_attribute(&add, IFA_ADDRESS, &address, sizeof address);
+  send_request(fd, &add, "IPv6 address");
+
+  struct request route = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)), .nlmsg_type = RTM_NEWROUTE, .nlmsg_flags = NLM_F_CREATE}};
+  route.body.route = (struct rtmsg){.rtm_family = AF_INET6, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT, .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST};
+  add_attribute(&route, RTA_GATEWAY, &gateway, sizeof gateway);
+  add_attribute(&route, RTA_OIF, &index, sizeof index);
+  send_request(fd, &route, "IPv6 default route");
+  close(fd);
+}
+
 /* Address and routes stand, but what comes in is dropped because it is for another hardware address, and nobody is answered. */
 static void prepare_network(const struct box *box) {
   int fd = open_netlink();
@@ -149,6 +174,7 @@ static void prepare_network(const struct box *box) {
   close(fd);
   /* Inside, every port is an ordinary one: nobody else shares the address. */
   write_text("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+  if (box->ipv6_address) prepare_ipv6(box, index);
 }
 
 void configure_network(const struct box *box) {

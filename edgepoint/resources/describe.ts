@@ -1,5 +1,6 @@
 import { reasonCharactersMax } from '../../kit/wire/edgepoint-state.ts';
 import type { AppState, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import { ownPortsOf } from '../model/own-address.ts';
 import type { AppEntry, EdgepointEntry } from './state.ts';
 import { templateAt } from './views.ts';
 import { usedBytesOf } from './views.ts';
@@ -36,6 +37,7 @@ export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppStat
   if (app.kept !== null && app.instances.size === 0) instances['asleep'] = 1;
   const order = app.serving?.order ?? app.desired;
   const facts = app.serving?.facts;
+  const ports = order === null || order === undefined ? [] : ownPortsOf(order.manifest);
   const reason = app.backoff !== null && app.reason === '' && app.backoff.failures > 1 ? app.backoff.reason : app.reason;
   return {
     ...app.owner,
@@ -48,6 +50,7 @@ export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppStat
     instances,
     templateBytes: facts?.templateBytes ?? 0,
     templateAt: templateAt(app, stored),
+    ...(app.own === null || ports.length === 0 ? {} : { own: { ...app.own, ports: ports.map(({ protocol, port }) => ({ protocol, port })) } }),
     coldBootMs: facts?.coldBootMs ?? null,
     restoreMs: facts?.restoreMs ?? null,
   };
