@@ -26,6 +26,7 @@ table inet edgepoint-instances {
   chain input {
     type filter hook input priority filter; policy accept;
     iifname "${bridge}" ct state established,related accept
+    iifname "${bridge}" icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     iifname "${bridge}" drop
   }
   chain forward {

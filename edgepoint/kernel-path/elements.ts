@@ -1,5 +1,5 @@
 import type { Route } from '../model/calls.ts';
-import { instanceIpv6 } from '../model/instance-address.ts';
+import { addressNumber, instanceIpv6 } from '../model/instance-address.ts';
 import { heldMark, slots, tableName } from './table.ts';
 import type { ChangingSet } from './table.ts';
 
@@ -44,6 +44,7 @@ export function elementsOf(app: OwnApp): Elements {
       if (status !== 'failed') add(`held${family}`, key, `${heldMark + app.number}`);
     }
     for (const { address: one } of instances) {
+      add(`mark${family}`, inside(one), `${addressNumber(one)}`);
       for (const protocol of protocols) {
         add(`in${family}`, `${inside(one)} . ${protocol}`);
         add(`out${family}`, `${inside(one)} . ${protocol}`);

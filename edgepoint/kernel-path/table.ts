@@ -12,7 +12,7 @@ export const slots = 60;
 const sharedPorts = '{ 80, 443 }';
 
 /** The maps and sets, whose elements are all that changes. */
-export const changingSets = ['one4', 'one6', 'many4', 'many6', 'held4', 'held6', 'in4', 'in6', 'out4', 'out6'] as const;
+export const changingSets = ['one4', 'one6', 'many4', 'many6', 'held4', 'held6', 'mark4', 'mark6', 'in4', 'in6', 'out4', 'out6'] as const;
 export type ChangingSet = (typeof changingSets)[number];
 /** Takes away all elements. */
 export const emptyTable = changingSets.map((set) => `flush ${/^(in|out)/.test(set) ? 'set' : 'map'} inet ${tableName} ${set}`).join('\n');
@@ -21,8 +21,8 @@ export const emptyTable = changingSets.map((set) => `flush ${/^(in|out)/.test(se
  * The rules, which never change: what an app's address leads to stands in the maps (decision 145). New flows only look into them; the
  * packets of the others follow what connection tracking remembers. Running this text again keeps the elements.
  *
- * `one`: the app has one instance. `many`: several. `held`: the app's number, for a packet that nobody can take yet. `in` and `out`: what
- * each instance was sent and has sent, by protocol. A packet for an own address that leads nowhere is this machine's: it is refused but
+ * `one`: the app has one instance. `many`: several. `held`: the app's number, for a packet that nobody can take yet. `mark`: what the flows
+ * of an instance are marked with. `in` and `out`: what each instance was sent and has sent, by protocol. A packet for an own address that leads nowhere is this machine's: it is refused but
  * for the ports of the shared address, so that nothing else that listens here is reached by those addresses.
  */
 export function ruleset(ranges: OwnRanges, bridge: string): string {
@@ -33,6 +33,7 @@ export function ruleset(ranges: OwnRanges, bridge: string): string {
   map one${name} { type ${type} . inet_proto . inet_service : ${type} . inet_service; }
   map many${name} { type ${type} . inet_proto . inet_service . mark : ${type} . inet_service; }
   map held${name} { type ${type} . inet_proto . inet_service : mark; }
+  map mark${name} { type ${type} : mark; }
   set in${name} { type ${type} . inet_proto; counter; }
   set out${name} { type ${type} . inet_proto; counter; }
   chain new${name} {
@@ -68,7 +69,7 @@ table inet ${tableName} {${family('4').replace(/\n {2}(map|set) .*/g, '')}${fami
   chain count {
     ct state invalid iifname "${bridge}" drop
     ${both(
-      (addr, _range, name) => `ct state new ct status dnat meta nfproto ${name === '4' ? 'ipv4 ct mark set @nh,128,32' : 'ipv6 ct mark set @nh,288,32'}
+      (addr, _range, name) => `ct state new ct status dnat ct mark set ${addr} daddr map @mark${name}
     ct status dnat ct direction original ${addr} daddr . meta l4proto @in${name}
     ct status dnat ct direction reply ${addr} saddr . meta l4proto @out${name}`,
     )}

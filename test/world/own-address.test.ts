@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
-import { request } from 'node:http';
 import t from 'tap';
 import type { Test } from 'tap';
 import { bunPath, holdWorld, runProgram } from './held-world.ts';
@@ -66,6 +65,7 @@ t.test('own addresses', async (t) => {
     }
   };
   const ann = await endUser(t, world, 'ann', 'berlin');
+  const curl = async (args: readonly string[]): Promise<string> => (await world.call<{ stdout: string }>('runIn', { netns: clientNetns(world, 'ann'), argv: ['curl', '-s', '-m', '15', ...args] })).stdout;
 
   await deploy(writeOwnApp(home, { app: 'echo', scale: 'idleSeconds = 1\nmax = 1' }));
   await sleeps('echo');
@@ -103,10 +103,131 @@ t.test('own addresses', async (t) => {
   }
 
   await t.test('HTTP at its name and other ports of its address', async (t) => {
-    const page = await world.call<{ stdout: string }>('runIn', { netns: clientNetns(world, 'ann'), argv: ['curl', '-s', '-m', '10', '--resolve', `echo.edge.test:80:${own.ipv4}`, 'http://echo.edge.test/'] });
-    t.match(page.stdout, /^http /, 'HTTP comes by the shared address');
+    t.match(await curl(['--resolve', `echo.edge.test:80:${own.ipv4}`, 'http://echo.edge.test/']), /^http /, 'HTTP comes by the shared address');
     for (const port of [22, 3000, 7001]) t.match(await ann.do('tcp', { host: own.ipv4, port, timeoutMs: 2000 }), [{ error: 'ECONNREFUSED' }], `nothing at port ${port}`);
   });
+
+  await t.test('it stays awake as long as a connection is open, and sleeps when it is closed', async (t) => {
+    await sleeps('echo');
+    t.match(await ann.do('hold', { host: own.ipv4, port: tcpPort, name: 'quiet' }), { line: /^tcp/ });
+    await pause(4000);
+    t.equal(await awake('echo'), 1, 'four times its idle time, without one byte');
+    t.equal(await ann.do('send', { name: 'quiet', text: 'still here' }), 'still here');
+    await ann.do('close', { name: 'quiet' });
+    await sleeps('echo');
+    t.equal(await awake('echo'), 0);
+  });
+
+  await t.test('what is counted is what was sent', async (t) => {
+    const used = async (): Promise<number> => {
+      const { stdout } = await conduit(['usage', '--json']);
+      const { lines } = JSON.parse(stdout) as { lines: { app: string; charge: string; quantity: number; per: number }[] };
+      return lines.filter(({ app, charge }) => app === 'echo' && charge === 'egress').reduce((sum, { quantity }) => sum + quantity, 0);
+    };
+    await sleeps('echo');
+    await pause(1500);
+    const before = await used();
+    const bytes = 24 * 1024 * 1024;
+    t.equal(await ann.do('echo', { host: own.ipv4, port: tcpPort, bytes }), bytes, 'all came back');
+    t.equal(await ann.do('echo', { host: own.ipv6, port: tcpPort, bytes }), bytes, 'by IPv6 too');
+    await sleeps('echo');
+    // Both echoes; the greetings are some hundred bytes.
+    const expected = 2 * bytes;
+    let counted = 0;
+    for (const deadline = Date.now() + 10_000; Date.now() < deadline && counted < expected * 0.99; await pause(200)) counted = (await used()) - before;
+    t.ok(Math.abs(counted / expected - 1) < 0.01, `${counted} of ${expected} bytes`);
+  });
+
+  await t.test('a flood at an app that sleeps wakes one instance, is bounded, and keeps nobody out for long', async (t) => {
+    await deploy(writeOwnApp(home, { app: 'many', scale: 'idleSeconds = 1\nmax = 8\nconcurrency = 1' }));
+    await sleeps('many');
+    const many = (await siteOf('many')).own?.ipv4 ?? '';
+    let most = 0;
+    // No handshake of hers comes to an end: that is what a flood of SYNs is.
+    const mal = await endUser(t, world, 'mal', 'chicago');
+    const rules = 'add table ip half; add chain ip half input { type filter hook input priority 0; }; add rule ip half input tcp flags & (syn | ack) == (syn | ack) drop';
+    t.match(await world.call('runIn', { netns: clientNetns(world, 'mal'), argv: ['nft', rules] }), { exitCode: 0 });
+    const flooding = mal.do('flood', { host: many, tcpPort, udpPort: 53, count: 2000 });
+    let ended = false;
+    void flooding.then(() => (ended = true));
+    while (!ended) {
+      most = Math.max(most, await awake('many'));
+      await pause(20);
+    }
+    t.ok(most <= 1, `${most} awake`);
+    t.match(await ann.do('tcp', { host: many, port: tcpPort }), [{ line: /^tcp/ }], 'and it answers');
+    await sleeps('many');
+  });
+
+  await t.test('several instances share what comes', async (t) => {
+    await deploy(writeOwnApp(home, { app: 'pair', scale: 'idleSeconds = 1\nmin = 2\nmax = 2' }));
+    const pair = (await siteOf('pair')).own;
+    for (const host of [pair?.ipv4, pair?.ipv6]) {
+      for (const deadline = Date.now() + 10_000; (await siteOf('pair')).instances['warm'] !== 2 && Date.now() < deadline; ) await pause(50);
+      const by = new Map<string, number>();
+      for (const greeted of await ann.do<Greeted[]>('tcp', { host, port: tcpPort, count: 40 })) by.set(instanceOf(greeted), (by.get(instanceOf(greeted)) ?? 0) + 1);
+      t.strictSame([...by.values()], [20, 20], 'in turn');
+      const answered = await ann.do<Greeted[]>('udp', { host, port: 53, text: 'x', count: 40 });
+      t.equal(new Set(answered.map(instanceOf)).size, 2, 'datagrams too');
+    }
+  });
+
+  await t.test('an instance reaches nobody by own addresses, its own app neither', async (t) => {
+    const pair = (await siteOf('pair')).own?.ipv4 ?? '';
+    const paris = world.description.edgepoints.find(({ edgepoint }) => edgepoint === 'paris');
+    for (const [host, port] of [[pair, tcpPort], [own.ipv4, tcpPort], [own.ipv4, 80], [paris?.ipv4, 80]]) {
+      t.match(await curl(['--resolve', `echo.edge.test:80:${own.ipv4}`, `http://echo.edge.test/reach/${host}/${port}`]), /^(silent|E[A-Z]+)$/, `${host} port ${port}`);
+    }
+  });
+
+  await t.test('a new release takes over without a connection lost, at the same address', async (t) => {
+    t.match(await ann.do('hold', { host: own.ipv4, port: tcpPort, name: 'old' }), { line: /^tcp \S+ 1 / });
+    let stop = false;
+    const seen: Greeted[] = [];
+    const probing = (async () => {
+      while (!stop) {
+        seen.push(...(await ann.do<Greeted[]>('tcp', { host: own.ipv4, port: tcpPort, count: 2 })), ...(await ann.do<Greeted[]>('udp', { host: own.ipv6, port: 53, text: 'x', timeoutMs: 5000 })));
+        await pause(20);
+      }
+    })();
+    await deploy(writeOwnApp(home, { app: 'echo', scale: 'idleSeconds = 1\nmax = 1', release: 2 }));
+    const until = Date.now() + 20_000;
+    while (!seen.at(-1)?.line?.includes(' 2 ') && Date.now() < until) await pause(50);
+    t.equal(await ann.do('send', { name: 'old', text: 'old friends' }), 'old friends', 'the connection to the old one goes on');
+    await pause(500);
+    stop = true;
+    await probing;
+    await ann.do('close', { name: 'old' });
+    t.strictSame(seen.filter(({ error }) => error !== undefined), [], `${seen.length} connections and datagrams`);
+    t.match(seen.at(-1)?.line, / 2 /, 'the new one answers');
+    t.strictSame((await siteOf('echo')).own, own);
+  });
+
+  await t.test('a killed restored leaves what is awake reachable, and what sleeps too once it is back', async (t) => {
+    t.match(await ann.do('hold', { host: own.ipv4, port: tcpPort, name: 'through' }), { line: /^tcp/ });
+    await world.call('kill', { name: 'paris-restored', signal: 'SIGKILL' });
+    t.match(await ann.do('tcp', { host: own.ipv4, port: tcpPort }), [{ line: /^tcp/ }], 'it is awake and answers');
+    t.equal(await ann.do('send', { name: 'through', text: 'still' }), 'still');
+    await ann.do('close', { name: 'through' });
+    await sleeps('echo');
+    t.match(await ann.do('tcp', { host: own.ipv6, port: tcpPort }), [{ line: /^tcp/ }], 'it slept and answers');
+  });
+
+  await t.test('an app that is deleted gives its address back', async (t) => {
+    t.match(await conduit(['delete', 'echo', '--yes']), { exitCode: 0 });
+    let last: unknown = null;
+    for (const deadline = Date.now() + 10_000; Date.now() < deadline; await pause(100)) {
+      [last] = await ann.do<Greeted[]>('tcp', { host: own.ipv4, port: tcpPort, timeoutMs: 1000 });
+      if ((last as Greeted).error === 'ECONNREFUSED') break;
+    }
+    t.match(last, { error: 'ECONNREFUSED' });
+    const paris = world.description.edgepoints.find(({ edgepoint }) => edgepoint === 'paris');
+    const { stdout } = await world.call<{ stdout: string }>('runIn', { netns: paris?.netns, argv: ['nft', 'list', 'table', 'inet', 'edgepoint-own'] });
+    t.notMatch(stdout, own.ipv4, 'nothing of it is left in the kernel');
+  });
+
+  t.equal(await world.stop(), 0);
+  t.strictSame(tracesOf(world.description.id), []);
 });
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -135,6 +256,3 @@ async function endUser(t: Test, world: HeldWorld, name: string, place: string): 
       }),
   };
 }
-
-void request;
-void tracesOf;

@@ -8,14 +8,20 @@ export const httpPort = 3000;
 /** Greets with who it is and whom it sees, echoes what comes; by UDP the same in one datagram. */
 const server = `const fs = require('fs');
 const me = () => fs.readFileSync('/run/me', 'utf8').trim();
-require('http').createServer((request, response) => response.end('http ' + me() + '\\n')).listen(${httpPort});
+require('http').createServer((request, response) => {
+  const [, what, host, port] = request.url.split('/');
+  if (what !== 'reach') return response.end('http ' + me() + '\\n');
+  const socket = require('net').connect({ host, port: Number(port), timeout: 1500 });
+  const end = (text) => (socket.destroy(), response.end(text));
+  socket.once('connect', () => end('reached')).once('error', (error) => end(error.code)).once('timeout', () => end('silent'));
+}).listen(${httpPort});
 require('net').createServer((socket) => {
   socket.on('error', () => socket.destroy());
   socket.write('tcp ' + me() + ' ' + socket.remoteAddress + ' ' + socket.remotePort + '\\n');
   socket.pipe(socket);
 }).listen(${tcpPort}, '::');
 for (const type of ['udp4', 'udp6']) {
-  const socket = require('dgram').createSocket({ type, ipv6Only: true });
+  const socket = require('dgram').createSocket(type === 'udp6' ? { type, ipv6Only: true } : { type });
   socket.on('error', () => undefined);
   socket.on('message', (bytes, from) => socket.send('udp ' + me() + ' ' + from.address + ' ' + from.port + ' ' + bytes, from.port, from.address));
   socket.bind(${udpPort}, type === 'udp4' ? '0.0.0.0' : '::');
