@@ -63,10 +63,12 @@ static void read_flow(const unsigned char *at, const unsigned char *end, struct 
 }
 
 static void count_flow(const struct flow *flow, struct count *count) {
-  static uint32_t established_s, unacknowledged_s, udp_s, stream_s;
+  static uint32_t established_s, unacknowledged_s, syn_sent_s, syn_recv_s, udp_s, stream_s;
   if (established_s == 0) {
     established_s = setting("nf_conntrack_tcp_timeout_established", 432000);
     unacknowledged_s = setting("nf_conntrack_tcp_timeout_unacknowledged", 300);
+    syn_sent_s = setting("nf_conntrack_tcp_timeout_syn_sent", 120);
+    syn_recv_s = setting("nf_conntrack_tcp_timeout_syn_recv", 60);
     udp_s = setting("nf_conntrack_udp_timeout", 30);
     stream_s = setting("nf_conntrack_udp_timeout_stream", 120);
   }
@@ -76,7 +78,8 @@ static void count_flow(const struct flow *flow, struct count *count) {
       count->open += flow->left_s <= unacknowledged_s || flow->left_s + SILENT_S >= established_s;
     } else {
       count->open += flow->tcp_state == TCP_CONNTRACK_FIN_WAIT || flow->tcp_state == TCP_CONNTRACK_CLOSE_WAIT;
-      count->young += flow->tcp_state == TCP_CONNTRACK_SYN_SENT || flow->tcp_state == TCP_CONNTRACK_SYN_RECV;
+      uint32_t whole_s = flow->tcp_state == TCP_CONNTRACK_SYN_SENT ? syn_sent_s : flow->tcp_state == TCP_CONNTRACK_SYN_RECV ? syn_recv_s : UINT32_MAX;
+      count->young += whole_s != UINT32_MAX && flow->left_s + LATELY_S >= whole_s;
     }
   } else {
     uint32_t whole_s = flow->status & IPS_ASSURED ? stream_s : udp_s;

@@ -27,7 +27,8 @@ export function parseCounters(text: string): Counters {
 const headerBytes = { in4: { tcp: 52, udp: 28 }, in6: { tcp: 72, udp: 48 }, out4: { tcp: 52, udp: 28 }, out6: { tcp: 72, udp: 48 } } as const;
 
 export interface InstanceTraffic {
-  readonly packets: number;
+  /** Packets that were sent to it: what it says unasked, or again and again to somebody who has gone, is no use of it. */
+  readonly packetsIn: number;
   /** Without headers, as the shared address counts. */
   readonly bytesIn: number;
   readonly bytesOut: number;
@@ -35,17 +36,17 @@ export interface InstanceTraffic {
 
 /** All of an instance's traffic by its app's own address. */
 export function trafficOf(counters: Counters, address: string): InstanceTraffic {
-  let packets = 0;
+  let packetsIn = 0;
   const bytes = { in: 0, out: 0 };
   for (const direction of ['in', 'out'] as const) {
     for (const [family, inside] of [['4', address], ['6', instanceIpv6(address)]] as const) {
       for (const protocol of protocols) {
         const counted = counters.get(`${direction}${family} ${inside} . ${protocol}`);
         if (counted === undefined) continue;
-        packets += counted.packets;
+        if (direction === 'in') packetsIn += counted.packets;
         bytes[direction] += Math.max(0, counted.bytes - counted.packets * headerBytes[`${direction}${family}`][protocol]);
       }
     }
   }
-  return { packets, bytesIn: bytes.in, bytesOut: bytes.out };
+  return { packetsIn, bytesIn: bytes.in, bytesOut: bytes.out };
 }

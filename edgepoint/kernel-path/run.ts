@@ -30,7 +30,7 @@ interface OwnInstance {
   readonly address: string;
   lastActiveBootNs: number;
   flows: FlowCount;
-  packets: number;
+  packetsIn: number;
   bytesIn: number;
   bytesOut: number;
 }
@@ -168,7 +168,7 @@ export class KernelPath implements DispatcherCalls {
     for (const [instance, { address }] of app.instances) if (listed.get(instance) !== address) this.depart(app, instance);
     for (const [instance, address] of listed) {
       if (app.instances.has(instance)) continue;
-      app.instances.set(instance, { address, lastActiveBootNs: this.ports.nowBootNs(), flows: noFlows, packets: 0, bytesIn: 0, bytesOut: 0 });
+      app.instances.set(instance, { address, lastActiveBootNs: this.ports.nowBootNs(), flows: noFlows, packetsIn: 0, bytesIn: 0, bytesOut: 0 });
       this.byInstance.set(instance, app);
     }
     if (app.instances.size === 0) this.awake.delete(app);
@@ -292,7 +292,7 @@ export class KernelPath implements DispatcherCalls {
     for (const { instances } of this.awake) {
       for (const instance of instances.values()) {
         const traffic = trafficOf(counters, instance.address);
-        if (traffic.packets !== instance.packets) instance.lastActiveBootNs = nowBootNs;
+        if (traffic.packetsIn !== instance.packetsIn) instance.lastActiveBootNs = nowBootNs;
         Object.assign(instance, traffic);
       }
     }

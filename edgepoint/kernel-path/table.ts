@@ -58,7 +58,7 @@ table inet ${tableName} {${family('4')}${family('6')}
 ${['choose', 'translate', 'count', 'refuse', 'new4', 'new6'].map((chain) => `flush chain inet ${tableName} ${chain}`).join('\n')}
 table inet ${tableName} {${family('4').replace(/\n {2}(map|set) .*/g, '')}${family('6').replace(/\n {2}(map|set) .*/g, '')}
   chain choose {
-    ${both((addr, range, name) => `${addr} daddr ${range} ct state new jump new${name}\n    ${addr} daddr ${range} ct state invalid drop`)}
+    ${both((addr, range, name) => `${addr} daddr ${range} ct state vmap { new : jump new${name}, invalid : drop }`)}
   }
   chain translate {
     ${both(
@@ -67,11 +67,14 @@ table inet ${tableName} {${family('4').replace(/\n {2}(map|set) .*/g, '')}${fami
     )}
   }
   chain count {
-    ct state invalid iifname "${bridge}" drop
+    ${both(
+      (addr, _range, name) => `ct direction reply ${addr} saddr . meta l4proto @out${name} accept
+    ct direction original ct state established ${addr} daddr . meta l4proto @in${name} accept`,
+    )}
+    iifname "${bridge}" ct state invalid drop
     ${both(
       (addr, _range, name) => `ct state new ct status dnat ct mark set ${addr} daddr map @mark${name}
-    ct status dnat ct direction original ${addr} daddr . meta l4proto @in${name}
-    ct status dnat ct direction reply ${addr} saddr . meta l4proto @out${name}`,
+    ct state new ct status dnat ${addr} daddr . meta l4proto @in${name}`,
     )}
   }
   chain refuse {
