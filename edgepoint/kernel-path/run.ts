@@ -197,7 +197,7 @@ export class KernelPath implements DispatcherCalls {
   }
 
   private forget(app: App): void {
-    for (const instance of [...app.instances.keys()]) this.depart(app, instance);
+    for (const instance of app.instances.keys()) this.depart(app, instance);
     this.apps.delete(ownerKey(app.route.owner));
     this.byNumber.delete(app.number);
     this.awake.delete(app);

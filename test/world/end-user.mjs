@@ -28,7 +28,7 @@ function greet({ host, port, timeoutMs = 10_000 }) {
   });
 }
 
-const withoutSocket = ({ socket, ...rest }) => rest;
+const withoutSocket = ({ line, error, ms, local, localPort }) => ({ line, error, ms, local, localPort });
 
 /** One datagram from a socket of its own, and its answer. */
 function ask({ host, port, text, timeoutMs = 10_000 }) {

@@ -160,6 +160,19 @@ t.test('own addresses', async (t) => {
     await sleeps('many');
   });
 
+  await t.test('an app that keeps its state wakes where it was, by both families', async (t) => {
+    await deploy(writeOwnApp(home, { app: 'kept', scale: 'idleSeconds = 1', state: 'keep' }));
+    const kept = (await siteOf('kept')).own;
+    const by = new Set<string>();
+    for (const host of [kept?.ipv4, kept?.ipv6, kept?.ipv4, kept?.ipv6]) {
+      await sleeps('kept');
+      const [greeted] = await ann.do<Greeted[]>('tcp', { host, port: tcpPort });
+      t.match(greeted, { line: /^tcp/ });
+      if (greeted !== undefined) by.add(instanceOf(greeted));
+    }
+    t.equal(by.size, 1, 'always the same instance');
+  });
+
   await t.test('several instances share what comes', async (t) => {
     await deploy(writeOwnApp(home, { app: 'pair', scale: 'idleSeconds = 1\nmin = 2\nmax = 2' }));
     const pair = (await siteOf('pair')).own;
