@@ -38,7 +38,7 @@ t.test('the gate holds so many packets of each app, lets them go, and drops what
   t.teardown(() => execFileSync('ip', ['netns', 'delete', netns]));
   inside('ip', 'link', 'set', 'lo', 'up');
   inside('ip', 'addr', 'add', '192.0.2.1/32', 'dev', 'lo');
-  inside('nft', 'add table ip mark; add chain ip mark all { type filter hook prerouting priority -151; }; add rule ip mark all udp dport 1001 meta mark set 0x0e000001; add rule ip mark all udp dport 1002 meta mark set 0x0e000002');
+  inside('nft', 'add table ip marks; add chain ip marks put { type filter hook prerouting priority -151; }; add rule ip marks put udp dport 1001 meta mark set 0x0e000001; add rule ip marks put udp dport 1002 meta mark set 0x0e000002');
   inside('iptables-nft', '-t', 'mangle', '-A', 'PREROUTING', '-m', 'mark', '--mark', '0x0e000000/0xff000000', '-j', 'NFQUEUE', '--queue-num', '45');
   const gate = spawn('ip', ['netns', 'exec', netns, tools.box, 'gate', '45', '1500'], { stdio: ['pipe', 'pipe', 'inherit'] });
   const user = spawn('ip', ['netns', 'exec', netns, process.execPath, '-e', program], { stdio: ['pipe', 'pipe', 'inherit'] });
