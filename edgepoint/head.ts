@@ -263,7 +263,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const remembered = await records.remember();
   const { meterIds } = remembered;
   const ownAddresses = openOwnAddresses({
-    ranges: { ipv4: settings.ownIpv4, ipv6: settings.ownIpv6 },
+    ranges: { ipv4: settings.ownIpv4, ipv6: settings.ownIpv6, ports: settings.ownPorts, sharedIpv4: settings.ipv4 },
     known: remembered.ownAddresses,
     records,
     tell: (owner, own) => manager.setOwn(owner, own),

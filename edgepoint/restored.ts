@@ -47,6 +47,8 @@ const settingsSchema = z.object({
   subnet: z.string().describe('IPv4 subnet of instances, for example 10.1.16.0/20'),
   ownIpv4: z.string().default('').describe("IPv4 range of the apps' own addresses, for example 192.0.2.16/28; empty for none"),
   ownIpv6: z.string().default('').describe("IPv6 prefix of the apps' own addresses, routed to this edgepoint, for example 2001:db8:1::/64; empty for none"),
+  ownPorts: z.string().default('').describe("where there is no IPv4 range: ports of this edgepoint's own IPv4 address for apps, for example 20000-20999; empty for none"),
+  ipv4: z.string().default('').describe('the IPv4 address of this edgepoint whose ports those are'),
   poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('slots (network namespace, cgroups, a waiting edgepoint-box) made beforehand'),
   lazyFromBytes: z.coerce.number().int().min(0).default(lazyFromBytes).describe('from this much memory on, a restored instance runs before its memory is filled'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
@@ -81,8 +83,8 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   prepareDev(boxPlaces(runFolder).dev);
   const subnet = parseSubnet(settings.subnet);
   await prepareBridge(subnet, settings.subnet);
-  const ranges = { ipv4: settings.ownIpv4, ipv6: settings.ownIpv6 };
-  const hasOwnRanges = ranges.ipv4 !== '' || ranges.ipv6 !== '';
+  const ranges = { ipv4: settings.ownIpv4, ipv6: settings.ownIpv6, ports: settings.ownPorts, sharedIpv4: settings.ipv4 };
+  const hasOwnRanges = ranges.ipv4 !== '' || ranges.ipv6 !== '' || ranges.ports !== '';
   if (hasOwnRanges) await prepareOwnRanges(subnet, ranges, { mark: heldMark, queue: heldQueue });
   const place = { world: settings.world, edgepoint: settings.edgepoint, boxProgram: settings.boxProgram, criu: settings.criu, cgroupVersion: version };
   const inUse = new Set(allRecords(runFolder).map((record) => record.slot));

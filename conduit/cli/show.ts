@@ -63,7 +63,7 @@ function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
 }
 
 function ownText({ ipv4, ipv6, ports }: NonNullable<AppState['own']>): string {
-  return `${[ipv6, ipv4].filter((address) => address !== '').join(', ')}: ${ports.map(({ protocol, port }) => `${protocol} ${port}`).join(', ')}`;
+  return `${[ipv6, ipv4].filter((address) => address !== '').join(', ')}: ${ports.map(({ protocol, port, ipv4Port }) => `${protocol} ${port}${ipv4Port === undefined ? '' : ` (by IPv4 ${ipv4Port})`}`).join(', ')}`;
 }
 
 function modesText(state: AppState): string {

@@ -64,11 +64,11 @@ export async function prepareBridge(subnet: Subnet, subnetText: string): Promise
  * that carry a mark under `mark` wait in a queue (nfnetlink_queue); iptables puts them there, for not every kernel lets nftables do it.
  * IPv6 is forwarded from now on. Idempotent.
  */
-export async function prepareOwnRanges(subnet: Subnet, ranges: { readonly ipv4: string; readonly ipv6: string }, hold: { readonly mark: number; readonly queue: number }): Promise<void> {
+export async function prepareOwnRanges(subnet: Subnet, ranges: { readonly ipv4: string; readonly ipv6: string; readonly ports: string }, hold: { readonly mark: number; readonly queue: number }): Promise<void> {
   const hex = `0x${hold.mark.toString(16).padStart(8, '0')}`;
-  for (const [range, program] of [[ranges.ipv4, 'iptables-nft'], [ranges.ipv6, 'ip6tables-nft']] as const) {
-    if (range === '') continue;
-    await run(['ip', ...(program === 'ip6tables-nft' ? ['-6'] : []), 'route', 'replace', 'local', range, 'dev', 'lo']);
+  for (const [range, program, used] of [[ranges.ipv4, 'iptables-nft', ranges.ipv4 + ranges.ports], [ranges.ipv6, 'ip6tables-nft', ranges.ipv6]] as const) {
+    if (used === '') continue;
+    if (range !== '') await run(['ip', ...(program === 'ip6tables-nft' ? ['-6'] : []), 'route', 'replace', 'local', range, 'dev', 'lo']);
     const rule = ['PREROUTING', '-m', 'mark', '--mark', `${hex}/0xff000000`, '-j', 'NFQUEUE', '--queue-num', `${hold.queue}`];
     const listed = await run([program, '-t', 'mangle', '-S', 'PREROUTING']);
     if (!listed.includes(`--queue-num ${hold.queue}`)) await run([program, '-t', 'mangle', '-A', ...rule]);

@@ -24,16 +24,17 @@ export function openOwnAddresses(about: {
   const given = new Map(about.known);
   return {
     async give(order) {
-      if (ownPortsOf(order.manifest).length === 0) return;
+      const ports = ownPortsOf(order.manifest);
+      if (ports.length === 0) return;
       const app = ownerKey(order.owner);
       const before = given.get(app) ?? null;
-      const own = allocateOwn(about.ranges, app, { before, taken: given.values() });
-      if (own.ipv4 === '' && own.ipv6 === '') {
-        const none = about.ranges.ipv4 === '' && about.ranges.ipv6 === '';
+      const own = allocateOwn(about.ranges, app, { before, taken: given.values(), ports });
+      if (own.ipv4 === '' && own.ipv6 === '' && own.shared === undefined) {
+        const none = about.ranges.ipv4 + about.ranges.ipv6 + about.ranges.ports === '';
         throw new Failure('no-own-address', none ? 'this edgepoint has no addresses to give to apps' : 'every address that this edgepoint can give to apps is taken', { remedy: 'leave out `ownPort`, or ask the operator for a range' });
       }
       given.set(app, own);
-      if (own.ipv4 !== before?.ipv4 || own.ipv6 !== before.ipv6) await about.records.saveOwnAddress(order.owner, own);
+      if (JSON.stringify(own) !== JSON.stringify(before)) await about.records.saveOwnAddress(order.owner, own);
       about.tell(order.owner, own);
     },
     async take(owner) {

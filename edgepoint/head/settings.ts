@@ -9,6 +9,7 @@ const headSchema = z.object({
   ipv6: z.string().default('').describe('The IPv6 address where end users reach this edgepoint.'),
   ownIpv4: z.string().default('').describe("IPv4 range of the apps' own addresses, as restored's setting; empty for none."),
   ownIpv6: z.string().default('').describe("IPv6 prefix of the apps' own addresses, as restored's setting; empty for none."),
+  ownPorts: z.string().default('').describe("Where there is no IPv4 range: ports of this edgepoint's own IPv4 address for apps, as restored's setting; empty for none."),
   latitude: z.number().min(-90).max(90).default(0).describe('Where the edgepoint stands, in degrees north.'),
   longitude: z.number().min(-180).max(180).default(0).describe('Where the edgepoint stands, in degrees east.'),
   capacityBytes: z.int().min(1).default(4 * bytesPerGibibyte).describe('Memory that instances may hold together.'),

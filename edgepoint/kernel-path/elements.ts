@@ -1,5 +1,6 @@
-import type { Route } from '../model/calls.ts';
+import type { OwnPort, OwnRoute, Route } from '../model/calls.ts';
 import { addressNumber, instanceIpv6 } from '../model/instance-address.ts';
+import { sharedPortOf } from '../model/own-address.ts';
 import { heldMark, slots, tableName } from './table.ts';
 import type { ChangingSet } from './table.ts';
 
@@ -24,6 +25,14 @@ export type Elements = ReadonlyMap<string, Element>;
 
 export const protocols = ['tcp', 'udp'] as const;
 
+/** Where end users reach a port by this family, as the key of a map. */
+function outsideOf(own: OwnRoute, port: OwnPort, family: '4' | '6'): { key: string; targetPort: number }[] {
+  const address = family === '4' ? own.ipv4 : own.ipv6;
+  if (address !== '') return [{ key: `${address} . ${port.protocol} . ${port.port}`, targetPort: port.targetPort }];
+  const shared = family === '4' ? sharedPortOf(own, port) : null;
+  return shared === null ? [] : [{ key: `${own.shared?.ipv4 ?? ''} . ${port.protocol} . ${shared}`, targetPort: port.targetPort }];
+}
+
 /** Everything that must stand in the table for an app. */
 export function elementsOf(app: OwnApp): Elements {
   const elements = new Map<string, Element>();
@@ -31,11 +40,11 @@ export function elementsOf(app: OwnApp): Elements {
   const { own, instances, status } = app.route;
   if (own === undefined) return elements;
   const takers = instances.filter(({ instance }) => !app.draining.has(instance)).slice(0, slots);
-  for (const [family, address] of [['4', own.ipv4], ['6', own.ipv6]] as const) {
-    if (address === '') continue;
+  for (const family of ['4', '6'] as const) {
+    const ends = own.ports.flatMap((port) => outsideOf(own, port, family));
+    if (ends.length === 0) continue;
     const inside = (one: string): string => (family === '4' ? one : instanceIpv6(one));
-    for (const { protocol, port, targetPort } of own.ports) {
-      const key = `${address} . ${protocol} . ${port}`;
+    for (const { key, targetPort } of ends) {
       const [sole] = takers;
       if (takers.length === 1 && sole !== undefined) add(`one${family}`, key, `${inside(sole.address)} . ${targetPort}`);
       else if (takers.length > 1) {

@@ -26,7 +26,14 @@ export interface KernelPathPorts {
   warn(text: string, fields: Record<string, unknown>): void;
 }
 
+interface Totals {
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
 interface OwnInstance {
+  /** Before it came (back) into the route. */
+  readonly before: Totals;
   readonly address: string;
   lastActiveBootNs: number;
   flows: FlowCount;
@@ -39,12 +46,17 @@ interface App extends OwnApp {
   route: Route;
   readonly draining: Set<string>;
   readonly instances: Map<string, OwnInstance>;
+  /** What those had counted that left the route: a frozen one comes back. Bounded; the oldest are forgotten. */
+  readonly departed: Map<string, Totals>;
   /** As they stand in the kernel. */
   elements: Elements;
   held: boolean;
   told: string;
 }
 
+const noTotals: Totals = { bytesIn: 0, bytesOut: 0 };
+const totalsOf = ({ before, bytesIn, bytesOut }: OwnInstance): Totals => ({ bytesIn: before.bytesIn + bytesIn, bytesOut: before.bytesOut + bytesOut });
+const departedMax = 32;
 const noFlows: FlowCount = { open: 0, young: 0 };
 /** Between two readings of the kernel's counters, while an instance is awake: a quarter of the shortest idle time of those. */
 const sampleMsMin = 50;
@@ -160,7 +172,7 @@ export class KernelPath implements DispatcherCalls {
       if (known !== undefined) this.forget(known);
       return known === undefined ? [] : [known];
     }
-    const app: App = known ?? { route, number: this.freeNumber(), draining: new Set(), instances: new Map(), elements: new Map(), held: false, told: '' };
+    const app: App = known ?? { route, number: this.freeNumber(), draining: new Set(), instances: new Map(), departed: new Map(), elements: new Map(), held: false, told: '' };
     app.route = route;
     this.apps.set(key, app);
     this.byNumber.set(app.number, app);
@@ -168,7 +180,7 @@ export class KernelPath implements DispatcherCalls {
     for (const [instance, { address }] of app.instances) if (listed.get(instance) !== address) this.depart(app, instance);
     for (const [instance, address] of listed) {
       if (app.instances.has(instance)) continue;
-      app.instances.set(instance, { address, lastActiveBootNs: this.ports.nowBootNs(), flows: noFlows, packetsIn: 0, bytesIn: 0, bytesOut: 0 });
+      app.instances.set(instance, { before: app.departed.get(instance) ?? noTotals, address, lastActiveBootNs: this.ports.nowBootNs(), flows: noFlows, packetsIn: 0, bytesIn: 0, bytesOut: 0 });
       this.byInstance.set(instance, app);
     }
     if (app.instances.size === 0) this.awake.delete(app);
@@ -191,6 +203,12 @@ export class KernelPath implements DispatcherCalls {
     this.readCounters();
     this.tellDemand(app);
     app.instances.delete(instance);
+    app.departed.delete(instance);
+    app.departed.set(instance, totalsOf(gone));
+    for (const oldest of app.departed.keys()) {
+      if (app.departed.size <= departedMax) break;
+      app.departed.delete(oldest);
+    }
     app.draining.delete(instance);
     this.byInstance.delete(instance);
     void this.ports.gate.forget(addressNumber(gone.address));
@@ -239,7 +257,7 @@ export class KernelPath implements DispatcherCalls {
       waiting: app.held ? 1 : 0,
       instances: [...app.instances].map(([instance, { flows, lastActiveBootNs }]) => ({ instance, outstanding: flows.open, tunnels: 0, lastActiveBootNs })),
       epoch: this.ports.epoch,
-      traffic: [...app.instances].map(([instance, { bytesIn, bytesOut }]) => ({ instance, requests: 0, bytesIn, bytesOut })),
+      traffic: [...app.instances].map(([instance, counted]) => ({ instance, requests: 0, ...totalsOf(counted) })),
     };
     const text = JSON.stringify(demand);
     if (text === app.told) return;

@@ -26,7 +26,8 @@ export const emptyTable = changingSets.map((set) => `flush ${/^(in|out)/.test(se
  * for the ports of the shared address, so that nothing else that listens here is reached by those addresses.
  */
 export function ruleset(ranges: OwnRanges, bridge: string): string {
-  const { ipv4, ipv6 } = ranges;
+  const { ipv6 } = ranges;
+  const usesPorts = ranges.ports !== '' && ranges.sharedIpv4 !== '';
   const family = (name: '4' | '6'): string => {
     const [addr, type] = name === '4' ? ['ip', 'ipv4_addr'] : ['ip6', 'ipv6_addr'];
     return `
@@ -46,8 +47,15 @@ export function ruleset(ranges: OwnRanges, bridge: string): string {
     meta mark set ${addr} daddr . meta l4proto . th dport map @held${name}
   }`;
   };
-  const both = (rule: (addr: 'ip' | 'ip6', range: string, name: '4' | '6') => string): string =>
-    [...(ipv4 === '' ? [] : [rule('ip', ipv4, '4')]), ...(ipv6 === '' ? [] : [rule('ip6', ipv6, '6')])].join('\n    ');
+  /** What is ours: the ranges, and the ports of the edgepoint's own address. */
+  const ours: ['ip' | 'ip6', '4' | '6', string, string][] = [
+    ...(ranges.ipv4 === '' ? [] : [['ip', '4', `ip daddr ${ranges.ipv4}`, `tcp dport ${sharedPorts} accept`] as ['ip', '4', string, string]]),
+    ...(usesPorts ? [['ip', '4', `ip daddr ${ranges.sharedIpv4} meta l4proto { tcp, udp } th dport ${ranges.ports}`, ''] as ['ip', '4', string, string]] : []),
+    ...(ipv6 === '' ? [] : [['ip6', '6', `ip6 daddr ${ipv6}`, `tcp dport ${sharedPorts} accept`] as ['ip6', '6', string, string]]),
+  ];
+  const each = (rule: (addr: 'ip' | 'ip6', name: '4' | '6', match: string, allowed: string) => string): string => ours.map((one) => rule(...one)).join('\n    ');
+  const both = (rule: (addr: 'ip' | 'ip6', name: '4' | '6') => string): string =>
+    [...(ours.some(([addr]) => addr === 'ip') ? [rule('ip', '4')] : []), ...(ipv6 === '' ? [] : [rule('ip6', '6')])].join('\n    ');
   return `
 table inet ${tableName} {${family('4')}${family('6')}
   chain choose { type filter hook prerouting priority mangle - 1; policy accept; }
@@ -58,30 +66,29 @@ table inet ${tableName} {${family('4')}${family('6')}
 ${['choose', 'translate', 'count', 'refuse', 'new4', 'new6'].map((chain) => `flush chain inet ${tableName} ${chain}`).join('\n')}
 table inet ${tableName} {${family('4').replace(/\n {2}(map|set) .*/g, '')}${family('6').replace(/\n {2}(map|set) .*/g, '')}
   chain choose {
-    ${both((addr, range, name) => `${addr} daddr ${range} ct state vmap { new : jump new${name}, invalid : drop }`)}
+    ${each((_addr, name, match) => `${match} ct state vmap { new : jump new${name}, invalid : drop }`)}
   }
   chain translate {
-    ${both(
-      (addr, range, name) => `${addr} daddr ${range} dnat ${addr} to ${addr} daddr . meta l4proto . th dport map @one${name}
-    ${addr} daddr ${range} dnat ${addr} to ${addr} daddr . meta l4proto . th dport . meta mark map @many${name}`,
+    ${each(
+      (addr, name, match) => `${match} dnat ${addr} to ${addr} daddr . meta l4proto . th dport map @one${name}
+    ${match} dnat ${addr} to ${addr} daddr . meta l4proto . th dport . meta mark map @many${name}`,
     )}
   }
   chain count {
     ${both(
-      (addr, _range, name) => `ct direction reply ${addr} saddr . meta l4proto @out${name} accept
+      (addr, name) => `ct direction reply ${addr} saddr . meta l4proto @out${name} accept
     ct direction original ct state established ${addr} daddr . meta l4proto @in${name} accept`,
     )}
     iifname "${bridge}" ct state invalid drop
     ${both(
-      (addr, _range, name) => `ct state new ct status dnat ct mark set ${addr} daddr map @mark${name}
+      (addr, name) => `ct state new ct status dnat ct mark set ${addr} daddr map @mark${name}
     ct state new ct status dnat ${addr} daddr . meta l4proto @in${name}`,
     )}
   }
   chain refuse {
-    ${both(
-      (addr, range) => `${addr} daddr ${range} tcp dport ${sharedPorts} accept
-    ${addr} daddr ${range} meta l4proto tcp reject with tcp reset
-    ${addr} daddr ${range} meta l4proto udp reject`,
+    ${each(
+      (_addr, _name, match, allowed) => `${allowed === '' ? '' : `${match} ${allowed}\n    `}${match} ct state new meta l4proto tcp reject with tcp reset
+    ${match} ct state new meta l4proto udp reject`,
     )}
   }
 }

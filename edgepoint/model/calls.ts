@@ -190,6 +190,8 @@ export interface OwnAddress {
   /** Empty where the edgepoint has none of that family to give. */
   readonly ipv4: string;
   readonly ipv6: string;
+  /** In place of an IPv4 address: ports of the edgepoint's own one, by `<protocol>/<port>`. Missing when it has none of these. */
+  readonly shared?: { readonly ipv4: string; readonly ports: Readonly<Record<string, number>> };
 }
 
 export interface OwnRoute extends OwnAddress {

@@ -1,6 +1,7 @@
 import { reasonCharactersMax } from '../../kit/wire/edgepoint-state.ts';
 import type { AppState, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
-import { ownPortsOf } from '../model/own-address.ts';
+import type { OwnAddress, OwnPort } from '../model/calls.ts';
+import { ownPortsOf, sharedPortOf } from '../model/own-address.ts';
 import type { AppEntry, EdgepointEntry } from './state.ts';
 import { templateAt } from './views.ts';
 import { usedBytesOf } from './views.ts';
@@ -27,6 +28,16 @@ export function loadOf(state: EdgepointEntry): number {
   return Math.round(Math.min(1, usedBytesOf(state) / state.capacityBytes) * loadSteps) / loadSteps;
 }
 
+function describeOwn(own: OwnAddress, ports: readonly OwnPort[]): NonNullable<AppState['own']> {
+  const { ipv4, ipv6 } = own;
+  const described = ports.map((one) => {
+    const { protocol, port } = one;
+    const ipv4Port = sharedPortOf(own, one);
+    return { protocol, port, ...(ipv4Port === null ? {} : { ipv4Port }) };
+  });
+  return { ipv4, ipv6, ports: described };
+}
+
 export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppState {
   const instances: Record<string, number> = {};
   for (const entry of app.instances.values()) {
@@ -50,7 +61,7 @@ export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppStat
     instances,
     templateBytes: facts?.templateBytes ?? 0,
     templateAt: templateAt(app, stored),
-    ...(app.own === null || ports.length === 0 ? {} : { own: { ...app.own, ports: ports.map(({ protocol, port }) => ({ protocol, port })) } }),
+    ...(app.own === null || ports.length === 0 ? {} : { own: describeOwn(app.own, ports) }),
     coldBootMs: facts?.coldBootMs ?? null,
     restoreMs: facts?.restoreMs ?? null,
   };

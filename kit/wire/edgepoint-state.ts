@@ -35,7 +35,8 @@ export const appStateSchema = z.object({
       /** Empty when it has none of that family. */
       ipv4: z.string(),
       ipv6: z.string(),
-      ports: z.array(z.object({ protocol: z.enum(['tcp', 'udp']), port: z.int() })).max(8),
+      /** `ipv4Port`: where there is no IPv4 address, the port of the edgepoint's own one in its place. */
+      ports: z.array(z.object({ protocol: z.enum(['tcp', 'udp']), port: z.int(), ipv4Port: z.int().optional() })).max(8),
     })
     .optional(),
   coldBootMs: z.number().nullable().default(null),

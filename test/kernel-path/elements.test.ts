@@ -41,6 +41,14 @@ t.test('one instance is one element of each family', async (t) => {
   t.strictSame(of(app({ instances: 1 }), 'mark4'), [`10.1.16.2 : ${0x0a011002}`], 'its flows are marked with its address');
 });
 
+t.test('where it has ports of the edgepoint’s own address, those lead to it', async (t) => {
+  const one = app({ instances: 1 });
+  const own = { ...one.route.own, ipv4: '', ipv6: '', idleMs: 1, ports: [{ protocol: 'udp' as const, port: 53, targetPort: 5353 }], shared: { ipv4: '198.51.100.1', ports: { 'udp/53': 20_007 } } };
+  const shared = { ...one, route: { ...one.route, own } };
+  t.strictSame(of(shared, 'one4'), ['198.51.100.1 . udp . 20007 : 10.1.16.2 . 5353']);
+  t.strictSame(of(shared, 'one6'), []);
+});
+
 t.test('several share all slots alike; one that drains is given nothing new, and is still counted', async (t) => {
   const three = of(app({ instances: 3 }), 'many4');
   t.equal(three.length, slots);
@@ -99,7 +107,9 @@ t.test('counters are read as nft lists them, and headers are taken off', async (
 });
 
 t.test('a family without a range has no rule', async (t) => {
-  const rules = ruleset({ ipv4: '192.0.2.0/28', ipv6: '' }, 'instances0');
+  const rules = ruleset({ ipv4: '192.0.2.0/28', ipv6: '', ports: '', sharedIpv4: '198.51.100.1' }, 'instances0');
   t.match(rules, 'ip daddr 192.0.2.0/28 dnat ip to');
   t.notMatch(rules, /ip6 daddr .* dnat ip6 to/);
+  t.notMatch(rules, '198.51.100.1');
+  t.match(ruleset({ ipv4: '', ipv6: '', ports: '20000-20999', sharedIpv4: '198.51.100.1' }, 'instances0'), 'ip daddr 198.51.100.1 meta l4proto { tcp, udp } th dport 20000-20999 dnat ip to');
 });

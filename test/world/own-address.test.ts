@@ -25,7 +25,7 @@ interface EndUser {
 
 interface Site {
   readonly edgepoint: string;
-  readonly own?: { ipv4: string; ipv6: string };
+  readonly own?: { ipv4: string; ipv6: string; ports: { protocol: string; port: number; ipv4Port?: number }[] };
   readonly instances: Record<string, number>;
 }
 
@@ -105,6 +105,22 @@ t.test('own addresses', async (t) => {
   await t.test('HTTP at its name and other ports of its address', async (t) => {
     t.match(await curl(['--resolve', `echo.edge.test:80:${own.ipv4}`, 'http://echo.edge.test/']), /^http /, 'HTTP comes by the shared address');
     for (const port of [22, 3000, 7001]) t.match(await ann.do('tcp', { host: own.ipv4, port, timeoutMs: 2000 }), [{ error: 'ECONNREFUSED' }], `nothing at port ${port}`);
+  });
+
+  await t.test('where there is no IPv4 range, it has ports of the edgepoint’s own address', async (t) => {
+    const denver = world.description.edgepoints.find(({ edgepoint }) => edgepoint === 'denver');
+    const at = (await siteOf('echo', 'denver')).own;
+    const portOf = (protocol: string): number => at?.ports.find((one) => one.protocol === protocol)?.ipv4Port ?? 0;
+    t.equal(at?.ipv4, '');
+    const [first] = await ann.do<Greeted[]>('tcp', { host: denver?.ipv4, port: portOf('tcp') });
+    t.match(first, { line: /^tcp/ }, 'it was asleep');
+    t.equal(first && peerOf(first), ann.ipv4);
+    t.match(await ann.do('udp', { host: denver?.ipv4, port: portOf('udp'), text: 'x' }), [{ line: /^udp/ }]);
+    const nobodys = [20_000, 20_999].find((port) => port !== portOf('tcp'));
+    t.match(await ann.do('tcp', { host: denver?.ipv4, port: nobodys }), [{ error: 'ECONNREFUSED' }]);
+    const status = await conduit(['status', 'echo']);
+    t.match(status.stdout, `own address  ${own.ipv6}, ${own.ipv4}: tcp 7000, udp 53`);
+    t.match(status.stdout, `tcp 7000 (by IPv4 ${portOf('tcp')})`);
   });
 
   await t.test('it stays awake as long as a connection is open, and sleeps when it is closed', async (t) => {
