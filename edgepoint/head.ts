@@ -139,7 +139,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const ownPath = new KernelPathLink(restoredLink, (method, failure) => warn('the kernel path refused an order', { method, failure }));
   const demands = new Demands();
   const noteDemand = (source: DemandSource, demand: Demand): void => {
-    manager.noteDemand(demands.note(source, demand, manager.state.apps.get(ownerKey(demand.owner))?.own !== null));
+    manager.noteDemand(demands.note(source, demand, (manager.state.apps.get(ownerKey(demand.owner))?.own ?? null) !== null));
     perf.traffic(demand);
   };
   const snapdLink = connectToPeer(`${settings.runFolder}/snapd.sock`, {}, { log });

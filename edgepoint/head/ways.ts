@@ -113,12 +113,12 @@ export type DemandSource = 'shared' | 'own';
 export class Demands {
   private readonly told: Record<DemandSource, Map<string, Demand>> = { shared: new Map(), own: new Map() };
 
-  /** The whole demand of the app of which one way tells. */
+  /** The whole demand of the app of which one way tells; of one that has no own address (any more) nothing is remembered. */
   note(source: DemandSource, demand: Demand, hasOwn: boolean): Demand {
     const key = ownerKey(demand.owner);
     const other = this.told[source === 'shared' ? 'own' : 'shared'].get(key);
-    if (hasOwn || source === 'own') this.told[source].set(key, demand);
-    else this.told[source].delete(key);
+    if (hasOwn) this.told[source].set(key, demand);
+    else for (const told of Object.values(this.told)) told.delete(key);
     return other === undefined ? demand : addDemand(demand, other);
   }
 

@@ -21,6 +21,8 @@ t.test('of an app without an address of its own nothing is remembered', async (t
   const demands = new Demands();
   demands.note('shared', demand({ epoch: 's', waiting: 9 }), false);
   t.match(demands.note('own', demand({ epoch: 'o', waiting: 1 }), true), { waiting: 1 });
+  demands.note('own', demand({ epoch: 'o' }), false);
+  t.match(demands.note('shared', demand({ epoch: 's', waiting: 2 }), true), { waiting: 2 }, 'of one that gave it up neither');
 });
 
 const way = (answer: boolean, calls: string[], name: string) => ({
