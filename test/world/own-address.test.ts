@@ -243,6 +243,18 @@ t.test('own addresses', async (t) => {
     t.match(await ann.do('tcp', { host: own.ipv6, port: tcpPort }), [{ line: /^tcp/ }], 'it slept and answers');
   });
 
+  await t.test('while the head is away, what comes for an app that sleeps is held until it is back', async (t) => {
+    await sleeps('echo');
+    await world.call('kill', { name: 'paris-head', signal: 'SIGKILL' });
+    const [[tcp], [udp]] = await Promise.all([
+      ann.do<Greeted[]>('tcp', { host: own.ipv4, port: tcpPort, timeoutMs: 20_000 }),
+      ann.do<Greeted[]>('udp', { host: own.ipv6, port: 53, text: 'x', timeoutMs: 20_000 }),
+    ]);
+    t.match(tcp, { line: /^tcp/ });
+    t.match(udp, { line: /^udp/ });
+    await sleeps('echo');
+  });
+
   await t.test('an app that is deleted gives its address back', async (t) => {
     t.match(await conduit(['delete', 'echo', '--yes']), { exitCode: 0 });
     let last: unknown = null;
