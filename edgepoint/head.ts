@@ -25,6 +25,7 @@ import type { DeployPorts } from './deploy/ports.ts';
 import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
+import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
 import { DispatcherLink, exchangeOver, restoredOver, snapdOver } from './head/peers.ts';
@@ -39,6 +40,8 @@ import { countedTell, openHeadMetrics } from './head/metrics.ts';
 import { tellerOf } from './head/teller.ts';
 import { openStatePublisher } from './head/state-publisher.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
+import { Demands, KernelPathLink, Ways } from './head/ways.ts';
+import type { DemandSource } from './head/ways.ts';
 import { openTemplateExchange } from './head/template-exchange.ts';
 import type { TemplateExchange } from './head/template-exchange.ts';
 import { idPrefixes } from './model/app.ts';
@@ -123,8 +126,22 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const dispatcher = new DispatcherLink((method, failure) => warn('the dispatcher refused an order', { method, failure }));
   const news: Handlers = {
     exited: (told: { instance: string; counters: KernelCounters; status: string }) => manager.noteExited(told.instance, told.counters, told.status),
+    ownDemand: (demand: Demand) => noteDemand('own', demand),
   };
-  const restoredLink: PeerConnection = connectToPeer(`${settings.runFolder}/restored.sock`, news, { log, onUp: () => void look() });
+  const restoredLink: PeerConnection = connectToPeer(`${settings.runFolder}/restored.sock`, news, {
+    log,
+    onUp: () => void look(),
+    onDown: () => {
+      ownPath.pause();
+      demands.forget('own');
+    },
+  });
+  const ownPath = new KernelPathLink(restoredLink, (method, failure) => warn('the kernel path refused an order', { method, failure }));
+  const demands = new Demands();
+  const noteDemand = (source: DemandSource, demand: Demand): void => {
+    manager.noteDemand(demands.note(source, demand, (manager.state.apps.get(ownerKey(demand.owner))?.own ?? null) !== null));
+    perf.traffic(demand);
+  };
   const snapdLink = connectToPeer(`${settings.runFolder}/snapd.sock`, {}, { log });
   const restored = restoredOver(restoredLink);
   const snapd = snapdOver(snapdLink);
@@ -134,7 +151,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     clock,
     restored,
     snapd,
-    dispatcher,
+    dispatcher: new Ways(dispatcher, ownPath),
     probe,
     records,
     watch: perf,
@@ -199,6 +216,8 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     warn,
     sleepMs,
     openArtefact: (digest) => bus.getObject(artefactBucket(site), digest),
+    giveOwnAddress: (order) => ownAddresses.give(order),
+    takeOwnAddress: (owner) => ownAddresses.take(owner),
     judgeProbe: notListening,
     readLogTail: async (logPath) => {
       // Its last lines may still be on their way to the file.
@@ -243,6 +262,12 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   // ---- what we knew ----
   const remembered = await records.remember();
   const { meterIds } = remembered;
+  const ownAddresses = openOwnAddresses({
+    ranges: { ipv4: settings.ownIpv4, ipv6: settings.ownIpv6, ports: settings.ownPorts, sharedIpv4: settings.ipv4 },
+    known: remembered.ownAddresses,
+    records,
+    tell: (owner, own) => manager.setOwn(owner, own),
+  });
   recall(manager, remembered, log);
   /** For the first look alone: of thousands of apps it is much. */
   let atStart: { readonly remembered: Remembered; readonly seeds: readonly UsageState[] } | null = { remembered, seeds: await usageOutbox.seeds() };
@@ -264,6 +289,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
         reconcile(manager, list, meterIds);
         manager.begin();
       } else reconcile(manager, list, meterIds);
+      ownPath.begin();
     } catch (failure) {
       warn('restored could not say what runs', { failure });
     }
@@ -271,11 +297,12 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   if (restoredLink.up) void look();
   const secondLook = setTimeout(() => void look().then(() => checker.sweep()), secondLookMs);
 
+  const forgetShared = (): void => {
+    demands.forget('shared');
+    manager.forgetDemand();
+  };
   const handlers: Handlers = {
-    demand: (demand: Demand) => {
-      manager.noteDemand(demand);
-      perf.traffic(demand);
-    },
+    demand: (demand: Demand) => noteDemand('shared', demand),
     suspect: (told: { instance: string; reason: string }) => void checkSuspect(manager, told.instance, told.reason),
     ...answersOf(manager, clock),
   };
@@ -283,7 +310,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const door = listenForPeers(`${settings.runFolder}/head.sock`, handlers, {
     log,
     onPeer: (peer) => {
-      void dispatcher.greet(peer, manager.routes(), () => manager.forgetDemand()).then((is) => {
+      void dispatcher.greet(peer, manager.routes(), forgetShared).then((is) => {
         if (is) log.info('the dispatcher is there');
       });
     },

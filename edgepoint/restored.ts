@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { Failure, messageOf } from '../kit/errors.ts';
 import { bytesPerMebibyte } from '../kit/units.ts';
-import { listenForPeers, type Peer } from '../host/calls.ts';
+import { type Handlers, listenForPeers, type Peer } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
 import { requireRoot } from './box/root.ts';
@@ -13,16 +13,18 @@ import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { tools } from '../host/tools.ts';
 import { readZramSwap } from '../host/zram.ts';
-import { parseSubnet } from './box/address.ts';
+import { gatewayOf, parseSubnet } from './box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
 import { boxPlaces } from './box/folders.ts';
 import { prepareDev } from './box/dev.ts';
 import { becomeChildSubreaper, pageFaultsMayBeAnswered } from './box/kernel.ts';
-import { prepareBridge } from './box/network.ts';
+import { bridge, prepareBridge, prepareOwnRanges } from './box/network.ts';
 import { openOrphanReaper } from './box/orphans.ts';
 import { openSlotPool } from './box/slot.ts';
 import { allRecords } from './box/record.ts';
-import type { RestoredCalls } from './model/calls.ts';
+import { openKernelPath } from './kernel-path/open.ts';
+import { heldMark, heldQueue } from './kernel-path/table.ts';
+import type { Demand, DispatcherCalls, RestoredCalls } from './model/calls.ts';
 import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
 import { openFreezing } from './restored/freezing.ts';
@@ -43,6 +45,10 @@ const settingsSchema = z.object({
   runFolder: z.string().describe('sockets and records; lost at a reboot'),
   dataFolder: z.string().describe('snapshots, volumes'),
   subnet: z.string().describe('IPv4 subnet of instances, for example 10.1.16.0/20'),
+  ownIpv4: z.string().default('').describe("IPv4 range of the apps' own addresses, for example 192.0.2.16/28; empty for none"),
+  ownIpv6: z.string().default('').describe("IPv6 prefix of the apps' own addresses, routed to this edgepoint, for example 2001:db8:1::/64; empty for none"),
+  ownPorts: z.string().default('').describe("where there is no IPv4 range: ports of this edgepoint's own IPv4 address for apps, for example 20000-20999; empty for none"),
+  ipv4: z.string().default('').describe('the IPv4 address of this edgepoint whose ports those are'),
   poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('slots (network namespace, cgroups, a waiting edgepoint-box) made beforehand'),
   lazyFromBytes: z.coerce.number().int().min(0).default(lazyFromBytes).describe('from this much memory on, a restored instance runs before its memory is filled'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
@@ -77,6 +83,9 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   prepareDev(boxPlaces(runFolder).dev);
   const subnet = parseSubnet(settings.subnet);
   await prepareBridge(subnet, settings.subnet);
+  const ranges = { ipv4: settings.ownIpv4, ipv6: settings.ownIpv6, ports: settings.ownPorts, sharedIpv4: settings.ipv4 };
+  const hasOwnRanges = ranges.ipv4 !== '' || ranges.ipv6 !== '' || ranges.ports !== '';
+  if (hasOwnRanges) await prepareOwnRanges(subnet, ranges, { mark: heldMark, queue: heldQueue });
   const place = { world: settings.world, edgepoint: settings.edgepoint, boxProgram: settings.boxProgram, criu: settings.criu, cgroupVersion: version };
   const inUse = new Set(allRecords(runFolder).map((record) => record.slot));
   const slots = await openSlotPool(place, { size: settings.poolSize, inUse });
@@ -117,6 +126,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     baseRootName: store.baseRootName,
     runFolder,
     subnet,
+    ipv6: ranges.ipv6 !== '',
     baseRoot: settings.baseRoot,
     guard: tools.guard,
     clock,
@@ -155,6 +165,24 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       throw error;
     }
   }
+  const restart = (text: string): void => {
+    log.error(`${text}; restarting`);
+    process.exit(1);
+  };
+  const ownPath = !hasOwnRanges
+    ? null
+    : await openKernelPath({
+        ranges,
+        bridge,
+        subnet: { address: gatewayOf(subnet), prefixLength: subnet.prefixLength },
+        boxProgram: settings.boxProgram,
+        clock,
+        tell: (demand: Demand) => {
+          for (const peer of peers) peer.tell('ownDemand', demand);
+        },
+        warn: (text, fields) => log.warn(text, fields),
+        onLost: () => restart('the process that holds packets is lost'),
+      });
   type Order<Call extends keyof RestoredCalls> = Parameters<RestoredCalls[Call]>[0];
   const server = listenForPeers(
     join(runFolder, 'restored.sock'),
@@ -165,11 +193,13 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       freeze: (order: Order<'freeze'>) => instances.freeze(order),
       thaw: (order: Order<'thaw'>) => instances.thaw(order),
       list: () => instances.list(),
+      ...(ownPath === null ? {} : ownPathCalls(ownPath)),
     },
     {
       log,
       onPeer: (peer) => {
         peers.add(peer);
+        ownPath?.tellAll();
         void peer.closed.then(() => peers.delete(peer));
       },
     },
@@ -182,8 +212,20 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     health?.stop();
     watch.stop();
     orphans.stop();
+    ownPath?.stop();
     slots.close();
     templates.close();
     process.exit(0); // instances live on: the next restored adopts them
   });
+}
+
+/** What the head orders of own addresses: as it orders of the local dispatcher. */
+function ownPathCalls(path: DispatcherCalls): Handlers {
+  return {
+    ownRoutes: (routes: Parameters<DispatcherCalls['routes']>[0]) => path.routes(routes),
+    ownRoute: (route: Parameters<DispatcherCalls['route']>[0]) => path.route(route),
+    removeOwnRoute: (owner: Parameters<DispatcherCalls['removeRoute']>[0]) => path.removeRoute(owner),
+    ownDrain: (order: Parameters<DispatcherCalls['drain']>[0]) => path.drain(order),
+    ownUnpark: (order: Parameters<DispatcherCalls['unpark']>[0]) => path.unpark(order),
+  } as Handlers;
 }

@@ -17,7 +17,7 @@ export interface Hosting {
   /** What the edgepoint last said of itself; null when it has said nothing yet. */
   readonly state: EdgepointFacts | null;
   /** What it last said of the app; null when it does not know it. */
-  readonly app: Pick<AppState, 'status' | 'reason'> | null;
+  readonly app: Pick<AppState, 'status' | 'reason' | 'own'> | null;
   readonly liveness: Liveness;
 }
 
@@ -87,7 +87,9 @@ export function chooseEdgepoints(request: ChooseRequest, weights: ChooseWeights 
 function weigh(hosting: Hosting, request: ChooseRequest, weights: ChooseWeights): Candidate | string {
   const { state, site } = hosting;
   if (state === null) return 'it has not reported its state, so its address is unknown';
-  const address = request.family === 4 ? state.ipv4 : state.ipv6;
+  const own = hosting.app?.own;
+  // Its own address leads to it by more ports, and by the shared ones too.
+  const address = request.family === 4 ? own?.ipv4 || state.ipv4 : own?.ipv6 || state.ipv6;
   if (address === '') return `it has no IPv${request.family} address`;
   const { fitness, why } = judgeFitness(hosting, state);
   const loadKm = loadPenaltyKm(state.load, weights);

@@ -14,7 +14,7 @@ import type { NameTable } from './zone.ts';
 /** What answers depend on. */
 const dumpedEdgepointSchema = edgepointStateSchema.pick({ zone: true, edgepoint: true, ipv4: true, ipv6: true, latitude: true, longitude: true, load: true, capacityBytes: true, accepting: true }).extend({
   /** By `ownerKey`. */
-  apps: z.record(z.string(), appStateSchema.pick({ status: true, reason: true })),
+  apps: z.record(z.string(), appStateSchema.pick({ status: true, reason: true, own: true })),
 });
 type DumpedEdgepoint = z.output<typeof dumpedEdgepointSchema>;
 
@@ -35,10 +35,11 @@ interface HostedApp {
   readonly epoch: string;
   readonly status: AppStateEntry['status'];
   readonly reason: string;
+  readonly own?: AppStateEntry['own'];
 }
 /** One text for each status, rather than one for each app. */
 const statuses = new Map(appStateSchema.shape.status.options.map((status) => [status, status]));
-const keepHosted = ({ epoch, status, reason }: AppStateEntry): HostedApp => ({ epoch, status: statuses.get(status) ?? status, reason });
+const keepHosted = ({ epoch, status, reason, own }: AppStateEntry): HostedApp => ({ epoch, status: statuses.get(status) ?? status, reason, ...(own === undefined ? {} : { own }) });
 
 /** What the buses and the clock told, in memory. Answers are computed from this alone. */
 export class DispatcherState {
@@ -94,7 +95,7 @@ export class DispatcherState {
     if (refused !== '') return refused;
     if (app !== '') {
       const after = this.#published.app(site, app);
-      if (before?.status !== after?.status || before?.reason !== after?.reason) this.revision += 1;
+      if (before?.status !== after?.status || before?.reason !== after?.reason || before?.own?.ipv4 !== after?.own?.ipv4 || before?.own?.ipv6 !== after?.own?.ipv6) this.revision += 1;
       return '';
     }
     if (text === null) this.#pulses.delete(site);
@@ -173,7 +174,7 @@ export class DispatcherState {
     if (state === undefined) throw new Error(`broken invariant: nothing is known of the edgepoint ${site}`);
     const { zone, edgepoint, ipv4, ipv6, latitude, longitude, load, capacityBytes, accepting } = state;
     const apps = { ...cached?.apps };
-    for (const [owner, { status, reason }] of this.#published.apps(site)) apps[owner] = { status, reason };
+    for (const [owner, { status, reason, own }] of this.#published.apps(site)) apps[owner] = { status, reason, ...(own === undefined ? {} : { own }) };
     return { zone, edgepoint, ipv4, ipv6, latitude, longitude, load, capacityBytes, accepting, apps };
   }
 

@@ -1,39 +1,7 @@
-/** Pure arithmetic on the address ranges of worlds. IPv4 and IPv6 ranges are handled alike, as numbers of 32 and 128 bits. */
+import { parseRange } from '../kit/address-range.ts';
+import type { AddressRange } from '../kit/address-range.ts';
 
-export interface AddressRange {
-  readonly bits: 32 | 128;
-  readonly first: bigint;
-  readonly prefixLength: number;
-}
-
-/** `10.1.0.0/16`, `fd00::/64`, or a single address; null when it is neither (`default`, `unreachable`). */
-export function parseRange(text: string): AddressRange | null {
-  const [address = '', length] = text.split('/');
-  const bits = address.includes(':') ? 128 : 32;
-  const value = bits === 128 ? parseIpv6(address) : parseIpv4(address);
-  const prefixLength = length === undefined ? bits : Number(length);
-  if (value === null || !Number.isInteger(prefixLength) || prefixLength < 0 || prefixLength > bits) return null;
-  const hostBits = BigInt(bits - prefixLength);
-  return { bits, first: (value >> hostBits) << hostBits, prefixLength };
-}
-
-function parseIpv4(text: string): bigint | null {
-  const parts = text.split('.');
-  if (parts.length !== 4 || !parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) <= 255)) return null;
-  return parts.reduce((value, part) => (value << 8n) | BigInt(part), 0n);
-}
-
-function parseIpv6(text: string): bigint | null {
-  const halves = text.split('::');
-  if (halves.length > 2) return null;
-  const [head = [], tail = []] = halves.map((half) => (half === '' ? [] : half.split(':')));
-  const missing = 8 - head.length - tail.length;
-  if (halves.length === 1 ? missing !== 0 : missing < 1) return null;
-  const groups = [...head, ...Array.from({ length: missing }, () => '0'), ...tail];
-  if (!groups.every((group) => /^[0-9a-f]{1,4}$/i.test(group))) return null;
-  return groups.reduce((value, group) => (value << 16n) | BigInt(`0x${group}`), 0n);
-}
-
+/** Pure arithmetic on the address ranges of worlds. */
 export function overlaps(one: AddressRange, other: AddressRange): boolean {
   if (one.bits !== other.bits) return false;
   const shift = BigInt(one.bits - Math.min(one.prefixLength, other.prefixLength));

@@ -140,7 +140,7 @@ function globalDispatcherDaemon(plan: WorldPlan): Daemon {
 const memoryShare = 0.6;
 
 function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: number, memoryBytes: number): Daemon[] {
-  const { zone, edgepoint: name, ipv4, ipv6, latitude, longitude, runFolder, dataFolder, subnet, netns } = edgepoint;
+  const { zone, edgepoint: name, ipv4, ipv6, latitude, longitude, runFolder, dataFolder, subnet, ownIpv4, ownIpv6, ownPorts, netns } = edgepoint;
   const group = socketGroup(index);
   const dispatcherSockets = ['0.0.0.0', '::'].map((address) => ({ protocol: 'tcp' as const, address, port: 80 }));
   const boxes = (['restored', 'snapd'] as const).map((kind): Daemon => {
@@ -153,7 +153,7 @@ function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: numb
       netns,
       mountPin: edgepoint.mountPin,
       sockets: [],
-      settings: { ...base.settings, zone, edgepoint: name, runFolder, dataFolder, ...(kind === 'restored' ? { world: plan.id, subnet } : {}) },
+      settings: { ...base.settings, zone, edgepoint: name, runFolder, dataFolder, ...(kind === 'restored' ? { world: plan.id, subnet, ownIpv4, ownIpv6, ownPorts, ipv4 } : {}) },
       stage: stages.boxes,
     };
   });
@@ -177,6 +177,9 @@ function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: numb
         edgepoint: name,
         ipv4,
         ipv6,
+        ownIpv4,
+        ownIpv6,
+        ownPorts,
         latitude,
         longitude,
         runFolder,

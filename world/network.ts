@@ -38,7 +38,13 @@ export async function makeNetwork(plan: WorldPlan, journal: JournalWriter): Prom
   await must(['ip', '-batch', '-'], { input: `link add ${plan.hostLink} type veth peer name host netns ${plan.switchNetns}\n` });
   await must(['ip', '-n', plan.switchNetns, '-batch', '-'], { input: `link set host master ${bridge}\nlink set host up\n` });
   await must(['ip', '-batch', '-'], { input: addressLines(plan.hostLink, { ipv4: plan.hostIpv4, ipv6: plan.hostIpv6 }) });
+  await must(['ip', '-6', '-batch', '-'], { input: ownRoutes(plan, plan.hostIpv6) });
   for (const member of members) await joinNamespace(plan, member);
+}
+
+/** The prefixes of the apps' own addresses are behind their edgepoints, for everybody else on the bridge. */
+function ownRoutes(plan: WorldPlan, of: string): string {
+  return plan.edgepoints.flatMap(({ ownIpv6, ipv6 }) => (ipv6 === of ? [] : [`route add ${ownIpv6} via ${ipv6}\n`])).join('');
 }
 
 function addressLines(link: string, addresses: { ipv4: string; ipv6: string }): string {
@@ -58,7 +64,7 @@ async function joinNamespace(plan: WorldPlan, member: NamespacePlan): Promise<vo
     input: `link add ${port} type veth peer name eth0 netns ${member.netns}\nlink set ${port} master ${bridge}\nlink set ${port} up\n`,
   });
   await must(['ip', '-n', member.netns, '-batch', '-'], {
-    input: `link set lo up\n${addressLines('eth0', member)}route add default via ${plan.hostIpv4}\nroute add default via ${plan.hostIpv6}\n`,
+    input: `link set lo up\n${addressLines('eth0', member)}route add default via ${plan.hostIpv4}\nroute add default via ${plan.hostIpv6}\n${ownRoutes(plan, member.ipv6)}`,
   });
 }
 

@@ -28,6 +28,11 @@ export interface EdgepointPlan extends Site {
   readonly ipv6: string;
   /** Its instances' addresses. */
   readonly subnet: string;
+  /** Of the apps' own addresses: IPv4 ones on the bridge's segment, an IPv6 prefix that is routed to it. */
+  readonly ownIpv4: string;
+  readonly ownIpv6: string;
+  /** Ports of its IPv4 address for apps, where it has no range: so that there is one edgepoint of each kind. */
+  readonly ownPorts: string;
   readonly latitude: number;
   readonly longitude: number;
   readonly runFolder: string;
@@ -88,6 +93,9 @@ export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder
       ipv4: `${ranges.ipv4Prefix}.1.${index + 1}`,
       ipv6: `${ranges.ipv6Prefix}::1:${index + 1}`,
       subnet: `${ranges.ipv4Prefix}.${16 * (index + 1)}.0/20`,
+      ownIpv4: index === 0 ? `${ranges.ipv4Prefix}.${ownNetwork}.0/24` : '',
+      ownPorts: index === 0 ? '' : '20000-20999',
+      ownIpv6: `${ranges.ipv6Prefix}:${index + 1}::/64`,
       runFolder: join(runFolder, site.edgepoint),
       dataFolder: join(options.dataFolder, site.edgepoint),
       mountPin: join(runFolder, 'pins', `${site.edgepoint}.mnt`),
@@ -106,6 +114,7 @@ export const clientPlaces = [
 export type ClientPlace = (typeof clientPlaces)[number]['name'];
 
 const firstClientNetwork = 8;
+const ownNetwork = 4;
 /** Addresses of one place: a /24 without its first and last. */
 export const clientsMax = 254;
 

@@ -1,8 +1,8 @@
 import { closeSync, openSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { dlopen, FFIType, ptr, read } from 'bun:ffi';
+import { parseRange } from '../kit/address-range.ts';
 import { Failure } from '../kit/errors.ts';
-import { parseRange } from './addresses.ts';
 
 const libc = dlopen('libc.so.6', {
   setns: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },

@@ -76,6 +76,11 @@ port = ${guess.port}
 # name = "worker"
 # command = ["node", "worker.js"]
 
+# A TCP or UDP port of an address of its own, beside HTTP.
+# [[ownPort]]
+# protocol = "tcp"
+# port = 7000
+
 # A file that says in each copy who it is.
 # [[file]]
 # path = "/run/edgepoint/me.json"

@@ -54,11 +54,16 @@ function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
     ['instances', modesText(state)],
     ...(state.status === 'failed' ? [] : [['wakes', `${{ template: 'from its template', keep: 'where it was', cold: 'by a cold boot' }[state.wakeBy]}${state.wakeReason ? ` (${harmless(state.wakeReason)})` : ''}`]]),
     ...(state.reason ? [[state.status === 'failed' ? 'failed' : 'awake', harmless(state.reason)]] : []),
+    ...(state.own === undefined ? [] : [['own address', ownText(state.own)]]),
     ...(state.coldBootMs === null ? [] : [['cold boot', formatMs(state.coldBootMs)]]),
     ...(state.restoreMs === null ? [] : [['restore', formatMs(state.restoreMs)]]),
     ...(state.templateBytes > 0 ? [['template', `${formatBytes(state.templateBytes)}${templatePlaces[state.templateAt]}`]] : []),
   ];
   for (const line of columns(facts)) terminal.say(`    ${line}`);
+}
+
+function ownText({ ipv4, ipv6, ports }: NonNullable<AppState['own']>): string {
+  return `${[ipv6, ipv4].filter((address) => address !== '').join(', ')}: ${ports.map(({ protocol, port, ipv4Port }) => `${protocol} ${port}${ipv4Port === undefined ? '' : ` (by IPv4 ${ipv4Port})`}`).join(', ')}`;
 }
 
 function modesText(state: AppState): string {

@@ -71,6 +71,7 @@ const examples: Readonly<Record<string, string>> = {
   port: 'port = 3000',
   'volume.name': 'name = "storage"',
   'volume.path': 'path = "/data"',
+  'ownPort.port': 'port = 7000',
   'warmup.path': 'path = "/"',
   'process.name': 'name = "worker"',
   'process.command': 'command = ["node", "worker.js"]',

@@ -60,6 +60,12 @@ const rules: Readonly<Record<string, Rule>> = {
       const other = volume.find((earlier, place) => place < index && (isInside(path, earlier.path) || isInside(earlier.path, path)));
       return other ? [{ path: at, text: `the volumes at "${other.path}" and "${path}" lie in one another` }] : [];
     }),
+  'own ports are named once': ({ ownPort }) =>
+    ownPort.flatMap(({ protocol, port }, index) =>
+      ownPort.findIndex((other) => other.protocol === protocol && other.port === port) < index
+        ? [{ path: ['ownPort', index, 'port'], text: `two of \`ownPort\` are ${protocol} port ${port}` }]
+        : [],
+    ),
   'files lie where they can be written': ({ file, volume }) =>
     file.flatMap(({ path }, index) => {
       const at: KeyPath = ['file', index, 'path'];

@@ -12,6 +12,8 @@ export interface BoxFacts {
   readonly address: string;
   readonly prefixLength: number;
   readonly gateway: string;
+  /** Its IPv6 address and gateway; missing where no app has an IPv6 address of its own. */
+  readonly ipv6?: { readonly address: string; readonly prefixLength: number; readonly gateway: string };
   readonly readerGid: number;
   /** Where the clone guard (edgepoint/guard) lies in the base root. */
   readonly guard: string;
@@ -39,6 +41,7 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
     ['--address', facts.address],
     ['--prefix-length', `${facts.prefixLength}`],
     ['--gateway', facts.gateway],
+    ...(facts.ipv6 === undefined ? [] : [['--ipv6', facts.ipv6.address, `${facts.ipv6.prefixLength}`, facts.ipv6.gateway]]),
     ['--hostname', order.hostname],
     ['--first-uid', `${firstUid}`],
     ['--reader-gid', `${facts.readerGid}`],

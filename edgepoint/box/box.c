@@ -76,6 +76,11 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--address")) box->address = next(&argument);
     else if (!strcmp(name, "--prefix-length")) box->prefix_length = atoi(next(&argument));
     else if (!strcmp(name, "--gateway")) box->gateway = next(&argument);
+    else if (!strcmp(name, "--ipv6")) {
+      box->ipv6_address = next(&argument);
+      box->ipv6_prefix_length = atoi(next(&argument));
+      box->ipv6_gateway = next(&argument);
+    }
     else if (!strcmp(name, "--hostname")) box->hostname = next(&argument);
     else if (!strcmp(name, "--first-uid")) box->first_uid = (uid_t)strtoul(next(&argument), NULL, 10);
     else if (!strcmp(name, "--reader-gid")) box->reader_gid = (gid_t)strtoul(next(&argument), NULL, 10);
@@ -295,6 +300,7 @@ int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "init")) return run_processes(arguments + 2, count - 2);
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "pager")) return pager(arguments + 2);
+  if (count >= 2 && !strcmp(arguments[1], "gate")) return gate(arguments + 2);
   if (count >= 3 && !strcmp(arguments[1], "page-out")) return page_out(arguments[2], arguments[3]);
   if (count == 3 && !strcmp(arguments[1], "resident")) return resident(arguments[2]);
   errno = EINVAL;

@@ -55,6 +55,9 @@ struct box {
   const char *address;   /* dotted IPv4 */
   int prefix_length;
   const char *gateway;
+  const char *ipv6_address; /* or NULL */
+  int ipv6_prefix_length;
+  const char *ipv6_gateway;
   const char *hostname;
   const char *cgroups[MOST_CGROUPS];
   int cgroup_count;
@@ -129,6 +132,9 @@ int watch_processes(void);
 
 /* pager.c */
 int pager(char **options);
+
+/* gate.c */
+int gate(char **options);
 
 /* page-out.c */
 int page_out(const char *cgroup, const char *keep);

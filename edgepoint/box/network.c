@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/pkt_sched.h>
@@ -116,6 +117,32 @@ void limit_downlink(const struct box *box, int fd) {
   close(fd);
 }
 
+static void read_ipv6(const char *text, struct in6_addr *address) {
+  if (inet_pton(AF_INET6, text, address) != 1) fail("address %s", text);
+}
+
+/* Usable at once: nobody else can have it, so nobody is asked (duplicate address detection would take a second). */
+static void change_ipv6_address(const struct box *box, int fd, uint16_t type) {
+  struct in6_addr address;
+  read_ipv6(box->ipv6_address, &address);
+  struct request change = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)), .nlmsg_type = type, .nlmsg_flags = type == RTM_NEWADDR ? NLM_F_CREATE : 0}};
+  change.body.address = (struct ifaddrmsg){
+      .ifa_family = AF_INET6, .ifa_prefixlen = (unsigned char)box->ipv6_prefix_length, .ifa_flags = IFA_F_NODAD, .ifa_index = (unsigned)index_of_eth0()};
+  add_attribute(&change, IFA_LOCAL, &address, sizeof address);
+  send_request(fd, &change, "IPv6 address");
+}
+
+static void prepare_ipv6(const struct box *box, int fd, int index) {
+  struct in6_addr gateway;
+  read_ipv6(box->ipv6_gateway, &gateway);
+  change_ipv6_address(box, fd, RTM_NEWADDR);
+  struct request route = {.header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)), .nlmsg_type = RTM_NEWROUTE, .nlmsg_flags = NLM_F_CREATE}};
+  route.body.route = (struct rtmsg){.rtm_family = AF_INET6, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT, .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST};
+  add_attribute(&route, RTA_GATEWAY, &gateway, sizeof gateway);
+  add_attribute(&route, RTA_OIF, &index, sizeof index);
+  send_request(fd, &route, "IPv6 default route");
+}
+
 /* Takes the hardware address the neighbours know and answers them. */
 static void open_network(const struct box *box) {
   struct in_addr address = read_address(box->address);
@@ -124,6 +151,11 @@ static void open_network(const struct box *box) {
   memcpy(mac + 2, &address, 4);
   int fd = open_netlink();
   set_link(fd, index_of_eth0(), mac, 0, "eth0 up");
+  if (box->ipv6_address) {
+    /* Given while nobody was answered, it has not joined the group that its neighbours ask (RFC 4861, section 7.2.1). */
+    change_ipv6_address(box, fd, RTM_DELADDR);
+    change_ipv6_address(box, fd, RTM_NEWADDR);
+  }
   close(fd);
 }
 
@@ -146,6 +178,7 @@ static void prepare_network(const struct box *box) {
   route.body.route = (struct rtmsg){.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT, .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST};
   add_attribute(&route, RTA_GATEWAY, &gateway, 4);
   send_request(fd, &route, "default route");
+  if (box->ipv6_address) prepare_ipv6(box, fd, index);
   close(fd);
   /* Inside, every port is an ordinary one: nobody else shares the address. */
   write_text("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");

@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { Failure } from '../../kit/errors.ts';
+import { instanceIpv6, instancePrefixLength } from '../model/instance-address.ts';
 import { gatewayOf, hardwareAddressOf, type Subnet } from './address.ts';
 
 /** The edgepoint's side of all instances' links. */
@@ -15,7 +16,8 @@ async function run(command: readonly string[], input = ''): Promise<string> {
 
 /**
  * What an instance may reach: answers to what reached it, and the public internet through the edgepoint's address. Not the
- * edgepoint, not its neighbours (their bridge ports are isolated too), no private range: other sites and hosts live there.
+ * edgepoint, not its neighbours (their bridge ports are isolated too), no private range: other sites and hosts live there. Only what
+ * came for an app's own address is translated (kernel-path/table.ts) before it gets here.
  */
 const ruleset = (subnet: string): string => `
 table inet edgepoint-instances
@@ -24,11 +26,13 @@ table inet edgepoint-instances {
   chain input {
     type filter hook input priority filter; policy accept;
     iifname "${bridge}" ct state established,related accept
+    iifname "${bridge}" icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     iifname "${bridge}" drop
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
     ct state established,related accept
+    iifname != "${bridge}" oifname "${bridge}" ct status dnat accept
     oifname "${bridge}" drop
     iifname "${bridge}" meta nfproto ipv6 drop
     iifname "${bridge}" ip daddr { 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3 } drop
@@ -53,6 +57,25 @@ export async function prepareBridge(subnet: Subnet, subnetText: string): Promise
   }
   writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
   await run(['nft', '-f', '-'], ruleset(subnetText));
+}
+
+/**
+ * Lets packets for the apps' own addresses come here: their ranges are this machine's without an address for each (local routes). Those
+ * that carry a mark under `mark` wait in a queue (nfnetlink_queue); iptables puts them there, for not every kernel lets nftables do it.
+ * IPv6 is forwarded from now on. Idempotent.
+ */
+export async function prepareOwnRanges(subnet: Subnet, ranges: { readonly ipv4: string; readonly ipv6: string; readonly ports: string }, hold: { readonly mark: number; readonly queue: number }): Promise<void> {
+  const hex = `0x${hold.mark.toString(16).padStart(8, '0')}`;
+  for (const [range, program, used] of [[ranges.ipv4, 'iptables-nft', ranges.ipv4 + ranges.ports], [ranges.ipv6, 'ip6tables-nft', ranges.ipv6]] as const) {
+    if (used === '') continue;
+    if (range !== '') await run(['ip', ...(program === 'ip6tables-nft' ? ['-6'] : []), 'route', 'replace', 'local', range, 'dev', 'lo']);
+    const rule = ['PREROUTING', '-m', 'mark', '--mark', `${hex}/0xff000000`, '-j', 'NFQUEUE', '--queue-num', `${hold.queue}`];
+    const listed = await run([program, '-t', 'mangle', '-S', 'PREROUTING']);
+    if (!listed.includes(`--queue-num ${hold.queue}`)) await run([program, '-t', 'mangle', '-A', ...rule]);
+  }
+  if (ranges.ipv6 === '') return;
+  writeFileSync('/proc/sys/net/ipv6/conf/all/forwarding', '1');
+  await run(['ip', '-6', 'addr', 'replace', `${instanceIpv6(gatewayOf(subnet))}/${instancePrefixLength}`, 'dev', bridge, 'nodad']);
 }
 
 async function linkExists(name: string): Promise<boolean> {

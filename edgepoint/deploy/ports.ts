@@ -43,6 +43,10 @@ export interface DeployPorts {
   readLogTail(logPath: string): Promise<string>;
   /** The memory the kernel counts for it now; null when it has gone. Without this it is not measured. */
   readMemory?(instance: PreparedInstance): number | null;
+  /** Gives the app an address of its own when its release wants one; Failure `no-own-address` when there is none to give. Missing: nobody gets one. */
+  giveOwnAddress?(order: ReleaseOrder): Promise<void>;
+  /** Takes it back. */
+  takeOwnAddress?(owner: Owner): Promise<void>;
   /** Templates in the object store; missing: every release is prepared here. */
   readonly shared?: SharedTemplates;
   /** Volumes are made for the occasion, not the app's own. */

@@ -138,6 +138,7 @@ export class Deployer {
   private async deploy(order: ReleaseOrder, wish: Wish, tell: TellStage, cancelled: AbortSignal): Promise<void> {
     const { ports } = this;
     const { owner } = order;
+    await ports.giveOwnAddress?.(order);
     const folder = ports.paths.artefact(order.artefactDigest);
     const record = await ports.records.find(owner, order.release);
     const servingRelease = ports.serving.servingRelease(owner);
@@ -237,6 +238,7 @@ async function dropArtefact(digest: string, ports: DeployPorts): Promise<void> {
 /** Nothing of the app is left: no instance, template, kept state, volume, artefact or record. */
 async function removeApp(owner: Owner, ports: DeployPorts): Promise<void> {
   await ports.serving.remove(owner);
+  await ports.takeOwnAddress?.(owner);
   for (const record of await ports.records.list(owner)) {
     await discardTemplate(record, ports);
     await ports.records.forget(owner, record.order.release);

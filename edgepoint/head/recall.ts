@@ -12,6 +12,10 @@ export function recall(manager: ResourceManager, remembered: Remembered, log: Lo
     const parsed = parseMessage(desiredAppMessage, message);
     if (parsed.ok) manager.want(orderOf(parsed.value));
   }
+  for (const [key, own] of remembered.ownAddresses) {
+    const app = manager.state.apps.get(key);
+    if (app !== undefined) manager.setOwn(app.owner, own);
+  }
   for (const [key, serving] of remembered.serving) {
     if (manager.state.apps.has(key)) manager.promote(serving);
     else log.warn('an app that nobody wants was left behind and is removed', { app: key });

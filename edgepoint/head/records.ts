@@ -6,6 +6,7 @@ import type { ReleaseRecord, ReleaseRecords } from '../deploy/ports.ts';
 import type { Stored } from '../exchange/plan.ts';
 import type { StoredRecords } from '../exchange/ports.ts';
 import type { KeptInstance, ReleaseFacts, ReleaseOrder } from '../model/app.ts';
+import type { OwnAddress } from '../model/calls.ts';
 import { usageTables } from '../perf/outbox.ts';
 import type { KeptRecords } from '../resources/ports.ts';
 
@@ -29,6 +30,11 @@ export const headMigrations: readonly Migration[] = [
     name: 'templates in the object store',
     sql: ['CREATE TABLE stored_templates (name TEXT PRIMARY KEY, stored TEXT NOT NULL)'],
   },
+  {
+    number: 3,
+    name: 'own addresses',
+    sql: ['CREATE TABLE own_addresses (app TEXT PRIMARY KEY, address TEXT NOT NULL)'],
+  },
 ];
 
 /** What a restarted head begins with. */
@@ -39,6 +45,8 @@ export interface Remembered {
   readonly kept: ReadonlyMap<string, { readonly kept: KeptInstance | null; readonly intended: KeptInstance | null }>;
   readonly meterIds: ReadonlyMap<string, string>;
   readonly releases: readonly ReleaseRecord[];
+  /** By app. */
+  readonly ownAddresses: ReadonlyMap<string, OwnAddress>;
 }
 
 export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords {
@@ -47,6 +55,8 @@ export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords 
   releases(): Promise<readonly ReleaseRecord[]>;
   saveDesired(app: string, message: string): Promise<void>;
   forgetDesired(app: string): Promise<void>;
+  saveOwnAddress(owner: Owner, own: OwnAddress): Promise<void>;
+  forgetOwnAddress(owner: Owner): Promise<void>;
 }
 
 export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadRecords {
@@ -92,6 +102,9 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
       run('INSERT INTO stored_templates (name, stored) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET stored = excluded.stored', [stored.name, JSON.stringify(stored)]),
     forgetStored: (name) => run('DELETE FROM stored_templates WHERE name = ?', [name]),
     forgetDesired: (app) => run('DELETE FROM desired WHERE app = ?', [app]),
+    saveOwnAddress: (owner, own) =>
+      run('INSERT INTO own_addresses (app, address) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET address = excluded.address', [ownerKey(owner), JSON.stringify(own)]),
+    forgetOwnAddress: (owner) => run('DELETE FROM own_addresses WHERE app = ?', [ownerKey(owner)]),
   };
 }
 
@@ -104,13 +117,14 @@ function releaseOf(row: Record<string, unknown>): ReleaseRecord {
 }
 
 async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Remembered> {
-  const [desired, serving, kept, meterIds, releases] = await client.batch(
+  const [desired, serving, kept, meterIds, releases, ownAddresses] = await client.batch(
     [
       'SELECT app, message FROM desired ORDER BY app',
       'SELECT serving.app, facts, release_order FROM serving JOIN releases ON releases.app = serving.app AND releases.release = serving.release',
       'SELECT app, kept, intended FROM kept',
       'SELECT instance, meter_id FROM meter_ids',
       'SELECT * FROM releases',
+      'SELECT app, address FROM own_addresses',
     ],
     'read',
   );
@@ -126,5 +140,6 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
     kept: new Map((kept?.rows ?? []).map((row) => [String(row['app']), { kept: instanceOf(row['kept']), intended: instanceOf(row['intended']) }])),
     meterIds: new Map((meterIds?.rows ?? []).map((row) => [String(row['instance']), String(row['meter_id'])])),
     releases: (releases?.rows ?? []).map(releaseOf),
+    ownAddresses: new Map((ownAddresses?.rows ?? []).map((row) => [String(row['app']), JSON.parse(String(row['address'])) as OwnAddress])),
   };
 }

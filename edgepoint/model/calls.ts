@@ -181,6 +181,30 @@ export interface Route {
   /** How long a request may be held, then 503 with Retry-After. */
   readonly holdMs: number;
   readonly instances: readonly { readonly instance: string; readonly address: string; readonly port: number }[];
+  /** Its own address; missing for an app that has none. Only the kernel path needs it. */
+  readonly own?: OwnRoute;
+}
+
+/** An address that leads to one app alone: packets to its ports reach an instance without passing through user space. */
+export interface OwnAddress {
+  /** Empty where the edgepoint has none of that family to give. */
+  readonly ipv4: string;
+  readonly ipv6: string;
+  /** In place of an IPv4 address: ports of the edgepoint's own one, by `<protocol>/<port>`. Missing when it has none of these. */
+  readonly shared?: { readonly ipv4: string; readonly ports: Readonly<Record<string, number>> };
+}
+
+export interface OwnRoute extends OwnAddress {
+  readonly ports: readonly OwnPort[];
+  /** How long the app may be unused: how soon its end of use must be seen. */
+  readonly idleMs: number;
+}
+
+export interface OwnPort {
+  readonly protocol: 'tcp' | 'udp';
+  /** Where end users send to, and where the program listens. */
+  readonly port: number;
+  readonly targetPort: number;
 }
 
 /** What the local dispatcher tells the head, when it changes (at most every 50 ms for one app, at once when requests begin to wait). */

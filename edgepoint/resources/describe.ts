@@ -1,5 +1,7 @@
 import { reasonCharactersMax } from '../../kit/wire/edgepoint-state.ts';
 import type { AppState, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
+import type { OwnAddress, OwnPort } from '../model/calls.ts';
+import { ownPortsOf, sharedPortOf } from '../model/own-address.ts';
 import type { AppEntry, EdgepointEntry } from './state.ts';
 import { templateAt } from './views.ts';
 import { usedBytesOf } from './views.ts';
@@ -26,6 +28,16 @@ export function loadOf(state: EdgepointEntry): number {
   return Math.round(Math.min(1, usedBytesOf(state) / state.capacityBytes) * loadSteps) / loadSteps;
 }
 
+function describeOwn(own: OwnAddress, ports: readonly OwnPort[]): NonNullable<AppState['own']> {
+  const { ipv4, ipv6 } = own;
+  const described = ports.map((one) => {
+    const { protocol, port } = one;
+    const ipv4Port = sharedPortOf(own, one);
+    return { protocol, port, ...(ipv4Port === null ? {} : { ipv4Port }) };
+  });
+  return { ipv4, ipv6, ports: described };
+}
+
 export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppState {
   const instances: Record<string, number> = {};
   for (const entry of app.instances.values()) {
@@ -36,6 +48,7 @@ export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppStat
   if (app.kept !== null && app.instances.size === 0) instances['asleep'] = 1;
   const order = app.serving?.order ?? app.desired;
   const facts = app.serving?.facts;
+  const ports = order === null || order === undefined ? [] : ownPortsOf(order.manifest);
   const reason = app.backoff !== null && app.reason === '' && app.backoff.failures > 1 ? app.backoff.reason : app.reason;
   return {
     ...app.owner,
@@ -48,6 +61,7 @@ export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppStat
     instances,
     templateBytes: facts?.templateBytes ?? 0,
     templateAt: templateAt(app, stored),
+    ...(app.own === null || ports.length === 0 ? {} : { own: describeOwn(app.own, ports) }),
     coldBootMs: facts?.coldBootMs ?? null,
     restoreMs: facts?.restoreMs ?? null,
   };

@@ -1,4 +1,6 @@
-import type { Route } from '../model/calls.ts';
+import type { ReleaseOrder } from '../model/app.ts';
+import type { OwnRoute, Route } from '../model/calls.ts';
+import { ownPortsOf } from '../model/own-address.ts';
 import type { AppEntry } from './state.ts';
 
 /** A request may wait this long for its app; then 503 with Retry-After. */
@@ -16,6 +18,7 @@ export function routeOf(app: AppEntry, nowBootNs: number): Route | null {
   const current = warm.filter((entry) => entry.facts.release === order.release);
   // One that drains is given nothing new by the dispatcher, but what is under way in it must not be cut.
   const able = [...(current.length > 0 ? current : warm), ...up.filter((entry) => entry.facts.mode === 'draining')];
+  const own = ownRouteOf(app, order);
   const unable = whyUnable(app, able.length > 0, nowBootNs);
   return {
     owner: app.owner,
@@ -25,7 +28,14 @@ export function routeOf(app: AppEntry, nowBootNs: number): Route | null {
     concurrency: order.manifest.scale.concurrency,
     holdMs,
     instances: able.map((entry) => ({ instance: entry.facts.id, address: entry.facts.address, port: entry.port })),
+    ...(own === null ? {} : { own }),
   };
+}
+
+/** Null when the app has no address of its own, or its release wants nothing of it. */
+function ownRouteOf(app: AppEntry, { manifest }: ReleaseOrder): OwnRoute | null {
+  const ports = ownPortsOf(manifest);
+  return app.own === null || ports.length === 0 ? null : { ...app.own, ports, idleMs: manifest.scale.idleSeconds * 1000 };
 }
 
 /** Why its requests are answered 503 instead of held; null when they are held or served. */

@@ -1,9 +1,10 @@
 import { assertInvariant, messageOf } from '../../kit/errors.ts';
 import { fingerprint } from '../../kit/fingerprint.ts';
+import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
-import type { Demand, KernelCounters } from '../model/calls.ts';
+import type { Demand, KernelCounters, OwnAddress } from '../model/calls.ts';
 import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
 import { noteGap } from './gaps.ts';
 import { sleepInstance } from './go-to-sleep.ts';
@@ -126,6 +127,14 @@ export class ResourceManager implements Manages {
     }
     this.touch(app);
     return app;
+  }
+
+  /** Its own address, from now on; null: none. */
+  setOwn(owner: Owner, own: OwnAddress | null): void {
+    const app = this.state.apps.get(ownerKey(owner));
+    if (app === undefined) return;
+    app.own = own;
+    this.touch(app);
   }
 
   pause(owner: Owner, reason: string): void {

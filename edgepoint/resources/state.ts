@@ -2,7 +2,7 @@ import { assertInvariant } from '../../kit/errors.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
-import type { RunningInstance } from '../model/calls.ts';
+import type { OwnAddress, RunningInstance } from '../model/calls.ts';
 import { enterMode } from '../model/instance.ts';
 import type { Instance, InstanceMode } from '../model/instance.ts';
 import { offeringOf } from '../model/orders.ts';
@@ -88,6 +88,8 @@ export class AppEntry {
   /** Restores of the template that failed in a row. */
   restoreFailures = 0;
   kept: KeptInstance | null = null;
+  /** Its own address, from its first release that wanted one until it is removed. */
+  own: OwnAddress | null = null;
   readonly instances = new Map<string, InstanceEntry>();
   readonly #desired = new Resting<ReleaseOrder>();
   readonly #serving = new Resting<ServingRelease>();

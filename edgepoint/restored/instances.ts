@@ -5,6 +5,7 @@ import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
 import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
+import { instanceIpv6, instancePrefixLength } from '../model/instance-address.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
 import { fillSettled, readFill } from '../box/fill.ts';
@@ -49,6 +50,8 @@ export interface InstancesOptions {
   readonly place: SlotPlace;
   readonly runFolder: string;
   readonly subnet: Subnet;
+  /** Instances have IPv6 addresses too. */
+  readonly ipv6?: boolean;
   readonly baseRoot: string;
   /** Folder in the base root: edgepoint/guard. */
   readonly guard: string;
@@ -141,6 +144,7 @@ export function openInstances(options: InstancesOptions): Instances {
         address,
         prefixLength: options.subnet.prefixLength,
         gateway: gatewayOf(options.subnet),
+        ...(options.ipv6 === true ? { ipv6: { address: instanceIpv6(address), prefixLength: instancePrefixLength, gateway: instanceIpv6(gatewayOf(options.subnet)) } } : {}),
         peers: peersOf(order),
       });
       const endNs = clock.bootNs();

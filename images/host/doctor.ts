@@ -30,6 +30,7 @@ const checks: readonly Check[] = [
   ['lazy restores', lookAtPageFaults],
   ['firewall', () => tryCommand('nftables sets a table with a map', ['unshare', '--net', 'nft', 'add table inet t; add map inet t m { type ipv4_addr : verdict; }'], 'The kernel needs nf_tables, the machine the package nftables.')],
   ['links', () => tryScript('bridge, veth and token bucket', ['--net'], 'ip link add bridge0 type bridge && ip link add veth0 type veth peer name veth1 && ip link set veth0 master bridge0 && tc qdisc add dev veth0 root tbf rate 1gbit burst 512k latency 100ms', 'The kernel needs bridge, veth and sch_tbf.')],
+  ['own addresses', lookAtOwnAddresses],
   ['private disks', () => tryScript('overlay on tmpfs', ['--mount'], 'cd "$1" && mount -t tmpfs doctor . && mkdir lower upper work root && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work doctor root', 'The kernel needs overlayfs and tmpfs.')],
   ['volumes', () => tryScript('ext4 on a loop device', ['--mount'], 'cd "$1" && truncate -s 16M image && mkfs.ext4 -q -F image && mkdir root && mount -o loop image root && umount root', 'The kernel needs loop and ext4, the machine e2fsprogs.')],
   ['programs', lookAtPrograms],
@@ -68,6 +69,15 @@ function lookAtPageFaults(): Finding {
   const path = '/proc/sys/vm/unprivileged_userfaultfd';
   const allowed = existsSync(path) && readFileSync(path, 'utf8').trim() === '1';
   return allowed ? ok('allowed') : { level: 'warning', text: existsSync(path) ? `${path} is 0` : 'the kernel has no userfaultfd', remedy: `Big programs are restored whole, which takes longer. ${setUpAgain}` };
+}
+
+/** Only apps with `ownPort` need it (decision 145). */
+async function lookAtOwnAddresses(): Promise<Finding> {
+  const script = `iptables-nft -t mangle -A PREROUTING -m mark --mark 1 -j NFQUEUE --queue-num 45
+    nft 'add table inet t; add chain inet t c { type nat hook prerouting priority -100; }; add rule inet t c dnat ip6 to fd00::1'
+    ${tools.box} gate 45 1000 </dev/null`;
+  const found = await tryScript('packets can be held and led to instances', ['--net'], script, 'Apps cannot have addresses of their own. The kernel needs nf_nat, nfnetlink_queue, xt_NFQUEUE and nft_compat, the machine the package iptables.');
+  return found.level === 'failure' ? { ...found, level: 'warning' } : found;
 }
 
 async function lookAtPrograms(): Promise<Finding> {

@@ -26,7 +26,7 @@ export const desiredAppSchema = z.object({
   sites: z.array(z.string()).default([]),
 });
 export type DesiredApp = z.output<typeof desiredAppSchema>;
-export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 2 }, desiredAppSchema);
+export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 3 }, desiredAppSchema);
 
 /** The name table the global dispatcher answers from: KV bucket `names`, key `<provider>.<scope>.<app>`, written by the conduit. */
 export const nameEntrySchema = z.object({

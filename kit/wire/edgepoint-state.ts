@@ -29,6 +29,16 @@ export const appStateSchema = z.object({
   templateBytes: z.int().default(0),
   /** Where the template lies: on the edgepoint's disk, in the object store, in both; empty when there is none, or nobody says. */
   templateAt: z.enum(['', 'disk', 'store', 'both']).default(''),
+  /** Its own address there, and the ports of it; missing when it has none. */
+  own: z
+    .object({
+      /** Empty when it has none of that family. */
+      ipv4: z.string(),
+      ipv6: z.string(),
+      /** `ipv4Port`: where there is no IPv4 address, the port of the edgepoint's own one in its place. */
+      ports: z.array(z.object({ protocol: z.enum(['tcp', 'udp']), port: z.int(), ipv4Port: z.int().optional() })).max(8),
+    })
+    .optional(),
   coldBootMs: z.number().nullable().default(null),
   restoreMs: z.number().nullable().default(null),
 });
@@ -36,7 +46,7 @@ export type AppState = z.output<typeof appStateSchema>;
 /** `epoch` is that of the edgepoint's entry when this one was put. */
 export const appStateEntrySchema = appStateSchema.extend({ epoch: z.string() });
 export type AppStateEntry = z.output<typeof appStateEntrySchema>;
-export const appStateMessage = defineMessage('app-state', { major: 1, minor: 1 }, appStateEntrySchema);
+export const appStateMessage = defineMessage('app-state', { major: 1, minor: 2 }, appStateEntrySchema);
 
 /** KV bucket `state`, key `<zone>.<edgepoint>`: what an edgepoint says of itself; put only when something in it changes. */
 export const edgepointStateSchema = z.object({

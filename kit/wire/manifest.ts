@@ -64,6 +64,21 @@ export const manifestSchema = z.object({
     .max(8)
     .default([]),
   /**
+   * Ports of an address of its own, which its names then lead to: packets to them reach an instance as they are, TCP and UDP alike.
+   * HTTP at its names still comes by the shared address.
+   */
+  ownPort: z
+    .array(
+      z.object({
+        protocol: z.enum(['tcp', 'udp']).default('tcp'),
+        port: z.int().min(1).max(65535),
+        /** Where the program listens, when that is another. */
+        targetPort: z.int().min(1).max(65535).optional(),
+      }),
+    )
+    .max(8)
+    .default([]),
+  /**
    * Files written on the private disk of each instance, clones too, before it runs; in a text, `fileNames` in braces stand for
    * what is true of that instance.
    */

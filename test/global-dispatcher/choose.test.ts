@@ -36,6 +36,15 @@ t.test('the table of choices for a user in Berlin', async (t) => {
   }
 });
 
+t.test('an app is found by its own address there, and by the shared one where it has none of the family', async (t) => {
+  const own = (ipv4: string, ipv6: string): Hosting => host({ ...ber, ipv6: '2001:db8::1' }, { app: { status: 'ready', reason: '', own: { ipv4, ipv6, ports: [{ protocol: 'udp', port: 53 }] } } });
+  const address = (hosting: Hosting, family: 4 | 6): string | undefined => ask([hosting], { family }).ordered[0]?.address;
+  t.equal(address(own('192.0.2.17', '2001:db8:1::5'), 4), '192.0.2.17');
+  t.equal(address(own('192.0.2.17', '2001:db8:1::5'), 6), '2001:db8:1::5');
+  t.equal(address(own('', '2001:db8:1::5'), 4), '198.51.100.1');
+  t.equal(address(own('192.0.2.17', ''), 6), '2001:db8::1');
+});
+
 t.test('the load moves users when two are about as near', async (t) => {
   const potsdam = edgepoint('eu.pot', '198.51.100.3', { latitude: 52.4, longitude: 13.06 });
   t.equal(ask([host(ber), host(potsdam)]).ordered[0]?.site, 'eu.ber');

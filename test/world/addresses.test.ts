@@ -1,8 +1,9 @@
 import { randomInt } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
-import { chooseRanges, overlaps, parseRange } from '../../world/addresses.ts';
-import type { AddressRange } from '../../world/addresses.ts';
+import { parseRange } from '../../kit/address-range.ts';
+import type { AddressRange } from '../../kit/address-range.ts';
+import { chooseRanges, overlaps } from '../../world/addresses.ts';
 import { clientAddresses, clientLocations, clientPlaces, planWorld } from '../../world/plan.ts';
 
 const seed = Number(process.env['SEED'] ?? randomInt(2 ** 31));

@@ -30,7 +30,7 @@ t.test('a machine that is ready is told so, and nothing is left', async (t) => {
   const ran = await runProgram(bunPath, [entry, '--json']);
   t.equal(ran.exitCode, 0, ran.stdout + ran.stderr);
   const findings = told(ran.stdout);
-  for (const name of ['snapshots', 'cgroups', 'firewall', 'links', 'private disks', 'volumes', 'programs']) t.equal(findings.get(name)?.level, 'ok', name);
+  for (const name of ['snapshots', 'cgroups', 'firewall', 'links', 'own addresses', 'private disks', 'volumes', 'programs']) t.equal(findings.get(name)?.level, 'ok', name);
   const people = await runProgram(bunPath, [entry]);
   t.match(people.stdout, /^ok +snapshots +CRIU \S+ dumped and restored a process$/m);
   t.match(await runProgram('sh', ['-c', 'ls -d /tmp/edgepoint-doctor-* /sys/fs/cgroup/*/edgepoint-doctor* /sys/fs/cgroup/edgepoint-doctor*']), { stdout: '' });
