@@ -110,7 +110,8 @@ t.test('a check on a real edgepoint', { timeout: 110_000 }, async (t) => {
       await nothingLeft(world);
     }
     t.equal(await served(), before, 'the app has noticed nothing');
-    t.equal((await check(ada, second)).exitCode, 0, 'and the next check goes as the first');
+    const next = await check(ada, second);
+    t.equal(next.exitCode, 0, `and the next check goes as the first ${next.stderr}`);
   });
 
   await world.stop(t);
