@@ -1,7 +1,7 @@
 /**
- * What is in memory so long after a thaw is what the first answers needed, and stays in memory at the next freeze (decision 111); unless
- * ever more is asked for, because then it is in the middle of something else. When it is more than the larger of the bounds, everything
- * goes once more, and it is learnt anew.
+ * What is in memory so long after a thaw is what the first answers needed, and stays in memory at the next freeze (decision 111). When it is
+ * more than the larger of the bounds, everything goes once more, and it is learnt anew. When ever more is asked for, it is in the middle of
+ * something else, and what was learnt before holds.
  */
 export const learnAfterMs = 100;
 export const lookMs = 50;
@@ -19,8 +19,8 @@ export interface Look {
 
 /** Whether it stays, and why not. */
 export function learnHot({ ranges, memoryBytes, grownBytes }: Look): 'stays' | 'is-too-much' | 'is-at-work' {
-  if (grownBytes > grownBytesMax) return 'is-at-work';
-  return rangeBytes(ranges) > Math.max(hotBytesMax, memoryBytes * hotShareMax) ? 'is-too-much' : 'stays';
+  if (rangeBytes(ranges) > Math.max(hotBytesMax, memoryBytes * hotShareMax)) return 'is-too-much';
+  return grownBytes > grownBytesMax ? 'is-at-work' : 'stays';
 }
 
 /** Bytes in the ranges that `edgepoint-box resident` prints: a line each, a process id and two addresses in hexadecimal. */

@@ -13,6 +13,7 @@ t.test('what the first answers needed stays, while it is little and they are giv
     { name: 'more than an eighth of much', megabytes: 26, of: 200, grown: 0, wanted: 'is-too-much' },
     { name: 'a little more meanwhile', megabytes: 6, of: 100, grown: 1, wanted: 'stays' },
     { name: 'ever more', megabytes: 6, of: 100, grown: 2, wanted: 'is-at-work' },
+    { name: 'ever more of much', megabytes: 13, of: 100, grown: 20, wanted: 'is-too-much' },
     { name: 'less, because it gave some back', megabytes: 6, of: 100, grown: -20, wanted: 'stays' },
   ] as const;
   for (const { name, megabytes, of, grown, wanted } of table) {
