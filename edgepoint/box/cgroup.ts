@@ -69,7 +69,7 @@ export function limitCgroup(cgroup: InstanceCgroup, offering: Offering): void {
 }
 
 /** Version 2 limits swap by itself: an instance has none but while it is frozen. Version 1 limits the sum, and needs nothing. */
-function allowSwap(cgroup: InstanceCgroup, allowed: boolean): void {
+function allowSwap(cgroup: CgroupPaths, allowed: boolean): void {
   const file = join(cgroup.memory, 'memory.swap.max');
   if (cgroup.version === 2 && existsSync(file)) writeFileSync(file, allowed ? 'max' : '0');
 }
@@ -78,14 +78,14 @@ function allowSwap(cgroup: InstanceCgroup, allowed: boolean): void {
  * Asks the freezer to stop every process of the cgroup, or to let it run (freezer-subsystem.rst of version 1, cgroup-v2.rst). Stopping
  * takes a moment: `isFrozen` says when. Idempotent; throws when there is no such cgroup.
  */
-export function setFrozen(cgroup: InstanceCgroup, frozen: boolean): void {
+export function setFrozen(cgroup: CgroupPaths, frozen: boolean): void {
   allowSwap(cgroup, frozen);
   if (cgroup.version === 2) writeFileSync(join(cgroup.freezer, 'cgroup.freeze'), frozen ? '1' : '0');
   else writeFileSync(join(cgroup.freezer, 'freezer.state'), frozen ? 'FROZEN' : 'THAWED');
 }
 
 /** `asked`: whether it was asked to stop; otherwise whether all of it has stopped. False when the cgroup is gone. */
-export function isFrozen(cgroup: InstanceCgroup, asked = false): boolean {
+export function isFrozen(cgroup: CgroupPaths, asked = false): boolean {
   try {
     if (cgroup.version === 2) {
       return asked ? readFileSync(join(cgroup.freezer, 'cgroup.freeze'), 'utf8').startsWith('1') : /^frozen 1$/m.test(readFileSync(join(cgroup.freezer, 'cgroup.events'), 'utf8'));

@@ -51,6 +51,14 @@
 #define SERVER_NICE (-10)       /* who waits for a page waits for this process */
 #define MOST_DESCRIPTORS 4096
 #define LOOK_MS 2000            /* whether a process has gone, or executed another program: nothing tells */
+/*
+ * So much asked for within a second is no answer but work on the whole of it, a garbage collection mostly: then all is given in the background.
+ * The first answer after a thaw asks for some 6 MB.
+ */
+#define BURST_MS 1000
+#define BURST_BYTES (16u << 20)
+#define BURST_SHARE 32 /* and at least this part of what is missing */
+#define BURST_LOOK 64 /* messages between two looks */
 #define MOST_MESSAGES 200000    /* some seconds of work for an instance, which nobody bills: then all is given back, and it is on its own */
 #define END_MS 1000             /* for a pager that is about to end */
 
@@ -157,15 +165,32 @@ static void drop_finished(int look) {
     if (memories[i].missing.count == 0 || (look && is_gone(memories[i].uffd))) drop_memory(i);
 }
 
+/* What was missing when the second began. */
+struct window {
+  uint64_t begun_ns, missing;
+};
+
+/* Whether what was given since the window began is a burst; a window ends after a second. */
+static int is_burst(struct window *window, uint64_t now, uint64_t missing) {
+  if (now - window->begun_ns > BURST_MS * 1000000ull) *window = (struct window){now, missing};
+  uint64_t given = window->missing > missing ? window->missing - missing : 0;
+  return given >= BURST_BYTES && given >= window->missing / BURST_SHARE;
+}
+
 /* Until nothing is missing: true; or another pager has it all. */
 static int serve(void) {
   int *connections = shared->connections, filling = 0;
-  uint64_t looked = now_ns();
+  uint64_t looked = now_ns(), counted = messages_heard();
+  struct window window = {looked, missing_bytes()};
   for (;;) {
     int look = now_ns() - looked > LOOK_MS * 1000000ull;
     if (look) looked = now_ns();
     drop_finished(look);
     if (memory_count == 0) return 1;
+    if (!filling && messages_heard() - counted >= BURST_LOOK) {
+      counted = messages_heard();
+      filling = is_burst(&window, now_ns(), missing_bytes());
+    }
     if ((look && missing_bytes() < REST_BYTES) || messages_heard() > MOST_MESSAGES) filling = 1;
     struct pollfd polled[1 + MOST_CONNECTIONS];
     size_t known = shared->connected;
@@ -277,6 +302,9 @@ static int guard(pid_t server, int server_process, int instance) {
   close(shared->listener); /* whoever waits for us to end need not wait for the instance */
   for (size_t i = 0; i < shared->connected; i++) close(shared->connections[i]);
   if (syscall(SYS_pidfd_send_signal, instance, SIGKILL, NULL, 0) && errno != ESRCH) fail("end the instance");
+  /* Who waits for our words would not thaw it before our end. */
+  close(STDOUT_FILENO);
+  close(STDERR_FILENO);
   wait_for(instance); /* while it is frozen it dies only when it is thawed */
   return 1;
 }

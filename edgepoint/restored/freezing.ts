@@ -5,6 +5,7 @@ import { Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { type InstanceCgroup, isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
 import type { FreezeTaken } from '../model/calls.ts';
+import { learnAfterMs, learnHot, lookMs } from './hot-ranges.ts';
 import type { PagerAtWork } from './pager.ts';
 import type { Pagers } from './pagers.ts';
 
@@ -31,25 +32,10 @@ const stopTimeoutMs = 2000;
 /** Freezing mostly takes less than a millisecond; then the freezer is asked ever less often. */
 const askAgainMs = [0, 0, 1, 2, 5];
 
-/**
- * What is in memory so long after a thaw is what the first answers needed, and stays in memory at the next freeze: decision 111. When it
- * has grown beyond the larger of these bounds, everything goes once more, and it is learnt anew.
- */
-const learnAfterMs = 100;
-const hotBytesMax = 16 * 2 ** 20;
-const hotShareMax = 1 / 8;
-
 /** From how much memory on a pager takes it. Of less it gives hardly more back than zram, for two processes. */
 const pagerFromBytes = 64 * 2 ** 20;
 /** Of one whose memory a pager holds already. */
 const pagerAgainFromBytes = 2 * 2 ** 20;
-
-/** Bytes in the ranges that `edgepoint-box resident` prints. */
-export function rangeBytes(ranges: string): number {
-  let bytes = 0;
-  for (const [, start, end] of ranges.matchAll(/^\w+ (\w+) (\w+)$/gm)) bytes += Number.parseInt(end as string, 16) - Number.parseInt(start as string, 16);
-  return bytes;
-}
 
 interface UnderWay {
   readonly done: Promise<FreezeTaken>;
@@ -91,12 +77,15 @@ export function openFreezing(options: FreezingOptions): Freezing {
 
   /** Never rejects: without it the next thaw is slower, that is all. */
   async function learn(cgroup: InstanceCgroup, hotPath: string): Promise<void> {
-    const { memoryBytes } = readCounters(cgroup);
-    const child = Bun.spawn([options.boxProgram, 'resident', cgroup.memory], { stdin: 'ignore', stdout: 'pipe', stderr: 'ignore' });
-    const [status, ranges] = await Promise.all([child.exited, new Response(child.stdout).text()]);
-    if (status !== 0 || underWay.has(cgroup.freezer)) return;
     try {
-      if (rangeBytes(ranges) > Math.max(hotBytesMax, memoryBytes * hotShareMax)) return rmSync(hotPath, { force: true });
+      const { memoryBytes } = readCounters(cgroup);
+      const child = Bun.spawn([options.boxProgram, 'resident', cgroup.memory], { stdin: 'ignore', stdout: 'pipe', stderr: 'ignore' });
+      const [status, ranges] = await Promise.all([child.exited, new Response(child.stdout).text(), sleep(lookMs)]);
+      if (status !== 0 || underWay.has(cgroup.freezer)) return;
+      const grownBytes = readCounters(cgroup).memoryBytes - memoryBytes;
+      const learnt = learnHot({ ranges, memoryBytes, grownBytes });
+      if (learnt === 'is-at-work') return;
+      if (learnt === 'is-too-much') return rmSync(hotPath, { force: true });
       writeFileSync(`${hotPath}.new`, ranges, { mode: 0o600 });
       renameSync(`${hotPath}.new`, hotPath);
     } catch {
@@ -130,7 +119,8 @@ export function openFreezing(options: FreezingOptions): Freezing {
         tookMs: (clock.bootNs() - begunNs) / nsPerMs,
       };
     } catch (error) {
-      if (isFrozen(cgroup, true)) setFrozen(cgroup, false);
+      /* One whose memory is lost is killed before it is thawed: pagers.ts. */
+      if (isFrozen(cgroup, true) && !options.pagers.isLost(one.instance)) setFrozen(cgroup, false);
       throw error;
     }
   }

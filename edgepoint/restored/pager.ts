@@ -47,7 +47,8 @@ export async function startPager(boxProgram: string, order: PagerOrder, cut: Abo
   async function expect(wanted: string): Promise<string> {
     for (;;) {
       const line = await next();
-      if (line === null) throw new Failure('cannot-freeze', (await why).trim() || `edgepoint-box pager ended with ${child.signalCode ?? (await child.exited)}`);
+      /* Its guard may live on, until what was frozen is thawed and dead. */
+      if (line === null) throw new Failure('cannot-freeze', (await why).trim() || `edgepoint-box pager ended too early (${child.signalCode ?? child.exitCode ?? 'it was killed'})`);
       const [word = '', ...rest] = line.split(' ');
       if (word === 'pages') onStart((working = Number(rest[0])));
       if (word === 'stopped') stoppedNs = bootNs();

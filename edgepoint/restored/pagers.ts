@@ -130,7 +130,10 @@ export function openPagers(options: PagersOptions): Pagers {
       return {
         stoppedNs: pager.stoppedNs,
         letGo: async () => {
-          const taken = await pager.letGo();
+          const taken = await pager.letGo().catch(async (error: unknown) => {
+            await connect(instance);
+            throw error;
+          });
           setHeld(instance, taken.heldBytes);
           await connect(instance);
           return taken;

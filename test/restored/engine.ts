@@ -51,8 +51,8 @@ export interface Engine {
   hot(): string[];
   /** Runs a function body in the application; waits while it does not listen yet. */
   run(instance: { readonly address: string }, body: string): Promise<unknown>;
-  /** A connection to a port of an instance. */
-  connect(instance: { readonly address: string }): Promise<Socket>;
+  /** A connection to a port of an instance; waits while nobody listens, unless `isOver`. */
+  connect(instance: { readonly address: string }, isOver?: () => boolean): Promise<Socket>;
   startDaemon(name: DaemonName): Promise<ChildProcess>;
   /** Changes settings of a daemon; they hold from its next start. */
   configure(name: DaemonName, change: Record<string, unknown>): void;
@@ -187,7 +187,11 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
       if (error !== undefined) throw new Error(error);
       return ok;
     },
-    connect: ({ address }) => until(`${address} accepts`, () => join_(address).catch(() => null)),
+    connect: ({ address }, isOver = () => false) =>
+      until(`${address} accepts`, async () => {
+        if (isOver()) throw new Error(`${address} is no more`);
+        return join_(address).catch(() => null);
+      }),
     startDaemon,
     configure: (name, change) => writeFileSync(join(folder, `${name}.json`), JSON.stringify({ ...settings[name], ...change })),
     daemon: (name) => daemons.get(name) as ChildProcess,

@@ -1,9 +1,12 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import t from 'tap';
-import { heldPath } from '../../edgepoint/box/folders.ts';
+import { isFrozen, setFrozen } from '../../edgepoint/box/cgroup.ts';
+import { heldPath, pagerPath } from '../../edgepoint/box/folders.ts';
 import type { FreezeTaken, RunningInstance } from '../../edgepoint/model/calls.ts';
 import { type Offering, offerings } from '../../edgepoint/model/offering.ts';
+import { tools } from '../../host/tools.ts';
 import { makeArtefact, patientProgram, rememberProgram } from './app.ts';
 import { chance, moment, rounds } from './chance.ts';
 import { type Engine, openEngine, until } from './engine.ts';
@@ -28,8 +31,8 @@ async function tell(t: Parameters<typeof openEngine>[0]): Promise<{ engine: Engi
   return { engine, boot: (name, program = 'remember') => engine.boot(engine.order(name, { artefactPath, offering, command: [`/app/${program}`, `${megabytes}`] })) };
 }
 
-async function say(engine: Engine, instance: { readonly address: string }, words: readonly string[]): Promise<string[]> {
-  const socket = await engine.connect(instance);
+async function say(engine: Engine, instance: { readonly address: string }, words: readonly string[], isOver?: () => boolean): Promise<string[]> {
+  const socket = await engine.connect(instance, isOver);
   let text = '';
   socket.setEncoding('utf8').on('data', (part: string) => (text += part));
   socket.on('error', () => undefined);
@@ -47,8 +50,7 @@ t.test('frozen and thawed again and again, an instance remembers every page, wha
   t.same(await say(engine, one, ['check']), ['check 0']);
   for (const words of [...turmoil.map((word) => [word]), ['check'], turmoil, turmoil.toReversed(), ['fork', 'fork', 'check']]) {
     const { memoryBytes, givenBackBytes } = await freeze(engine, 'one');
-    /* What the last thaw needed stays, up to 16 MiB (freezing.ts): on a busy machine that is more. */
-    t.ok(memoryBytes - givenBackBytes < 20e6, `${givenBackBytes} of ${memoryBytes} bytes are not its own any more`);
+    t.ok(memoryBytes - givenBackBytes < 4e6, `${givenBackBytes} of ${memoryBytes} bytes are not its own any more`);
     t.ok(pagerOf(engine, 'one'), 'a pager holds it');
     await thaw(engine, 'one');
     t.same(await say(engine, one, words), right(words), `${words.join(' ')}: right, with the rest still missing`);
@@ -58,6 +60,26 @@ t.test('frozen and thawed again and again, an instance remembers every page, wha
   await freeze(engine, 'one');
   await engine.stop('one');
   await engine.nothingRemains(t, 'nothing is left');
+  t.same(engine.exits, []);
+});
+
+t.test('one that works on its memory after a thaw gets all of it back unasked, and one that answers does not', { skip }, async (t) => {
+  const { engine, boot } = await tell(t);
+  const one = await boot('one');
+  t.same(await say(engine, one, ['check']), ['check 0']);
+  await freeze(engine, 'one');
+  await thaw(engine, 'one');
+  t.same(await say(engine, one, ['eighth']), ['eighth 0']);
+  await moment(1500);
+  t.ok(pagerOf(engine, 'one'), 'after 12 of 96 MB the rest stays where it is');
+  await until('after 24 of them within a moment all is given', async () => {
+    await freeze(engine, 'one');
+    await thaw(engine, 'one');
+    t.same(await say(engine, one, ['quarter']), ['quarter 0']);
+    await moment(1000);
+    return !existsSync(heldPath(engine.runFolder, 'one'));
+  });
+  t.same(await say(engine, one, ['check']), ['check 0']);
   t.same(engine.exits, []);
 });
 
@@ -158,6 +180,27 @@ t.test('who holds the memory is killed: the instance is ended before it sees wro
   await engine.nothingRemains(t, 'nothing is left');
 });
 
+t.test('killed when it has stored the memory of what stands in the freezer, a pager is heard to be dead, for only a thaw lets the instance die', { skip }, async (t) => {
+  const { engine, boot } = await tell(t);
+  const one = await boot('one');
+  await say(engine, one, ['check']);
+  const pager = spawn(tools.box, ['pager', '--cgroup', one.cgroup.memory, '--instance', `${one.pid}`, '--held', heldPath(engine.runFolder, 'one'), '--socket', pagerPath(engine.runFolder, 'one')]);
+  const { cgroup } = one;
+  let said = '';
+  let over = false;
+  pager.stdout.on('data', (text: Buffer) => (said += text.toString())).on('end', () => (over = true));
+  await until('it has stored', () => /^stored [1-9]/m.test(said));
+  setFrozen(cgroup, true);
+  await until('the freezer holds it', () => isFrozen(cgroup));
+  process.kill(Number(/^pages (\d+)$/m.exec(said)?.[1]), 'SIGKILL');
+  await until('nobody is left to say more', () => over);
+  t.ok(isFrozen(cgroup), 'while it is still frozen');
+  t.notMatch(said, /^held/m);
+  setFrozen(cgroup, false);
+  t.equal((await until('its end is told', () => engine.exits.find((news) => news.instance === 'one'))).status, 'ended');
+  await engine.nothingRemains(t, 'nothing is left');
+});
+
 t.test('kill -9 of restored and of the pager at any moment of a freeze: it is whole, or ended', { skip }, async (t) => {
   const random = chance(t);
   const { engine, boot } = await tell(t);
@@ -180,10 +223,13 @@ t.test('kill -9 of restored and of the pager at any moment of a freeze: it is wh
     if (!victims) await engine.startDaemon('restored');
     const label = `round ${round}: ${victims ? (round % 3 === 1 ? 'server' : 'guard') : 'restored'} killed after ${waitMs.toFixed(0)} ms`;
     await thaw(engine, name).catch(() => undefined);
-    const ended = until('its end is told', () => engine.exits.find((news) => news.instance === name), 30_000).then(() => ['ended'], () => ['lives']);
-    const answer = await Promise.race([say(engine, one, ['check', 'fork']).catch(() => ended), ended]);
+    /* Who waits for one of both in vain would keep this process when the test is over. */
+    let isOver = false;
+    const ended = until('its end is told', () => isOver || engine.exits.find((news) => news.instance === name), 30_000).then(() => ['ended'], () => ['lives']);
+    const answer = await Promise.race([say(engine, one, ['check', 'fork'], () => isOver).catch(() => ended), ended]);
     if (answer[0] === 'check 0') t.same(answer, right(['check', 'fork']), `${label}: whole`);
     else t.same([await ended, victims !== null], [['ended'], true], `${label}: ended`);
+    isOver = true;
     await engine.stop(name);
     await engine.nothingRemains(t, `${label}: nothing is left`);
   }

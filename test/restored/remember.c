@@ -1,6 +1,7 @@
 /*
  * A server that knows what every page of its memory must hold: `remember MEGABYTES`. A connection sends words, one line of them; each is
- * done and answered by a line "WORD BAD", the number of pages that hold something else afterwards (`check`) or 0.
+ * done and answered by a line "WORD BAD", the number of pages that hold something else afterwards (`check`; `quarter` and `eighth` look
+ * at so much of them) or 0.
  */
 #define _GNU_SOURCE
 #include <netinet/in.h>
@@ -33,9 +34,9 @@ static void write_page(int part, size_t page, enum kind kind) {
   kinds[(size_t)part * pages + page] = kind;
 }
 
-static size_t bad_pages(void) {
+static size_t bad_pages_of(int parts_read) {
   size_t bad = 0;
-  for (int part = PARTS - 1; part >= 0; part--)
+  for (int part = parts_read - 1; part >= 0; part--)
     for (size_t page = pages; page-- > 0;) { /* from behind, against the order of the fill */
       const uint64_t *words = (const uint64_t *)(parts[part] + page * PAGE);
       size_t number = (size_t)part * pages + page, at = 0;
@@ -44,6 +45,8 @@ static size_t bad_pages(void) {
     }
   return bad;
 }
+
+static size_t bad_pages(void) { return bad_pages_of(PARTS); }
 
 static void become_zero(int part, size_t step) {
   for (size_t page = 0; page < pages; page += step) kinds[(size_t)part * pages + page] = ZERO;
@@ -74,6 +77,8 @@ static size_t fork_and_check(void) {
 
 static size_t obey(const char *word) {
   if (!strcmp(word, "check")) return bad_pages();
+  if (!strcmp(word, "quarter")) return bad_pages_of(PARTS / 4);
+  if (!strcmp(word, "eighth")) return bad_pages_of(PARTS / 8);
   if (!strcmp(word, "fork")) return fork_and_check();
   if (!strcmp(word, "drop")) return become_zero(1, 1), madvise(parts[1], pages * PAGE, MADV_DONTNEED) ? 1 : 0;
   if (!strcmp(word, "replace")) return become_zero(2, 1), munmap(parts[2], pages * PAGE) || map(parts[2], MAP_FIXED_NOREPLACE) != parts[2];

@@ -1,0 +1,24 @@
+import t from 'tap';
+import { learnHot, rangeBytes } from '../../edgepoint/restored/hot-ranges.ts';
+
+const mebibyte = 2 ** 20;
+
+t.test('what the first answers needed stays, while it is little and they are given', async (t) => {
+  const table = [
+    { name: 'little', megabytes: 6, of: 100, grown: 0, wanted: 'stays' },
+    { name: 'nothing', megabytes: 0, of: 100, grown: 0, wanted: 'stays' },
+    { name: 'as much as 12 MiB', megabytes: 12, of: 20, grown: 0, wanted: 'stays' },
+    { name: 'more than 12 MiB and an eighth', megabytes: 13, of: 100, grown: 0, wanted: 'is-too-much' },
+    { name: 'an eighth of much', megabytes: 25, of: 200, grown: 0, wanted: 'stays' },
+    { name: 'more than an eighth of much', megabytes: 26, of: 200, grown: 0, wanted: 'is-too-much' },
+    { name: 'a little more meanwhile', megabytes: 6, of: 100, grown: 1, wanted: 'stays' },
+    { name: 'ever more', megabytes: 6, of: 100, grown: 2, wanted: 'is-at-work' },
+    { name: 'ever more of much', megabytes: 13, of: 100, grown: 20, wanted: 'is-too-much' },
+    { name: 'less, because it gave some back', megabytes: 6, of: 100, grown: -20, wanted: 'stays' },
+  ] as const;
+  for (const { name, megabytes, of, grown, wanted } of table) {
+    const ranges = megabytes === 0 ? '' : `1f 7f0000000000 ${(0x7f0000000000 + (megabytes - 0.5) * mebibyte).toString(16)}\n20 1000 ${(0x1000 + 0.5 * mebibyte).toString(16)}\n`;
+    t.equal(rangeBytes(ranges), megabytes * mebibyte);
+    t.equal(learnHot({ ranges, memoryBytes: of * mebibyte, grownBytes: grown * mebibyte }), wanted, name);
+  }
+});
