@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { templateMemory } from '../edgepoint/box/template-memory.ts';
+import { templateMemory } from '../edgepoint/box/memory/template-memory.ts';
 import { goneMark, incomingFolder } from '../edgepoint/templates/hot-cache.ts';
 import type { WorldDescription } from '../world/start.ts';
 import { addApps, type Copy, copyOf, openPlace, type Place, sealTemplates, templateName, untilPublished } from './crowd.ts';

@@ -1,6 +1,6 @@
 import { copyFileSync, cpSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readFill } from '../edgepoint/box/fill.ts';
+import { readFill } from '../edgepoint/box/memory/fill.ts';
 import type { BoxOrder, RunningInstance } from '../edgepoint/model/calls.ts';
 import { findOffering, type Offering } from '../edgepoint/model/offering.ts';
 import { chooseRestore, lazyFromBytes } from '../edgepoint/restored/choose-restore.ts';

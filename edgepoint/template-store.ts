@@ -6,7 +6,7 @@ import { zstd } from '../host/zstd.ts';
 import type { Site } from '../kit/ids.ts';
 import { fileCalls } from './box/file-calls.ts';
 import { openBaseRootName, readMachine } from './box/machine.ts';
-import { prepareTemplateMemory } from './box/template-memory.ts';
+import { prepareTemplateMemory } from './box/memory/template-memory.ts';
 import { cpuFeaturesOf, cpuVendorOf, type Fingerprint } from './templates/fingerprint.ts';
 import { openKeyRing } from './templates/keys.ts';
 import type { SealPorts } from './templates/seal.ts';

@@ -10,7 +10,7 @@ export const toolsFolder = process.env['EDGEPOINT_TOOLS'] ?? '/var/lib/edgepoint
 
 const boxFolder = join(import.meta.dirname, '../edgepoint/box');
 /** The C files of edgepoint-box, in order. */
-export const boxSources: readonly string[] = readdirSync(boxFolder)
+export const boxSources: readonly string[] = readdirSync(boxFolder, { recursive: true, encoding: 'utf8' })
   .filter((name) => /\.[ch]$/.test(name))
   .toSorted()
   .map((name) => join(boxFolder, name));
@@ -33,7 +33,7 @@ export const tools = {
   /** CRIU without our patches, which only peers of benchmarks use. */
   peerCriu: join(toolsFolder, 'bin/criu-as-it-comes'),
   natsServer: join(toolsFolder, 'bin/nats-server'),
-  /** Makes the box of an instance and boots or restores into it; compiled from edgepoint/box/*.c. */
+  /** Makes the box of an instance and boots or restores into it; compiled from the C files of edgepoint/box. */
   box: join(toolsFolder, `bin/edgepoint-box-${hashOf(boxSources)}`),
   /** The clone guard as an instance sees it: a folder in its base root, which may hold those of several commits. */
   guard: `/usr/lib/edgepoint/guard-${hashOf(Object.values(guardSources))}`,

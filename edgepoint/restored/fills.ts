@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fillPath } from '../box/folders.ts';
-import { type Fill, fillSettled } from '../box/fill.ts';
+import { type Fill, fillSettled } from '../box/memory/fill.ts';
 
 /**
  * Follows the memory of a lazily restored instance until it is there, and then takes its fill file away; whoever adopts the instance

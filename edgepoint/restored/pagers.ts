@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { heldPath, pagerPath } from '../box/folders.ts';
-import { readFill } from '../box/fill.ts';
-import { connectToPager, type PagerConnection, readHeld } from '../box/held.ts';
+import { readFill } from '../box/memory/fill.ts';
+import { connectToPager, type PagerConnection, readHeld } from '../box/memory/held.ts';
 import { type PagerAtWork, startPager } from './pager.ts';
 
 /** Whose memory a pager takes. */

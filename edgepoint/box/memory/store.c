@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "store.h"
-#include "box.h"
+#include "../box.h"
 
 #include <errno.h>
 #include <stdlib.h>

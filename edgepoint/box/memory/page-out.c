@@ -8,7 +8,7 @@
  * A process that ends meanwhile is no failure; killed in the middle, it has moved a part, and no harm is done.
  */
 #define _GNU_SOURCE
-#include "box.h"
+#include "../box.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { mountsBelow, readMountinfo } from './mount-table.ts';
+import { mountsBelow, readMountinfo } from '../mount-table.ts';
 
 /** Where snapshots are in plain text: while they are taken, and while restores read them. */
 export function templateMemory(runFolder: string): string {

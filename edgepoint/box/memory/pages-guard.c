@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "pages.h"
-#include "box.h"
+#include "../box.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { imageEntries, numberOf, readFields } from './criu-image.ts';
+import { imageEntries, numberOf, readFields } from '../criu-image.ts';
 
 /**
  * Memory that a program wants zeroed in a child (MADV_WIPEONFORK, madvise(2)) is how libraries notice that their state has been

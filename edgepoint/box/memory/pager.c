@@ -21,7 +21,7 @@
  */
 #define _GNU_SOURCE
 #include "pager.h"
-#include "box.h"
+#include "../box.h"
 #include "inject.h"
 
 #include <errno.h>

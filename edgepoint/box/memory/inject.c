@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "inject.h"
-#include "box.h"
+#include "../box.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { heldPath, pagerPath } from './folders.ts';
+import { heldPath, pagerPath } from '../folders.ts';
 import { type Fill, readFillFile } from './fill.ts';
 
 /** Whether a pager holds memory of the instance (pager.c): told as of a lazy restore, by a file that who holds it has locked. */

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { fillPath } from './folders.ts';
-import { lockShared } from './kernel.ts';
+import { fillPath } from '../folders.ts';
+import { lockShared } from '../kernel.ts';
 
 /**
  * How the memory of a lazily restored instance gets there, told by its fill file (pages-guard.c): who gives the memory holds it
