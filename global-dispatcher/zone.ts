@@ -24,7 +24,7 @@ export class NameTable {
   readonly #identity: ZoneIdentity;
   readonly #entries = new Map<string, NameEntry>();
   /** Who claims a host; the smallest owner key has it, so that every dispatcher decides alike. */
-  readonly #claims = new Map<string, string[]>();
+  readonly #claims = new Map<string, readonly string[]>();
   readonly #childrenOf = new Map<string, number>();
 
   constructor(identity: ZoneIdentity) {

@@ -17,15 +17,15 @@ export function giveBackWhenQuiet(): void {
     return (user + system) / 1000;
   };
   let last = { atMs: performance.now(), usedMs: usedMs() };
-  let givenUsedMs = 0;
+  let given = { usedMs: 0, residentBytes: process.memoryUsage.rss() };
   let onceMoreAtMs = Infinity;
   setInterval(() => {
     const now = { atMs: performance.now(), usedMs: usedMs() };
     const onceMore = now.atMs >= onceMoreAtMs;
-    if (shouldGiveBack({ busyMs: now.usedMs - last.usedMs, passedMs: now.atMs - last.atMs, sinceGivenMs: now.usedMs - givenUsedMs, onceMore })) {
+    if (shouldGiveBack({ busyMs: now.usedMs - last.usedMs, passedMs: now.atMs - last.atMs, sinceGivenMs: now.usedMs - given.usedMs, grownBytes: process.memoryUsage.rss() - given.residentBytes, onceMore })) {
       Bun.gc(true);
       trim(0n);
-      givenUsedMs = usedMs();
+      given = { usedMs: usedMs(), residentBytes: process.memoryUsage.rss() };
       onceMoreAtMs = onceMore ? Infinity : now.atMs + onceMoreAfterMs;
     }
     last = { atMs: performance.now(), usedMs: usedMs() };

@@ -3,8 +3,8 @@ import { basename } from 'node:path';
 import type { Bus } from '../../host/bus.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure } from '../../kit/errors.ts';
-import { ownerKey, siteKey } from '../../kit/ids.ts';
-import type { Owner, Site } from '../../kit/ids.ts';
+import { ownerKey, ownerOfKey, siteKey } from '../../kit/ids.ts';
+import type { Site } from '../../kit/ids.ts';
 import { formatBytes, nsPerMs } from '../../kit/units.ts';
 import { offerObject, snapshotBucket } from '../../kit/wire/subjects.ts';
 import { mayBeShared, wantedTemplate } from '../deploy/adopt.ts';
@@ -19,7 +19,6 @@ import type { SnapdCalls } from '../model/calls.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
 import type { Tell } from '../model/happening.ts';
 import type { DataPaths } from '../model/paths.ts';
-import { ownerOfKey } from './desired.ts';
 
 export interface TemplateExchange extends SharedTemplates {
   /** `ResourcePorts.recall` */
@@ -107,12 +106,12 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
   function storable({ app, release, serves, snapshotPath, bytes, offDisk, wakeBy, coldBootMs, manifest, sites }: TemplateRecord): Storable[] {
     const name = basename(snapshotPath);
     if (options.app(app) === null || wakeBy !== 'template' || coldBootMs === null || !mayBeShared(manifest) || !sealedName.test(name)) return [];
-    const { provider } = ownerOf(app);
+    const { provider } = ownerOfKey(app);
     return [{ app, provider, release, name, bytes, serves, sites: othersOf(sites).map(siteKey), offDisk }];
   }
 
   async function offerOf({ app, release, name }: Storable): Promise<OfferFacts | null> {
-    const record = await records.find(ownerOf(app), release);
+    const record = await records.find(ownerOfKey(app), release);
     if (record === null || record.facts === null || basename(record.facts.snapshotPath) !== name) return null;
     const { snapshotPath, templateBytes, coldBootMs, imageBytes = templateBytes } = record.facts;
     return coldBootMs === null ? null : { ...wantedTemplate(record.order), snapshotPath, imageBytes, coldBootMs };
@@ -172,7 +171,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
   /** Only when it is really in the store, whatever we believe, and nobody has begun to use it. */
   async function letGo({ app: key, release, reason }: Leaving): Promise<void> {
     const app = options.app(key);
-    const record = await records.find(ownerOf(key), release);
+    const record = await records.find(ownerOfKey(key), release);
     const facts = record?.facts ?? null;
     if (record === null || facts === null || facts.snapshotPath === '' || facts.offDisk === true || app === null || app.hasInstances) return;
     const { order } = record;
@@ -276,12 +275,6 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
 
 const turnOf = ({ app, release }: { readonly app: string; readonly release: number }): string => `${app}.${release}`;
 const turnOfOrder = ({ owner, release }: ReleaseOrder): string => turnOf({ app: ownerKey(owner), release });
-
-function ownerOf(app: string): Owner {
-  const owner = ownerOfKey(app);
-  if (owner === null) throw new Error(`broken invariant: ${app} is the key of an app`);
-  return owner;
-}
 
 const namesOf = (stored: readonly Stored[]): ReadonlyMap<string, string> => new Map(stored.filter(({ whole }) => whole).map(({ name, app }) => [name, app]));
 

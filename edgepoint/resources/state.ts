@@ -1,5 +1,5 @@
 import { assertInvariant } from '../../kit/errors.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { ownerKey, ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { OwnAddress, RunningInstance } from '../model/calls.ts';
@@ -64,8 +64,10 @@ function ordersOf(text: string): Orders {
   return { serving, desired: differs === undefined ? desired : ({ ...serving?.order, ...differs } as ReleaseOrder) };
 }
 
+/** Most apps sleep and have none: those share one empty map. */
+const noInstances: ReadonlyMap<string, InstanceEntry> = new Map();
+
 export class AppEntry {
-  readonly owner: Owner;
   readonly key: string;
   status: 'preparing' | 'ready' | 'failed' = 'preparing';
   /** Why it failed, or does not sleep. */
@@ -88,14 +90,17 @@ export class AppEntry {
   kept: KeptInstance | null = null;
   /** Its own address, from its first release that wanted one until it is removed. */
   own: OwnAddress | null = null;
-  readonly instances = new Map<string, InstanceEntry>();
+  instances = noInstances;
   /** The text of one that rests, and what was made of it, as long as somebody looks at it. */
   #orders: Orders | string = noOrders;
   #looked: WeakRef<Orders> | null = null;
 
-  constructor(owner: Owner, key: string) {
-    this.owner = owner;
+  constructor(key: string) {
     this.key = key;
+  }
+
+  get owner(): Owner {
+    return ownerOfKey(this.key);
   }
 
   /** What the conduit wants; null only while the app is being removed. */
@@ -157,7 +162,7 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
   const key = ownerKey(owner);
   const known = state.apps.get(key);
   if (known !== undefined) return known;
-  const app = new AppEntry(owner, key);
+  const app = new AppEntry(key);
   state.apps.set(key, app);
   return app;
 }
@@ -167,7 +172,7 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
  * planned, routed or published for it, and whoever serves under that name does not notice.
  */
 export function guestEntry(owner: Owner, id: string): AppEntry {
-  return new AppEntry(owner, `${ownerKey(owner)}.${id}`);
+  return new AppEntry(`${ownerKey(owner)}.${id}`);
 }
 
 /** A new instance, not yet running. */
@@ -199,7 +204,7 @@ export function addInstance(
     cannotFreeze: false,
     meterId: about.meterId ?? about.id,
   };
-  app.instances.set(about.id, entry);
+  app.instances = new Map([...app.instances, [about.id, entry]]);
   state.appOf.set(about.id, app);
   state.active.add(app);
   return entry;
@@ -214,7 +219,8 @@ export function moveInstance(entry: InstanceEntry, mode: InstanceMode, nowBootNs
 export function dropInstance(state: EdgepointEntry, id: string): void {
   const app = state.appOf.get(id);
   if (app === undefined) return;
-  app.instances.delete(id);
+  const left = new Map([...app.instances].filter(([other]) => other !== id));
+  app.instances = left.size === 0 ? noInstances : left;
   state.appOf.delete(id);
   if (app.instances.size === 0) state.active.delete(app);
 }
