@@ -21,7 +21,14 @@ const workMsMin = 300;
 /** A big piece of work may be done in less: one text of everything there is, say. */
 const grownBytesMin = 4 * bytesPerMebibyte;
 
-/** Whether what a burst of work has left in memory is to be given back: when the burst is over. */
+/**
+ * Not even a burst may take more between two looks. The runtime lets garbage grow with what lives, and counts mapped files as living: beside
+ * 134 MB of locations it would let as much again gather, and what stays then lies scattered among it.
+ */
+const grownBytesMax = 16 * bytesPerMebibyte;
+
+/** Whether what a burst of work has left in memory is to be given back: when the burst is over, or takes too much. */
 export function shouldGiveBack({ busyMs, passedMs, sinceGivenMs, grownBytes, onceMore }: Work): boolean {
+  if (grownBytes >= grownBytesMax) return true;
   return busyMs < passedMs * quietShare && (onceMore || sinceGivenMs >= workMsMin || grownBytes >= grownBytesMin);
 }

@@ -9,6 +9,7 @@ t.test('memory is given back when a burst of work is over, and only then', (t) =
     { about: 'a burst is under way', busyMs: 1500, passedMs: 2000, sinceGivenMs: 4000, gives: false },
     { about: 'little was done, but it took memory', busyMs: 3, passedMs: 2000, sinceGivenMs: 80, grownBytes: 5_000_000, gives: true },
     { about: 'it takes memory just now', busyMs: 1500, passedMs: 2000, sinceGivenMs: 80, grownBytes: 5_000_000, gives: false },
+    { about: 'it takes too much, just now or not', busyMs: 1500, passedMs: 2000, sinceGivenMs: 80, grownBytes: 40_000_000, gives: true },
     { about: 'a little more is no reason', busyMs: 3, passedMs: 2000, sinceGivenMs: 80, grownBytes: 2_000_000, gives: false },
     { about: 'a steady load', busyMs: 150, passedMs: 2000, sinceGivenMs: 60_000, gives: false },
     { about: 'it is over for a while', busyMs: 3, passedMs: 2000, sinceGivenMs: 10, onceMore: true, gives: true },
