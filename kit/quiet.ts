@@ -22,10 +22,11 @@ const workMsMin = 300;
 const grownBytesMin = 4 * bytesPerMebibyte;
 
 /**
- * Not even a burst may take more between two looks. The runtime lets garbage grow with what lives, and counts mapped files as living: beside
- * 134 MB of locations it would let as much again gather, and what stays then lies scattered among it.
+ * Not even a burst may take more. The runtime lets garbage grow with what lives, and counts mapped files as living: beside 134 MB of
+ * locations it would let as much again gather, and what stays then lies scattered among it. More than the 32 MB that it lets gather beside
+ * next to nothing: a daemon under steady load must not be stopped for this again and again.
  */
-const grownBytesMax = 16 * bytesPerMebibyte;
+const grownBytesMax = 64 * bytesPerMebibyte;
 
 /** Whether what a burst of work has left in memory is to be given back: when the burst is over, or takes too much. */
 export function shouldGiveBack({ busyMs, passedMs, sinceGivenMs, grownBytes, onceMore }: Work): boolean {
