@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { closeSync, createReadStream, createWriteStream, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, read, rmSync, writeFileSync } from 'node:fs';
 import { lstat, readFile, readdir, readlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
 import { createGzip } from 'node:zlib';
 import { create } from 'tar';
 import { judgeEntry, openJudgement } from '../../kit/archive.ts';
@@ -24,6 +24,7 @@ export interface PackedFolder {
 }
 
 const readBytes = 256 * 1024;
+const readAt = promisify(read);
 
 /** Any fixed time would do: the digest must depend on the contents alone. */
 const fixedTime = new Date('2000-01-01T00:00:00Z');
@@ -40,26 +41,34 @@ export async function packFolder(folder: string, onProgress: (files: number, byt
     let bytes = 0;
     let files = 0;
     const archive = create({ cwd: folder, portable: true, mtime: fixedTime, noDirRecurse: true, onWriteEntry: () => (files += 1) }, paths.map((entry) => `./${entry}`));
-    const counted = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
+    await pipeline(archive, createGzip({ level: 6 }), async (packed: AsyncIterable<Buffer>) => {
+      for await (const chunk of packed) {
         hash.update(chunk);
         bytes += chunk.length;
+        writeFileSync(fd, chunk);
         onProgress(files, bytes);
-        done(null, chunk);
-      },
+      }
     });
-    await pipeline(archive, createGzip({ level: 6 }), counted, createWriteStream('', { fd, autoClose: false, start: 0 }));
     return {
       digest: `sha256:${hash.digest('hex')}`,
       bytes,
       files: paths.length,
       unpackedBytes,
-      read: () => createReadStream('', { fd, autoClose: false, start: 0, highWaterMark: readBytes }) as AsyncIterable<Uint8Array>,
+      read: () => piecesOf(fd),
       dispose: () => closeSync(fd),
     };
   } catch (thrown) {
     closeSync(fd);
     throw thrown;
+  }
+}
+
+async function* piecesOf(fd: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; ; ) {
+    const { bytesRead, buffer } = await readAt(fd, Buffer.alloc(readBytes), 0, readBytes, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
   }
 }
 
