@@ -15,6 +15,16 @@ const firstApps = 100;
 /** Apps drawn at random that are woken, and wakes of the same app alone. */
 const wakesOfAll = 20;
 const kilobyte = 1000;
+/**
+ * How long daemons are left alone, at least, before their memory is looked at; before and after the apps alike. In the long run
+ * nats-server has time for its own collections: an idle Go program makes one every two minutes (runtime: forcegcperiod), and buffers
+ * that have been used live through the first.
+ */
+const restMsLeast = { quick: 30_000, full: 260_000 };
+/** At rest: less than this given back between two looks. */
+const stillKb = 500;
+const lookMs = 8000;
+const restMsMax = 60_000;
 
 /** Resident kilobytes (1000 bytes) by daemon. */
 type Resident = Readonly<Record<string, number>>;
@@ -38,9 +48,6 @@ async function measure({ description, bus, news, seed, quick }: Sleepers & { see
   const [crowded, lonely] = description.edgepoints as [Edgepoint, Edgepoint];
   const place = await openPlace({ site: crowded, dataFolder: crowded.dataFolder, bus, owner: sleeper });
   const original = copyOf(place, sleeper.app);
-  // In the long run nats-server's runtime has time for its own collections: an idle one makes one every two minutes, and buffers that have
-  // been used live through the first.
-  const settleMs = quick ? 8000 : 260_000;
 
   // The same app on the same edgepoint, when there is no other.
   const before: number[] = [];
@@ -50,17 +57,17 @@ async function measure({ description, bus, news, seed, quick }: Sleepers & { see
     await asleepAgain;
   }
 
+  const restMs = restMsLeast[quick ? 'quick' : 'full'];
   const all = Array.from({ length: firstApps + appsMax }, (_, number) => copyOf(place, `sleeper-${String(number).padStart(4, '0')}`));
   const further = all.slice(firstApps);
   const drawn = draw(further, wakesOfAll, seed);
   await addApps(place, all.slice(0, firstApps), news);
   await untilPublished(place, all.slice(0, firstApps));
-  const [snapshotPaths] = await Promise.all([sealTemplates(place, drawn), Bun.sleep(settleMs)]);
-  const residentBefore = resident(description);
+  const snapshotPaths = await sealTemplates(place, drawn);
+  const restedBefore = await untilAtRest(description, restMs);
   await addApps(place, further, news, snapshotPaths);
   await untilPublished(place, all);
-  await Bun.sleep(settleMs);
-  const residentAfter = resident(description);
+  const restedAfter = await untilAtRest(description, restMs);
 
   const lonelyPlace = await openPlace({ site: lonely, dataFolder: lonely.dataFolder, bus, owner: original });
   const alone: Wakes = { rest: [], hot: [] };
@@ -82,7 +89,7 @@ async function measure({ description, bus, news, seed, quick }: Sleepers & { see
       await Promise.all(asleep);
     }
   }
-  return summarize({ residentBefore, residentAfter, before, alone, inCrowd, apps: further.length, seed });
+  return summarize({ restedBefore, restedAfter, before, alone, inCrowd, apps: further.length, seed });
 }
 
 /** As after many other wakes: the template is no longer unpacked in memory, and lies sealed on the disk. */
@@ -117,8 +124,27 @@ function resident({ daemons }: WorldDescription): Resident {
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
 
-function summarize(found: { residentBefore: Resident; residentAfter: Resident; before: readonly number[]; alone: Wakes; inCrowd: Wakes; apps: number; seed: number }): Report {
-  const { residentBefore, residentAfter, before, alone, inCrowd, apps, seed } = found;
+interface Rested {
+  readonly resident: Resident;
+  readonly tookMs: number;
+}
+
+/** Looks until the daemons together have given back no more than a little between two looks, and at least as long as said. */
+async function untilAtRest(description: WorldDescription, leastMs: number): Promise<Rested> {
+  const begunMs = performance.now();
+  let now = resident(description);
+  for (let before = Infinity; ; before = sum(Object.values(now)), now = resident(description)) {
+    const tookMs = performance.now() - begunMs;
+    const still = before - sum(Object.values(now)) < stillKb;
+    if ((still && tookMs >= leastMs) || tookMs >= leastMs + restMsMax) return { resident: now, tookMs };
+    await Bun.sleep(lookMs);
+  }
+}
+
+function summarize(found: { restedBefore: Rested; restedAfter: Rested; before: readonly number[]; alone: Wakes; inCrowd: Wakes; apps: number; seed: number }): Report {
+  const { restedBefore, restedAfter, before, alone, inCrowd, apps, seed } = found;
+  const [residentBefore, residentAfter] = [restedBefore.resident, restedAfter.resident];
+  const seconds = ({ tookMs }: Rested): string => `${Math.round(tookMs / 1000)} s`;
   const megabytes = (kilobytes: number): number => rounded(kilobytes / 1000, 1);
   const [beforeKb, afterKb] = [sum(Object.values(residentBefore)), sum(Object.values(residentAfter))];
   return {
@@ -145,6 +171,6 @@ function summarize(found: { residentBefore: Resident; residentAfter: Resident; b
       'MB after': megabytes(after),
       'kB for each app': rounded((after - (residentBefore[daemon] ?? 0)) / apps),
     })),
-    notes: [`SEED=${seed} drew the ${inCrowd.rest.length} apps that were woken.`],
+    notes: [`Memory was looked at ${seconds(restedBefore)} after the first ${firstApps} apps and ${seconds(restedAfter)} after the last.`, `SEED=${seed} drew the ${inCrowd.rest.length} apps that were woken.`],
   };
 }

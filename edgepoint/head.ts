@@ -173,7 +173,6 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     describeApp: (key, epoch) => {
       const app = manager.state.apps.get(key);
       if (app === undefined) return null;
-      manager.letRest(app);
       return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), epoch });
     },
     describeSelf: (epoch, complete) => {
@@ -201,7 +200,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     limits: { bytesMax: settings.storeBytes, providerBytesMax: settings.storeProviderBytes },
     diskBytesMax: settings.templateBytes ?? null,
     app: (key) => appNow(manager, key),
-    onStored: (names) => manager.noteStored(names),
+    onStored: (stored) => manager.noteStored(stored),
     tell,
     warn,
   });

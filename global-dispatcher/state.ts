@@ -39,13 +39,22 @@ interface HostedApp {
 }
 /** One text for each status, rather than one for each app. */
 const statuses = new Map(appStateSchema.shape.status.options.map((status) => [status, status]));
-const keepHosted = ({ epoch, status, reason, own }: AppStateEntry): HostedApp => ({ epoch, status: statuses.get(status) ?? status, reason, ...(own === undefined ? {} : { own }) });
+
+/** Most are as the one before: those share what is kept. One with an address of its own is like no other. */
+function keepHosted(): (entry: AppStateEntry) => HostedApp {
+  let last: HostedApp | null = null;
+  return ({ epoch, status, reason, own }) => {
+    if (own !== undefined) return { epoch, status: statuses.get(status) ?? status, reason, own };
+    if (last?.epoch !== epoch || last.status !== status || last.reason !== reason) last = { epoch, status: statuses.get(status) ?? status, reason };
+    return last;
+  };
+}
 
 /** What the buses and the clock told, in memory. Answers are computed from this alone. */
 export class DispatcherState {
   readonly names: NameTable;
   readonly #rules: HealthRules;
-  readonly #published = new PublishedStates<HostedApp>(keepHosted);
+  readonly #published = new PublishedStates<HostedApp>(keepHosted());
   readonly #pulses = new Map<string, Pulse>();
   /** Keys that came from the cache file and that the bus has not told yet. */
   #cachedNames = new Set<string>();

@@ -24,7 +24,8 @@ export class NameTable {
   readonly #identity: ZoneIdentity;
   readonly #entries = new Map<string, NameEntry>();
   /** Who claims a host; the smallest owner key has it, so that every dispatcher decides alike. */
-  readonly #claims = new Map<string, string[]>();
+  readonly #claims = new Map<string, string | readonly string[]>();
+  #last: NameEntry | null = null;
   readonly #childrenOf = new Map<string, number>();
 
   constructor(identity: ZoneIdentity) {
@@ -43,7 +44,7 @@ export class NameTable {
   set(entry: NameEntry): string[] {
     const owner = ownerKey(entry);
     this.delete(owner);
-    this.#entries.set(owner, entry);
+    this.#entries.set(owner, this.#sharing(entry));
     const refused: string[] = [];
     for (const host of new Set(entry.hosts)) {
       const key = hostKey(host);
@@ -65,7 +66,8 @@ export class NameTable {
     if (key === apex) return { kind: 'apex' };
     if (!this.#isBelowApex(key)) return { kind: 'outside' };
     if (key === nameserver) return { kind: 'nameserver' };
-    const owner = this.#claims.get(key)?.[0];
+    const claims = this.#claims.get(key);
+    const owner = typeof claims === 'string' ? claims : claims?.[0];
     const entry = owner === undefined ? undefined : this.#entries.get(owner);
     if (entry !== undefined) return { kind: 'app', entry };
     return { kind: this.#childrenOf.has(key) || nameserver.endsWith(`.${key}`) ? 'empty' : 'absent' };
@@ -75,16 +77,31 @@ export class NameTable {
     return key.endsWith(`.${this.#identity.apex}`);
   }
 
+  /** Nearly every host is claimed by one: it stands there without a list. */
+  #claimsOf(key: string): readonly string[] {
+    const claims = this.#claims.get(key);
+    return typeof claims === 'string' ? [claims] : (claims ?? []);
+  }
+
+  /** The same entry, with what it has in common with the one before: of thousands of apps most are of the same few edgepoints and providers. */
+  #sharing(entry: NameEntry): NameEntry {
+    const last = this.#last;
+    const same = <Field extends 'provider' | 'scope'>(field: Field): string => (last?.[field] === entry[field] ? last[field] : entry[field]);
+    const sites = last !== null && last.sites.join() === entry.sites.join() ? last.sites : entry.sites;
+    this.#last = { ...entry, provider: same('provider'), scope: same('scope'), sites };
+    return this.#last;
+  }
+
   #claim(key: string, owner: string): void {
-    const claims = this.#claims.get(key) ?? [];
+    const claims = this.#claimsOf(key);
     if (claims.includes(owner)) return;
-    this.#claims.set(key, [...claims, owner].sort());
+    this.#claims.set(key, claims.length === 0 ? owner : [...claims, owner].sort());
     if (claims.length === 0) this.#countParents(key, 1);
   }
 
   #release(key: string, owner: string): void {
-    const claims = this.#claims.get(key);
-    if (claims === undefined || !claims.includes(owner)) return;
+    const claims = this.#claimsOf(key);
+    if (!claims.includes(owner)) return;
     const rest = claims.filter((claim) => claim !== owner);
     if (rest.length > 0) {
       this.#claims.set(key, rest);

@@ -1,6 +1,7 @@
 import { createClient } from '@libsql/client';
 import type { Client } from '@libsql/client';
 import { Failure, messageOf } from '../kit/errors.ts';
+import { alsoGiveBack } from './give-back.ts';
 import type { Log } from './log.ts';
 
 /** One numbered step from one form of a database to the next; never changed once released. */
@@ -31,6 +32,7 @@ export async function openDatabase(options: { url: string; authToken?: string; m
   try {
     if (url.startsWith('file:')) await tune(client, url);
     await migrate(client, migrations, url, log);
+    if (url.startsWith('file:')) givePagesBack(client);
     return client;
   } catch (thrown) {
     client.close();
@@ -47,6 +49,14 @@ async function tune(client: Client, url: string): Promise<void> {
   const { rows } = await client.execute('PRAGMA synchronous');
   const full = 2;
   if (Number(rows[0]?.['synchronous']) < full) throw new Failure('database-unsafe', `the database ${withoutToken(url)} was opened without synchronous=FULL`);
+}
+
+/** SQLite keeps up to 2 MB of pages for each connection, which the kernel has in its cache too (PRAGMA shrink_memory). */
+function givePagesBack(client: Client): void {
+  const forget = alsoGiveBack(() => {
+    if (client.closed) return forget();
+    client.execute('PRAGMA shrink_memory').catch(() => undefined);
+  });
 }
 
 async function migrate(client: Client, migrations: readonly Migration[], url: string, log: Log): Promise<void> {

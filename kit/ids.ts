@@ -21,6 +21,13 @@ export function ownerKey(owner: Owner): string {
   return `${owner.provider}.${owner.scope}.${owner.app}`;
 }
 
+/** The owner in an `ownerKey`, or in what begins with one. */
+export function ownerOfKey(key: string): Owner {
+  const [provider, scope, app] = key.split('.');
+  if (provider === undefined || scope === undefined || app === undefined) throw new Error(`broken invariant: ${key} is the key of an app`);
+  return { provider, scope, app };
+}
+
 /** `zone.edgepoint`: the middle of every subject and key that speaks of one edgepoint. */
 export function siteKey(site: Site): string {
   return `${site.zone}.${site.edgepoint}`;

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { lstat, mkdtemp, readFile, readdir, readlink, rm } from 'node:fs/promises';
+import { closeSync, mkdtempSync, openSync, read, rmSync, writeFileSync } from 'node:fs';
+import { lstat, readFile, readdir, readlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
 import { createGzip } from 'node:zlib';
 import { create } from 'tar';
 import { judgeEntry, openJudgement } from '../../kit/archive.ts';
@@ -13,45 +13,72 @@ import { Failure, codeOf } from '../../kit/errors.ts';
 import { parseIgnoreRules } from './ignore.ts';
 
 export interface PackedFolder {
-  readonly path: string;
   readonly digest: string;
   readonly bytes: number;
   readonly files: number;
   readonly unpackedBytes: number;
-  /** Removes the packed file. */
-  dispose(): Promise<void>;
+  /** Its bytes from the beginning; `dispose` waits for nobody who reads. */
+  read(): AsyncIterable<Uint8Array>;
+  /** Gives the packed file's room back; once. */
+  dispose(): void;
 }
+
+const readBytes = 256 * 1024;
+const readAt = promisify(read);
 
 /** Any fixed time would do: the digest must depend on the contents alone. */
 const fixedTime = new Date('2000-01-01T00:00:00Z');
 
 /**
- * Packs a folder as tar.gz in a temporary file. The same contents give the same digest: entries stand in the order of their names,
+ * Packs a folder as tar.gz in a temporary file without a name, so that nothing is left however the command ends. The same contents give the same digest: entries stand in the order of their names,
  * with fixed times and owners. What the conduit would refuse is refused here already, before anything is sent.
  */
 export async function packFolder(folder: string, onProgress: (files: number, bytes: number) => void): Promise<PackedFolder> {
   const { paths, unpackedBytes } = await listFolder(folder);
-  const room = await mkdtemp(join(tmpdir(), 'conduit-'));
-  const dispose = () => rm(room, { recursive: true, force: true });
+  const fd = openUnnamed();
   try {
-    const path = join(room, 'artefact.tar.gz');
     const hash = createHash('sha256');
     let bytes = 0;
     let files = 0;
     const archive = create({ cwd: folder, portable: true, mtime: fixedTime, noDirRecurse: true, onWriteEntry: () => (files += 1) }, paths.map((entry) => `./${entry}`));
-    const counted = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
+    await pipeline(archive, createGzip({ level: 6 }), async (packed: AsyncIterable<Buffer>) => {
+      for await (const chunk of packed) {
         hash.update(chunk);
         bytes += chunk.length;
+        writeFileSync(fd, chunk);
         onProgress(files, bytes);
-        done(null, chunk);
-      },
+      }
     });
-    await pipeline(archive, createGzip({ level: 6 }), counted, createWriteStream(path, { mode: 0o600 }));
-    return { path, digest: `sha256:${hash.digest('hex')}`, bytes, files: paths.length, unpackedBytes, dispose };
+    return {
+      digest: `sha256:${hash.digest('hex')}`,
+      bytes,
+      files: paths.length,
+      unpackedBytes,
+      read: () => piecesOf(fd),
+      dispose: () => closeSync(fd),
+    };
   } catch (thrown) {
-    await dispose();
+    closeSync(fd);
     throw thrown;
+  }
+}
+
+async function* piecesOf(fd: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; ; ) {
+    const { bytesRead, buffer } = await readAt(fd, Buffer.alloc(readBytes), 0, readBytes, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
+/** A file that only its descriptor leads to: it is gone with this process, also with one that is killed (unlink(2)). */
+function openUnnamed(): number {
+  const room = mkdtempSync(join(tmpdir(), 'conduit-'));
+  try {
+    return openSync(join(room, 'artefact.tar.gz'), 'wx+', 0o600);
+  } finally {
+    rmSync(room, { recursive: true, force: true });
   }
 }
 

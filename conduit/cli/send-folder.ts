@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure, codeOf } from '../../kit/errors.ts';
@@ -11,7 +10,7 @@ import { packFolder } from './pack.ts';
 import type { PackedFolder } from './pack.ts';
 import type { Terminal } from './terminal.ts';
 
-/** Checks the manifest, packs the folder and hands it to `send`; the packed file is gone when this returns. */
+/** Checks the manifest, packs the folder and hands it to `send`. */
 export async function sendFolder<T>(folder: string, client: () => Promise<Client>, terminal: Terminal, send: (conduit: Client, app: string, upload: Upload) => Promise<T>): Promise<T> {
   const { app } = await checkManifest(folder);
   const conduit = await client();
@@ -31,7 +30,7 @@ export async function sendFolder<T>(folder: string, client: () => Promise<Client
     });
   } finally {
     terminal.progress('');
-    await packed.dispose();
+    packed.dispose();
   }
 }
 
@@ -51,9 +50,9 @@ export async function checkManifest(folder: string): Promise<Manifest> {
 
 async function* countedFile(packed: PackedFolder, terminal: Terminal): AsyncGenerator<Uint8Array> {
   let sent = 0;
-  for await (const chunk of createReadStream(packed.path, { highWaterMark: 256 * 1024 })) {
-    yield chunk as Uint8Array;
-    sent += (chunk as Uint8Array).length;
+  for await (const chunk of packed.read()) {
+    yield chunk;
+    sent += chunk.length;
     terminal.progress(`uploading: ${formatBytes(sent)} of ${formatBytes(packed.bytes)} (${Math.floor((sent / packed.bytes) * 100)} %)`);
   }
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { formatBytes, formatMs } from '../../kit/units.ts';
+import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import type { WantedTemplate } from '../model/exchange.ts';
 import { offeringOf } from '../model/orders.ts';
@@ -19,8 +20,8 @@ export function wantedTemplate({ owner, release, artefactDigest, manifest, uidSl
  * Whether another edgepoint may use the template of such a release. One that keeps its state has one instance for each edgepoint, and
  * nobody asked whether copies of it draw their own random numbers; one with a volume remembers what it read from the one it was made on.
  */
-export function mayBeShared(order: ReleaseOrder): boolean {
-  return order.manifest.state === 'template' && order.manifest.volume.length === 0;
+export function mayBeShared(manifest: Pick<Manifest, 'state' | 'volume'>): boolean {
+  return manifest.state === 'template' && manifest.volume.length === 0;
 }
 
 /**
@@ -29,7 +30,7 @@ export function mayBeShared(order: ReleaseOrder): boolean {
  */
 export async function adoptTemplate(order: ReleaseOrder, ports: DeployPorts, tell: TellStage, cancelled: AbortSignal): Promise<ReleaseFacts | null> {
   const { shared } = ports;
-  if (shared === undefined || !mayBeShared(order)) return null;
+  if (shared === undefined || !mayBeShared(order.manifest)) return null;
   const snapshotPath = ports.paths.template(order.owner, order.release);
   const brought = await shared.bring(order, { snapshotPath, cancelled, tell: (text) => tell('template', text) });
   stopIf(cancelled);

@@ -1,3 +1,4 @@
+import { ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { Demand, Route } from '../model/calls.ts';
 import type { Candidate } from './choose-instance.ts';
@@ -96,22 +97,45 @@ function dropState(states: ReadonlyMap<string, InstanceState>, instance: string)
   return states !== none && (states as Map<string, InstanceState>).delete(instance);
 }
 
+/** What a route says besides its owner, hosts and instances. */
+export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs'>;
+
+/** Those of thousands of apps are the same: they share the terms that were read last. */
+let lastTerms: RouteTerms | null = null;
+function termsOf({ status, reason, concurrency, holdMs }: Route): RouteTerms {
+  const last = lastTerms;
+  if (last?.status === status && last.reason === reason && last.concurrency === concurrency && last.holdMs === holdMs) return last;
+  return (lastTerms = { status, reason, concurrency, holdMs });
+}
+
 /** One application: its route, its instances, and those that left the table but still have something to tell. */
 export class AppState {
   readonly key: string;
-  readonly owner: Owner;
   /** Null once it was removed. */
-  route: Route | null;
+  terms: RouteTerms | null = null;
+  /** Its names in lower case, with a space between them: one text takes a fraction of what a list does. */
+  #hosts = '';
   /** Most applications sleep and have none: those share one empty map. */
   instances: ReadonlyMap<string, InstanceState> = none;
   departed: ReadonlyMap<string, InstanceState> = none;
   /** Parked tunnels whose client has sent something. */
   waitingTunnels = 0;
 
-  constructor(key: string, route: Route) {
+  constructor(key: string) {
     this.key = key;
-    this.owner = route.owner;
-    this.route = route;
+  }
+
+  get owner(): Owner {
+    return ownerOfKey(this.key);
+  }
+
+  get hosts(): readonly string[] {
+    return this.#hosts === '' ? [] : this.#hosts.split(' ');
+  }
+
+  setTerms(route: Route): void {
+    this.terms = termsOf(route);
+    this.#hosts = route.hosts.join(' ').toLowerCase();
   }
 
   find(instance: string): InstanceState | undefined {

@@ -83,13 +83,13 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   submit(waiter: Waiter, again = false): void {
     if (!this.routesCame) return this.enter(waiter, beforeRoutes, limits.firstRoutesHoldMs, null);
     const app = this.byHost.get(waiter.hostName);
-    if (app === undefined || app.route === null) return waiter.refuse(unknownHost(waiter.host));
-    if (app.route.status === 'failed') return waiter.refuse(appFailed(app.route.reason));
+    if (app === undefined || app.terms === null) return waiter.refuse(unknownHost(waiter.host));
+    if (app.terms.status === 'failed') return waiter.refuse(appFailed(app.terms.reason));
     if (again || this.room.waiting(app.key) === 0) {
-      const { chosen } = chooseInstance(app.instances.values(), app.route.concurrency);
+      const { chosen } = chooseInstance(app.instances.values(), app.terms.concurrency);
       if (chosen !== null) return this.give(waiter, app, chosen);
     }
-    this.enter(waiter, app.key, app.route.holdMs, app);
+    this.enter(waiter, app.key, app.terms.holdMs, app);
   }
 
   /** A request that waits no longer: its client has gone. */
@@ -214,9 +214,9 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   }
 
   private whyNone(app: AppState | null): string {
-    if (app === null || app.route === null) return 'the table of applications has not come yet';
-    if (app.route.status === 'preparing') return 'its first release is being prepared';
-    return chooseInstance(app.instances.values(), app.route.concurrency).reason;
+    if (app === null || app.terms === null) return 'the table of applications has not come yet';
+    if (app.terms.status === 'preparing') return 'its first release is being prepared';
+    return chooseInstance(app.instances.values(), app.terms.concurrency).reason;
   }
 
   private stopWaiting(waiter: Waiter): void {
@@ -230,10 +230,10 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
 
   /** Gives free places to those who wait, the longest first. */
   private serve(app: AppState): void {
-    const { route } = app;
-    if (route === null) return;
+    const { terms } = app;
+    if (terms === null) return;
     for (let waiter = this.room.first(app.key); waiter !== undefined; waiter = this.room.first(app.key)) {
-      const { chosen } = chooseInstance(app.instances.values(), route.concurrency);
+      const { chosen } = chooseInstance(app.instances.values(), terms.concurrency);
       if (chosen === null) return;
       this.stopWaiting(waiter);
       this.news.held(this.clock.nowMs() - (waiter.hold?.sinceMs ?? 0), true);
@@ -251,11 +251,11 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
 
   private setRoute(route: Route): void {
     const key = ownerKey(route.owner);
-    const app = this.apps.get(key) ?? new AppState(key, route);
-    this.apps.set(key, app);
+    const app = this.apps.get(key) ?? new AppState(key);
+    this.apps.set(app.key, app);
     this.removeHosts(app);
-    app.route = route;
-    for (const host of route.hosts) this.byHost.set(host.toLowerCase(), app);
+    app.setTerms(route);
+    for (const host of app.hosts) this.byHost.set(host, app);
     for (const forgotten of app.setInstances(route.instances, this.clock.nowBootNs())) this.byInstance.delete(forgotten);
     for (const { instance } of route.instances) this.byInstance.set(instance, app);
     for (const state of app.departed.values()) this.drains.check(state);
@@ -267,7 +267,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   private remove(app: AppState): void {
     this.removeHosts(app);
     app.setInstances([], this.clock.nowBootNs());
-    app.route = null;
+    app.terms = null;
     for (const state of app.departed.values()) {
       state.cutTunnels();
       this.drains.end(state, true);
@@ -279,7 +279,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   }
 
   private removeHosts(app: AppState): void {
-    for (const host of app.route?.hosts ?? []) if (this.byHost.get(host.toLowerCase()) === app) this.byHost.delete(host.toLowerCase());
+    for (const host of app.hosts) if (this.byHost.get(host) === app) this.byHost.delete(host);
   }
 
   private findInstance(instance: string): { app: AppState; state: InstanceState } | undefined {

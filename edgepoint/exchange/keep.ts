@@ -1,14 +1,16 @@
 import { codeOf } from '../../kit/errors.ts';
 import { offerObject } from '../../kit/wire/subjects.ts';
 import { pieceBytesMax } from '../model/exchange.ts';
-import { planStore, type Stored, type StoreLimits, type StoreStep } from './plan.ts';
-import type { ExchangeSurroundings, StorableTemplate, StoredRecords } from './ports.ts';
+import { planStore, type Storable, type Stored, type StoreLimits, type StoreStep } from './plan.ts';
+import type { ExchangeSurroundings, OfferFacts, StoredRecords } from './ports.ts';
 
 export interface KeeperPorts extends ExchangeSurroundings {
   readonly records: StoredRecords;
   readonly limits: StoreLimits;
   /** The templates this edgepoint has now. */
-  templates(): Promise<readonly StorableTemplate[]>;
+  templates(): Promise<readonly Storable[]>;
+  /** Null when the template is not there any more. */
+  offerOf(template: Storable): Promise<OfferFacts | null>;
   /** What lies in the store has changed. */
   onChange(stored: readonly Stored[]): void;
   /** Calls back once, after so many milliseconds; the returned function forgets it. */
@@ -57,7 +59,7 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
         // What has changed meanwhile is planned anew.
         if (wanted || stopped) break;
         try {
-          await carryOut(step, templates, ports);
+          await carryOut(step, ports);
         } catch (failure) {
           // With the bus away nothing else succeeds either; otherwise one that fails holds back no other.
           if (codeOf(failure) === 'bus-away') throw failure;
@@ -95,18 +97,19 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
   };
 }
 
-async function carryOut(step: StoreStep, templates: readonly StorableTemplate[], ports: KeeperPorts): Promise<void> {
+async function carryOut(step: StoreStep, ports: KeeperPorts): Promise<void> {
   if (step.kind === 'remove') return remove(step.stored, ports);
-  const template = templates.find(({ name }) => name === step.template.name);
-  if (template === undefined) throw new Error('broken invariant: a plan is of the templates there are');
-  const { app, release, name, bytes, sites } = template;
+  const { app, release, name, bytes, sites } = step.template;
+  const offer = await ports.offerOf(step.template);
+  // Whoever has removed it settles again.
+  if (offer === null) return;
   const stored: Stored = { app, release, name, bytes, sites, whole: false };
   // Said before it is begun, so that whoever comes after a kill knows of it.
   await ports.records.saveStored(stored);
   await ports.objects.put(objectOf(stored), {
     id: name,
-    content: () => piecesOf(template, ports),
-    offer: async () => (await ports.calls.offer({ ...template.offer, sites })).text,
+    content: () => piecesOf({ snapshotPath: offer.snapshotPath, bytes }, ports),
+    offer: async () => (await ports.calls.offer({ ...offer, sites })).text,
   });
   await ports.records.saveStored({ ...stored, whole: true });
 }
@@ -121,15 +124,15 @@ function objectOf({ app, release }: Pick<Stored, 'app' | 'release'>): string {
   return offerObject({ provider, scope, app: name }, release);
 }
 
-function piecesOf(template: StorableTemplate, ports: ExchangeSurroundings): ReadableStream<Uint8Array> {
+function piecesOf({ snapshotPath, bytes }: { snapshotPath: string; bytes: number }, ports: ExchangeSurroundings): ReadableStream<Uint8Array> {
   let from = 0;
   return new ReadableStream<Uint8Array>({
     pull: async (controller) => {
-      const { base64 } = await ports.calls.readSealed({ snapshotPath: template.offer.snapshotPath, from, bytes: Math.min(pieceBytesMax, template.bytes - from) });
+      const { base64 } = await ports.calls.readSealed({ snapshotPath, from, bytes: Math.min(pieceBytesMax, bytes - from) });
       const piece = new Uint8Array(Buffer.from(base64, 'base64'));
       from += piece.length;
       if (piece.length > 0) controller.enqueue(piece);
-      if (piece.length === 0 || from >= template.bytes) controller.close();
+      if (piece.length === 0 || from >= bytes) controller.close();
     },
   });
 }

@@ -41,7 +41,7 @@ export type StoreStep =
 
 export interface StorePlan {
   readonly steps: readonly StoreStep[];
-  /** Why a template is not in the store, for `explain`. */
+  /** Why templates are not in the store; for many with one reason, one. */
   readonly notes: readonly string[];
 }
 
@@ -53,7 +53,8 @@ const fixedBytes = 8192;
  * it fits into its provider's part and into the whole. What is removed is removed first, so that there is room.
  */
 export function planStore(templates: readonly Storable[], stored: readonly Stored[], limits: StoreLimits): StorePlan {
-  const notes: string[] = [];
+  /** By the provider whose part is full, or '' where the whole is: the first that does not fit, and how many. */
+  const left = new Map<string, { readonly first: Storable; count: number; readonly why: string }>();
   const byProvider = new Map<string, number>();
   const wanted = new Map<string, Storable>();
   let bytes = 0;
@@ -62,7 +63,10 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
     const ofProvider = byProvider.get(template.provider) ?? 0;
     const why = template.offDisk ? '' : ofProvider + takes > limits.providerBytesMax ? `its provider's part of ${formatBytes(limits.providerBytesMax)}` : bytes + takes > limits.bytesMax ? `the ${formatBytes(limits.bytesMax)} there are` : '';
     if (why !== '') {
-      notes.push(`${template.app}: the template of release ${template.release} (${formatBytes(template.bytes)}) does not fit into ${why}`);
+      const where = ofProvider + takes > limits.providerBytesMax ? template.provider : '';
+      const others = left.get(where);
+      if (others === undefined) left.set(where, { first: template, count: 1, why });
+      else others.count += 1;
       continue;
     }
     byProvider.set(template.provider, ofProvider + takes);
@@ -80,7 +84,11 @@ export function planStore(templates: readonly Storable[], stored: readonly Store
     if (one === undefined || !one.whole) return [{ kind: 'put', template, reason: one === undefined ? 'it is not there' : 'it was cut off' }];
     return sameSites(one.sites, template.sites) ? [] : [{ kind: 'offer', stored: one, template, reason: 'other edgepoints host it than before' }];
   });
-  return { steps: [...removes, ...puts], notes };
+  return { steps: [...removes, ...puts], notes: [...left.values()].map(({ first, count, why }) => noteOf(first, count, why)) };
+}
+
+function noteOf({ app, release, bytes }: Storable, count: number, why: string): string {
+  return `${app}: the template of release ${release} (${formatBytes(bytes)}) does not fit into ${why}${count > 1 ? `, nor do ${count - 1} more` : ''}`;
 }
 
 function firstOf(one: Storable, other: Storable): number {

@@ -23,14 +23,11 @@ export interface Status {
 
 /** What people may ask the head over its socket. */
 export function answersOf(manager: ResourceManager, clock: Clock): Handlers {
-  const letRest = (): void => manager.state.apps.forEach((app) => manager.letRest(app));
   return {
     dump: (): Dump => {
-      letRest();
       return { form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans(), templates: Object.fromEntries([...manager.state.apps.values()].map((app) => [app.key, templateAt(app, manager.state.stored)])) };
     },
     status: (): Status => {
-      letRest();
       return { apps: [...manager.state.apps.values()].map((app) => describeApp(app, manager.state.stored)), load: loadOf(manager.state) };
     },
   };

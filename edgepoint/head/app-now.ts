@@ -9,9 +9,6 @@ export function appNow(manager: ResourceManager, key: string): AppNow | null {
     get desired() {
       return app.desired;
     },
-    get servingRelease() {
-      return app.serving?.order.release ?? null;
-    },
     get hasInstances() {
       return app.instances.size > 0;
     },

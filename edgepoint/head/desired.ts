@@ -22,7 +22,8 @@ export function checkOf(order: CheckOrder): CheckWish {
   return { checkId, artefactBytes, object, order: { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId: checkId } };
 }
 
-export function ownerOfKey(key: string): Owner | null {
+/** Null when the key is not one of an app: whoever writes keys is not always right. */
+export function readOwner(key: string): Owner | null {
   const [provider, scope, app, more] = key.split('.');
   return provider === undefined || scope === undefined || app === undefined || more !== undefined ? null : { provider, scope, app };
 }
@@ -51,7 +52,7 @@ export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<str
   const watch = await bus.watchKv(buckets.desired, `${prefix}>`, async (key, text) => {
     const app = key.slice(prefix.length);
     if (isCheckTail(app)) return followCheck(app, text, ports);
-    const owner = ownerOfKey(app);
+    const owner = readOwner(app);
     if (owner === null) return ports.warn('a wish under a strange key is ignored', { key });
     unseen.delete(app);
     if (text === null) return takeBack(app, owner);
@@ -75,7 +76,7 @@ export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<str
   };
   void watch.ready.then(async () => {
     for (const app of unseen) {
-      const owner = ownerOfKey(app);
+      const owner = readOwner(app);
       if (owner !== null && unseen.delete(app)) await takeBack(app, owner);
     }
   });

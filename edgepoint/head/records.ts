@@ -2,10 +2,11 @@ import type { Client } from '@libsql/client';
 import type { Migration } from '../../host/database.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
+import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { ReleaseRecord, ReleaseRecords } from '../deploy/ports.ts';
 import type { Stored } from '../exchange/plan.ts';
-import type { StoredRecords } from '../exchange/ports.ts';
-import type { KeptInstance, ReleaseFacts, ReleaseOrder } from '../model/app.ts';
+import type { StoredRecords, TemplateRecord } from '../exchange/ports.ts';
+import type { KeptInstance, ReleaseFacts, ReleaseOrder, WakeBy } from '../model/app.ts';
 import type { OwnAddress } from '../model/calls.ts';
 import { usageTables } from '../perf/outbox.ts';
 import type { KeptRecords } from '../resources/ports.ts';
@@ -51,8 +52,6 @@ export interface Remembered {
 
 export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords {
   remember(): Promise<Remembered>;
-  /** Of all apps. */
-  releases(): Promise<readonly ReleaseRecord[]>;
   saveDesired(app: string, message: string): Promise<void>;
   forgetDesired(app: string): Promise<void>;
   saveOwnAddress(owner: Owner, own: OwnAddress): Promise<void>;
@@ -96,7 +95,7 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     forgetMeterId: (instance) => run('DELETE FROM meter_ids WHERE instance = ?', [instance]),
     saveDesired: (app, message) =>
       run('INSERT INTO desired (app, message) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET message = excluded.message', [app, message]),
-    releases: async () => (await client.execute('SELECT * FROM releases ORDER BY app, release')).rows.map(releaseOf),
+    templates: async () => (await client.execute(templatesQuery)).rows.map(templateOf),
     stored: async () => (await client.execute('SELECT stored FROM stored_templates ORDER BY name')).rows.map((row) => JSON.parse(String(row['stored'])) as Stored),
     saveStored: (stored) =>
       run('INSERT INTO stored_templates (name, stored) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET stored = excluded.stored', [stored.name, JSON.stringify(stored)]),
@@ -113,6 +112,29 @@ function releaseOf(row: Record<string, unknown>): ReleaseRecord {
     rejected: String(row['rejected']),
     facts: JSON.parse(String(row['facts'])) as ReleaseFacts | null,
     order: JSON.parse(String(row['release_order'])) as ReleaseOrder,
+  };
+}
+
+/** Columns of what is asked of all templates at once: with thousands, their orders would be megabytes each time. */
+const templatesQuery = `SELECT releases.app, releases.release, serving.release = releases.release AS serves, json_extract(facts, '$.snapshotPath') AS path,
+  json_extract(facts, '$.templateBytes') AS bytes, json_extract(facts, '$.offDisk') AS off_disk, json_extract(facts, '$.wakeBy') AS wake_by,
+  json_extract(facts, '$.coldBootMs') AS cold_boot_ms, json_extract(release_order, '$.manifest.state') AS state, json_extract(release_order, '$.manifest.volume') AS volume,
+  iif(json_extract(message, '$.release') = releases.release, json_extract(message, '$.sites'), json_extract(release_order, '$.sites')) AS sites
+  FROM releases LEFT JOIN serving ON serving.app = releases.app LEFT JOIN desired ON desired.app = releases.app
+  WHERE json_extract(facts, '$.snapshotPath') <> '' ORDER BY releases.app, releases.release`;
+
+function templateOf(row: Record<string, unknown>): TemplateRecord {
+  return {
+    app: String(row['app']),
+    release: Number(row['release']),
+    serves: Number(row['serves']) === 1,
+    snapshotPath: String(row['path']),
+    bytes: Number(row['bytes']),
+    offDisk: Number(row['off_disk']) === 1,
+    wakeBy: String(row['wake_by']) as WakeBy,
+    coldBootMs: row['cold_boot_ms'] === null ? null : Number(row['cold_boot_ms']),
+    manifest: { state: String(row['state']) as Manifest['state'], volume: JSON.parse(String(row['volume'])) as Manifest['volume'] },
+    sites: JSON.parse(String(row['sites'] ?? '[]')) as string[],
   };
 }
 

@@ -3,17 +3,17 @@ import { basename } from 'node:path';
 import type { Bus } from '../../host/bus.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure } from '../../kit/errors.ts';
-import { ownerKey, siteKey } from '../../kit/ids.ts';
+import { ownerKey, ownerOfKey, siteKey } from '../../kit/ids.ts';
 import type { Site } from '../../kit/ids.ts';
 import { formatBytes, nsPerMs } from '../../kit/units.ts';
 import { offerObject, snapshotBucket } from '../../kit/wire/subjects.ts';
 import { mayBeShared, wantedTemplate } from '../deploy/adopt.ts';
-import type { ReleaseRecord, ReleaseRecords, SharedTemplates } from '../deploy/ports.ts';
+import type { ReleaseRecords, SharedTemplates } from '../deploy/ports.ts';
 import { bringTemplate, type BringNote } from '../exchange/bring.ts';
 import { openStoreKeeper } from '../exchange/keep.ts';
 import { planDisk, type Leaving } from '../exchange/plan-disk.ts';
-import type { Stored, StoreLimits } from '../exchange/plan.ts';
-import type { StorableTemplate, StoredRecords, TemplateObjects } from '../exchange/ports.ts';
+import type { Storable, Stored, StoreLimits } from '../exchange/plan.ts';
+import type { OfferFacts, StoredRecords, TemplateObjects, TemplateRecord } from '../exchange/ports.ts';
 import type { ReleaseFacts, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { SnapdCalls } from '../model/calls.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
@@ -35,7 +35,7 @@ export interface TemplateExchangeOptions {
   readonly bus: Bus;
   readonly calls: ExchangeCalls;
   readonly snapd: Pick<SnapdCalls, 'discard'>;
-  readonly records: StoredRecords & Pick<ReleaseRecords, 'find' | 'save'> & { releases(): Promise<readonly ReleaseRecord[]> };
+  readonly records: StoredRecords & Pick<ReleaseRecords, 'find' | 'save'>;
   readonly paths: DataPaths;
   readonly clock: Clock;
   readonly limits: StoreLimits;
@@ -44,8 +44,8 @@ export interface TemplateExchangeOptions {
   readonly diskBytesMax: number | null;
   readonly tell: Tell;
   app(key: string): AppNow | null;
-  /** What lies in the store now, by name. */
-  onStored(names: ReadonlySet<string>): void;
+  /** Names of what lies in the store now, each with the key of its app. */
+  onStored(stored: ReadonlyMap<string, string>): void;
   warn(text: string, fields: Record<string, unknown>): void;
 }
 
@@ -53,7 +53,6 @@ export interface TemplateExchangeOptions {
 export interface AppNow {
   /** What is wanted of it. */
   readonly desired: ReleaseOrder | null;
-  readonly servingRelease: number | null;
   readonly hasInstances: boolean;
   readonly usedBootNs: number | null;
   /** Its template has left the disk, or come back. */
@@ -64,7 +63,9 @@ export interface AppNow {
 const wakeTimeoutMs = 3000;
 const wakeBytesPerMs = 10_000;
 const lookAgainMs = 1000;
-const settleMs = 250;
+const settleMsMin = 250;
+/** What is planned looks at all templates there are: at most this part of the time. */
+const settleShare = 0.05;
 /** Of the whole disk. */
 const spareShare = 0.05;
 /** A deploy waits this long for a template; then it is made here. */
@@ -84,7 +85,14 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     ...surroundings,
     records,
     limits,
-    templates: async () => (limits.bytesMax === 0 ? [] : (await records.releases()).flatMap(storable)),
+    templates: async () => {
+      if (limits.bytesMax === 0) return [];
+      const fromBootNs = clock.bootNs();
+      const templates = (await records.templates()).flatMap(storable);
+      settleMs = Math.max(settleMsMin, (clock.bootNs() - fromBootNs) / nsPerMs / settleShare);
+      return templates;
+    },
+    offerOf,
     onChange: (stored) => {
       options.onStored(namesOf(stored));
       void lookAtDisk();
@@ -95,16 +103,18 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     },
   });
 
-  function storable({ order, facts }: ReleaseRecord): StorableTemplate[] {
-    const key = ownerKey(order.owner);
-    const app = options.app(key);
-    if (app === null || facts === null || facts.wakeBy !== 'template' || facts.coldBootMs === null || !mayBeShared(order)) return [];
-    const name = basename(facts.snapshotPath);
-    if (!sealedName.test(name)) return [];
-    const { snapshotPath, templateBytes, coldBootMs, imageBytes = templateBytes } = facts;
-    const sites = othersOf(order).map(siteKey);
-    const offer = { ...wantedTemplate(order), snapshotPath, imageBytes, coldBootMs };
-    return [{ app: key, provider: order.owner.provider, release: order.release, name, bytes: templateBytes, serves: app.servingRelease === order.release, sites, offDisk: facts.offDisk === true, offer }];
+  function storable({ app, release, serves, snapshotPath, bytes, offDisk, wakeBy, coldBootMs, manifest, sites }: TemplateRecord): Storable[] {
+    const name = basename(snapshotPath);
+    if (options.app(app) === null || wakeBy !== 'template' || coldBootMs === null || !mayBeShared(manifest) || !sealedName.test(name)) return [];
+    const { provider } = ownerOfKey(app);
+    return [{ app, provider, release, name, bytes, serves, sites: othersOf(sites).map(siteKey), offDisk }];
+  }
+
+  async function offerOf({ app, release, name }: Storable): Promise<OfferFacts | null> {
+    const record = await records.find(ownerOfKey(app), release);
+    if (record === null || record.facts === null || basename(record.facts.snapshotPath) !== name) return null;
+    const { snapshotPath, templateBytes, coldBootMs, imageBytes = templateBytes } = record.facts;
+    return coldBootMs === null ? null : { ...wantedTemplate(record.order), snapshotPath, imageBytes, coldBootMs };
   }
 
   function inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
@@ -116,7 +126,8 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     return done;
   }
 
-  /** Many apps may arrive at once: what is planned looks at all there are. */
+  /** Many apps may arrive at once. */
+  let settleMs = settleMsMin;
   let settling: ReturnType<typeof setTimeout> | null = null;
   function settleSoon(): void {
     settling ??= setTimeout(() => {
@@ -138,21 +149,14 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       // Most disks have room, and whoever has many apps need not look at all of them to know.
       if (options.diskBytesMax === null && freeBytes >= spareBytes) return void (short = false);
       const stored = namesOf(await records.stored());
-      const held = (await records.releases()).filter(({ facts }) => facts !== null && facts.snapshotPath !== '' && facts.offDisk !== true);
+      const held = (await records.templates()).filter(({ offDisk }) => !offDisk);
       const nowBootNs = clock.bootNs();
       const plan = planDisk({
-        templates: held.map(({ order, facts }) => {
-          const app = options.app(ownerKey(order.owner));
+        templates: held.map(({ app: key, release, bytes, serves, snapshotPath }) => {
+          const app = options.app(key);
           const usedBootNs = app?.usedBootNs ?? null;
-          return {
-            app: ownerKey(order.owner),
-            release: order.release,
-            bytes: facts?.templateBytes ?? 0,
-            stored: stored.has(basename(facts?.snapshotPath ?? '')),
-            serves: app?.servingRelease === order.release,
-            used: app === null || app.hasInstances,
-            idleNs: usedBootNs === null ? null : nowBootNs - usedBootNs,
-          };
+          const idleNs = usedBootNs === null ? null : nowBootNs - usedBootNs;
+          return { app: key, release, bytes, stored: stored.has(basename(snapshotPath)), serves, used: app === null || app.hasInstances, idleNs };
         }),
         bytesMax: options.diskBytesMax,
         freeBytes,
@@ -160,18 +164,17 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       });
       if (!short) for (const note of plan.notes) warn('the disk is short', { reason: note });
       short = plan.notes.length > 0;
-      for (const leaving of plan.leave) {
-        const found = held.find(({ order }) => ownerKey(order.owner) === leaving.app && order.release === leaving.release);
-        if (found !== undefined) await inTurn(turnOf(found.order), () => letGo(found, leaving));
-      }
+      for (const leaving of plan.leave) await inTurn(turnOf(leaving), () => letGo(leaving));
     }).catch((failure: unknown) => warn('templates could not leave the disk', { failure }));
   }
 
   /** Only when it is really in the store, whatever we believe, and nobody has begun to use it. */
-  async function letGo({ order, facts }: ReleaseRecord, { app: key, reason }: Leaving): Promise<void> {
+  async function letGo({ app: key, release, reason }: Leaving): Promise<void> {
     const app = options.app(key);
-    const record = await records.find(order.owner, order.release);
-    if (facts === null || app === null || app.hasInstances || record?.facts?.snapshotPath !== facts.snapshotPath) return;
+    const record = await records.find(ownerOfKey(key), release);
+    const facts = record?.facts ?? null;
+    if (record === null || facts === null || facts.snapshotPath === '' || facts.offDisk === true || app === null || app.hasInstances) return;
+    const { order } = record;
     const name = basename(facts.snapshotPath);
     const there = await objects.find(site, offerObject(order.owner, order.release));
     if (there === null || there.id !== name) return forgetLost(name);
@@ -179,7 +182,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
     const away: ReleaseFacts = { ...facts, offDisk: true };
     // Known before it is gone: from now on a wake fetches it, and waits for its turn.
     app.setFacts(order.release, away);
-    await records.save(record.order, away, '');
+    await records.save(order, away, '');
     await snapd.discard({ snapshotPath: facts.snapshotPath });
     options.tell({
       owner: order.owner,
@@ -213,11 +216,15 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
 
   const fileOf = (order: ReleaseOrder): string => `${paths.downloads}/${ownerKey(order.owner)}.${order.release}${fetchedEnd}`;
 
-  /** The edgepoints of this zone that host it, but for this one: those of other zones cannot read our store, nor we theirs. */
-  function othersOf(order: ReleaseOrder): Site[] {
+  /** Those that host it, as last wished. */
+  function sitesOf(order: ReleaseOrder): readonly string[] {
     const desired = options.app(ownerKey(order.owner))?.desired;
-    const now = desired?.release === order.release ? desired : order;
-    return (now.sites ?? []).flatMap((text) => {
+    return (desired?.release === order.release ? desired : order).sites ?? [];
+  }
+
+  /** The edgepoints of this zone among them, but for this one: those of other zones cannot read our store, nor we theirs. */
+  function othersOf(sites: readonly string[]): Site[] {
+    return sites.flatMap((text) => {
       const [zone = '', edgepoint = ''] = text.split('.');
       return zone === site.zone && edgepoint !== site.edgepoint ? [{ zone, edgepoint }] : [];
     });
@@ -225,12 +232,12 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
 
   async function sourcesOf(order: ReleaseOrder): Promise<Site[]> {
     const isStored = (stored: Stored): boolean => stored.whole && stored.app === ownerKey(order.owner) && stored.release === order.release;
-    return [...((await records.stored()).some(isStored) ? [site] : []), ...othersOf(order)];
+    return [...((await records.stored()).some(isStored) ? [site] : []), ...othersOf(sitesOf(order))];
   }
 
   return {
     async bring(order, { snapshotPath, cancelled, tell }) {
-      const brought = await inTurn(turnOf(order), async () =>
+      const brought = await inTurn(turnOfOrder(order), async () =>
         bringTemplate(
           { wanted: wantedTemplate(order), from: await sourcesOf(order), snapshotPath, file: fileOf(order), timeoutMs: deployTimeoutMs, ...(cancelled === undefined ? {} : { cancelled }) },
           surroundings,
@@ -240,7 +247,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       return brought === null ? null : { ...brought, by: siteKey(brought.from) };
     },
     recall: async (serving) => {
-      const facts = await inTurn(turnOf(serving.order), () => recallNow(serving));
+      const facts = await inTurn(turnOfOrder(serving.order), () => recallNow(serving));
       // Others host it now, perhaps, and there is less room on the disk.
       settleSoon();
       return facts;
@@ -266,9 +273,10 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
   };
 }
 
-const turnOf = ({ owner, release }: ReleaseOrder): string => `${ownerKey(owner)}.${release}`;
+const turnOf = ({ app, release }: { readonly app: string; readonly release: number }): string => `${app}.${release}`;
+const turnOfOrder = ({ owner, release }: ReleaseOrder): string => turnOf({ app: ownerKey(owner), release });
 
-const namesOf = (stored: readonly Stored[]): ReadonlySet<string> => new Set(stored.filter(({ whole }) => whole).map(({ name }) => name));
+const namesOf = (stored: readonly Stored[]): ReadonlyMap<string, string> => new Map(stored.filter(({ whole }) => whole).map(({ name, app }) => [name, app]));
 
 /** With the store away nothing is known of the template; otherwise it is of no use any more. */
 function whyNotRecalled(notes: readonly BringNote[], busUp: boolean): Failure {

@@ -53,10 +53,10 @@ export interface Meter {
   stop(): Promise<void>;
 }
 
-/** One thing that is counted. */
+/** An instance that is counted. */
 interface Account {
   state: UsageState;
-  /** Null until the running instance has been seen, and for what lies at rest. */
+  /** Null until the running instance has been seen. */
   cgroup: CgroupPaths | null;
   recordedBootNs: number;
 }
@@ -71,7 +71,8 @@ export function startMeter(options: MeterOptions): Meter {
   const { clock, site, readCounters, onFault, sampleMs = 1000, recordMs = 5000, storageRecordMs = 3_600_000 } = options;
   const writer = openRecordWriter(options.outbox, onFault);
   const running = new Map<string, Account>();
-  const stored = new Map<string, Account>();
+  /** States of what lies at rest, as text: each is looked at once an hour, and many small objects would keep memory from being given back. */
+  const stored = new Map<string, string>();
   const ended = new Map<string, Account>();
   let sampleTimer: ReturnType<typeof setInterval> | undefined;
   let storageTimer: ReturnType<typeof setInterval> | undefined;
@@ -79,17 +80,30 @@ export function startMeter(options: MeterOptions): Meter {
   let stopped = false;
 
   for (const state of options.seeds) {
-    const account = { state, cgroup: null, recordedBootNs: clock.bootNs() };
-    if (state.item === '') running.set(state.instance, account);
-    else stored.set(itemKey(state.owner, state.item), account);
+    if (state.item === '') running.set(state.instance, { state, cgroup: null, recordedBootNs: clock.bootNs() });
+    else keepStored(itemKey(state.owner, state.item), state);
+  }
+
+  function keepStored(key: string, state: UsageState): void {
+    stored.set(key, JSON.stringify(state));
+  }
+
+  function storedAt(key: string): UsageState | null {
+    const text = stored.get(key);
+    return text === undefined ? null : (JSON.parse(text) as UsageState);
+  }
+
+  /** The state that goes on. */
+  function recordState(state: UsageState, bootNs: number, final: boolean): UsageState {
+    const made = makeRecord(state, { site, bootNs: recordEndNs(state, bootNs), wallMs: clock.wallMs(), final });
+    writer.put({ record: made.record, state: final ? null : made.state });
+    return made.state;
   }
 
   function record(account: Account, final: boolean): void {
     const bootNs = clock.bootNs();
-    const made = makeRecord(account.state, { site, bootNs: recordEndNs(account.state, bootNs), wallMs: clock.wallMs(), final });
-    account.state = made.state;
+    account.state = recordState(account.state, bootNs, final);
     account.recordedBootNs = bootNs;
-    writer.put({ record: made.record, state: final ? null : made.state });
   }
 
   /** A boot time of another boot means nothing here: such a record ends where its state was last known. */
@@ -121,10 +135,10 @@ export function startMeter(options: MeterOptions): Meter {
   }
 
   function storageTick(): void {
-    for (const account of stored.values()) {
-      if (account.state.bootId !== clock.bootId) continue;
-      account.state = addStorage(account.state, account.state.storedBytes, clock.bootNs());
-      record(account, false);
+    for (const key of stored.keys()) {
+      const state = storedAt(key);
+      if (state?.bootId !== clock.bootId) continue;
+      keepStored(key, recordState(addStorage(state, state.storedBytes, clock.bootNs()), clock.bootNs(), false));
     }
   }
 
@@ -175,43 +189,42 @@ export function startMeter(options: MeterOptions): Meter {
     }
   }
 
-  function beginStorage(item: StoredItem): Account {
+  function beginStorage(item: StoredItem): UsageState {
     if (item.item.length > itemCharactersMax) throw new Error(`broken invariant: ${item.item} is longer than ${itemCharactersMax} characters`);
     // Unique for ever, for the same item can be removed and made again within one boot.
     lastStorageBootNs = Math.max(clock.bootNs(), lastStorageBootNs + 1);
     const begun = `${clock.bootId.slice(0, 8)}-${lastStorageBootNs.toString(36)}`;
     const instance = `storage:${item.owner.app}:${item.item}:${begun}`;
     const { owner, release } = item;
-    const state = beginUsage({ instance, owner, release, item: item.item, bootId: clock.bootId, bootNs: lastStorageBootNs, restored: false });
-    return { state, cgroup: null, recordedBootNs: 0 };
+    return beginUsage({ instance, owner, release, item: item.item, bootId: clock.bootId, bootNs: lastStorageBootNs, restored: false });
   }
 
   /** Time at rest across a reboot was measured by nobody: the old account ends as it was, and a new one begins. */
   function closeOtherBoot(key: string): void {
-    const account = stored.get(key);
-    if (!account || account.state.bootId === clock.bootId) return;
+    const state = storedAt(key);
+    if (state === null || state.bootId === clock.bootId) return;
     stored.delete(key);
-    record(account, true);
+    recordState(state, clock.bootNs(), true);
   }
 
   function store(item: StoredItem): void {
     const key = itemKey(item.owner, item.item);
     closeOtherBoot(key);
-    const known = stored.get(key);
-    if (known?.state.storedBytes === item.bytes || (!known && item.bytes === 0)) return;
-    const account = known ?? beginStorage(item);
-    account.state = addStorage(account.state, item.bytes, clock.bootNs());
+    const known = storedAt(key);
+    if (known?.storedBytes === item.bytes || (known === null && item.bytes === 0)) return;
+    const state = addStorage(known ?? beginStorage(item), item.bytes, clock.bootNs());
+    const next = recordState(state, clock.bootNs(), item.bytes === 0);
     if (item.bytes === 0) stored.delete(key);
-    else stored.set(key, account);
-    record(account, item.bytes === 0);
+    else keepStored(key, next);
   }
 
   return {
     adopt(instances, items) {
       for (const key of stored.keys()) closeOtherBoot(key);
       const keys = new Set(items.map(({ owner, item }) => itemKey(owner, item)));
-      for (const [key, { state }] of stored) {
-        if (!keys.has(key)) store({ owner: state.owner, release: state.release, item: state.item, bytes: 0 });
+      for (const key of stored.keys()) {
+        const state = storedAt(key);
+        if (state !== null && !keys.has(key)) store({ owner: state.owner, release: state.release, item: state.item, bytes: 0 });
       }
       for (const item of items) store(item);
       const alive = new Set(instances.map(({ instance }) => instance));

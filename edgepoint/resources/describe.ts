@@ -38,7 +38,7 @@ function describeOwn(own: OwnAddress, ports: readonly OwnPort[]): NonNullable<Ap
   return { ipv4, ipv6, ports: described };
 }
 
-export function describeApp(app: AppEntry, stored: ReadonlySet<string>): AppState {
+export function describeApp(app: AppEntry, stored: ReadonlyMap<string, string>): AppState {
   const instances: Record<string, number> = {};
   for (const entry of app.instances.values()) {
     // What has ended is gone for everybody but us, who still clear up behind it.

@@ -20,7 +20,7 @@ import type { ResourcePorts } from './ports.ts';
 import { routeChangesAt, routeOf } from './routes.ts';
 import { addInstance, appEntry, findInstance, moveInstance } from './state.ts';
 import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
-import { noteSurplus, viewApp, viewRoom, templateAt } from './views.ts';
+import { noteSurplus, viewApp, viewRoom } from './views.ts';
 import { wakeInstance } from './wake-up.ts';
 
 /** Wakes in a row that a kept state may spoil. */
@@ -110,11 +110,13 @@ export class ResourceManager implements Manages {
     this.touch(app);
   }
 
-  /** What lies in the object store now, for people. */
-  noteStored(names: ReadonlySet<string>): void {
+  /** What lies in the object store now, for people: names of templates, each with the key of its app. */
+  noteStored(stored: ReadonlyMap<string, string>): void {
     const before = this.state.stored;
-    this.state.stored = names;
-    for (const app of this.state.apps.values()) if (templateAt(app, before) !== templateAt(app, names)) this.ports.stateChanged(app.key);
+    this.state.stored = stored;
+    // Only those that differ are looked at: there may be thousands.
+    for (const [name, app] of stored) if (!before.has(name)) this.ports.stateChanged(app);
+    for (const [name, app] of before) if (!stored.has(name)) this.ports.stateChanged(app);
   }
 
   /** An app as the conduit wants it now; its old release serves on until `promote`. */
@@ -216,7 +218,6 @@ export class ResourceManager implements Manages {
     const routes = [];
     for (const app of this.state.apps.values()) {
       const route = routeOf(app, nowBootNs);
-      this.letRest(app);
       if (route === null) continue;
       this.routesTold.set(app.key, fingerprint(JSON.stringify(route)));
       routes.push(route);
@@ -286,8 +287,8 @@ export class ResourceManager implements Manages {
     this.letRest(app);
   }
 
-  /** After whatever asked an app for its orders. It rests a while later, for it is seldom asked only once. */
-  letRest(app: AppEntry): void {
+  /** A while later, for it is seldom planned for only once. */
+  private letRest(app: AppEntry): void {
     this.toRest.add(app);
     this.restTimer ??= this.ports.wakeAt(this.ports.clock.bootNs() + restAfterMs * nsPerMs, () => {
       this.restTimer = null;

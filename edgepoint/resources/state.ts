@@ -1,5 +1,5 @@
 import { assertInvariant } from '../../kit/errors.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { ownerKey, ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { OwnAddress, RunningInstance } from '../model/calls.ts';
@@ -39,35 +39,35 @@ export interface Backoff {
 }
 
 const noGaps: readonly number[] = [];
+const noOrders: Orders = { desired: null, serving: null };
 
-/**
- * Plain data that may be held as text. Thousands of apps sleep for days; the many small objects of an order lie among what a burst of work
- * has left behind, and keep several times their own size from being given back.
- */
-class Resting<Value> {
-  #value: Value | null = null;
-  /** Of the value that was set last; null until it has rested. */
-  #text: string | null = null;
-
-  get value(): Value | null {
-    if (this.#value === null && this.#text !== null) this.#value = JSON.parse(this.#text) as Value;
-    return this.#value;
-  }
-
-  set value(value: Value | null) {
-    this.#value = value;
-    this.#text = null;
-  }
-
-  rest(): void {
-    if (this.#value === null) return;
-    this.#text ??= JSON.stringify(this.#value);
-    this.#value = null;
-  }
+/** What is wanted of an app, and what serves. */
+interface Orders {
+  readonly desired: ReleaseOrder | null;
+  readonly serving: ServingRelease | null;
 }
 
+/**
+ * Both as text: thousands of apps sleep for days, and the many small objects of an order lie among what a burst of work has left behind, and
+ * keep several times their own size from being given back. Most often both are of one release: what is wanted is told by how it differs.
+ */
+function textOf({ desired, serving }: Orders): string {
+  const served = new Map<string, unknown>(Object.entries(serving?.order ?? {}));
+  // A field that is missing cannot be told as a difference.
+  if (desired === null || ![...served.keys()].every((field) => field in desired)) return JSON.stringify({ desired, serving });
+  const differs = Object.entries(desired).filter(([field, value]) => JSON.stringify(served.get(field)) !== JSON.stringify(value));
+  return JSON.stringify({ differs: Object.fromEntries(differs), serving });
+}
+
+function ordersOf(text: string): Orders {
+  const { desired = null, differs, serving } = JSON.parse(text) as Orders & { readonly differs?: Partial<ReleaseOrder> };
+  return { serving, desired: differs === undefined ? desired : ({ ...serving?.order, ...differs } as ReleaseOrder) };
+}
+
+/** Most apps sleep and have none: those share one empty map. */
+const noInstances: ReadonlyMap<string, InstanceEntry> = new Map();
+
 export class AppEntry {
-  readonly owner: Owner;
   readonly key: string;
   status: 'preparing' | 'ready' | 'failed' = 'preparing';
   /** Why it failed, or does not sleep. */
@@ -90,37 +90,54 @@ export class AppEntry {
   kept: KeptInstance | null = null;
   /** Its own address, from its first release that wanted one until it is removed. */
   own: OwnAddress | null = null;
-  readonly instances = new Map<string, InstanceEntry>();
-  readonly #desired = new Resting<ReleaseOrder>();
-  readonly #serving = new Resting<ServingRelease>();
+  instances = noInstances;
+  /** The text of one that rests, and what was made of it, as long as somebody looks at it. */
+  #orders: Orders | string = noOrders;
+  #looked: WeakRef<Orders> | null = null;
 
-  constructor(owner: Owner, key: string) {
-    this.owner = owner;
+  constructor(key: string) {
     this.key = key;
+  }
+
+  get owner(): Owner {
+    return ownerOfKey(this.key);
   }
 
   /** What the conduit wants; null only while the app is being removed. */
   get desired(): ReleaseOrder | null {
-    return this.#desired.value;
+    return this.#look().desired;
   }
 
-  set desired(order: ReleaseOrder | null) {
-    this.#desired.value = order;
+  set desired(desired: ReleaseOrder | null) {
+    this.#set({ ...this.#look(), desired });
   }
 
   get serving(): ServingRelease | null {
-    return this.#serving.value;
+    return this.#look().serving;
   }
 
   set serving(serving: ServingRelease | null) {
-    this.#serving.value = serving;
+    this.#set({ ...this.#look(), serving });
   }
 
-  /** Until it is next asked for them, an app that sleeps holds its orders as text. */
+  #set(orders: Orders): void {
+    this.#orders = orders;
+    this.#looked = null;
+  }
+
+  #look(): Orders {
+    if (typeof this.#orders !== 'string') return this.#orders;
+    const held = this.#looked?.deref();
+    if (held !== undefined) return held;
+    const made = ordersOf(this.#orders);
+    this.#looked = new WeakRef(made);
+    return made;
+  }
+
+  /** From now on an app that sleeps holds its orders as text; until they are set again, whoever asks for them does not change that. */
   restIfAsleep(): void {
     if (this.instances.size > 0 || this.waiting > 0 || this.status === 'preparing') return;
-    this.#desired.rest();
-    this.#serving.rest();
+    if (typeof this.#orders !== 'string') this.#orders = textOf(this.#orders);
   }
 }
 
@@ -128,8 +145,8 @@ export interface EdgepointEntry {
   readonly capacityBytes: number;
   /** Memory of instances that zram still takes; null where there is none. */
   readonly zramRoomBytes: () => number | null;
-  /** Names of sealed templates that lie whole in the object store. */
-  stored: ReadonlySet<string>;
+  /** Names of sealed templates that lie whole in the object store, each with the key of its app. */
+  stored: ReadonlyMap<string, string>;
   readonly apps: Map<string, AppEntry>;
   /** The app of each instance; holds exactly the instances of all apps. */
   readonly appOf: Map<string, AppEntry>;
@@ -138,14 +155,14 @@ export interface EdgepointEntry {
 }
 
 export function openState(capacityBytes: number, zramRoomBytes: () => number | null): EdgepointEntry {
-  return { capacityBytes, zramRoomBytes, stored: new Set(), apps: new Map(), appOf: new Map(), active: new Set() };
+  return { capacityBytes, zramRoomBytes, stored: new Map(), apps: new Map(), appOf: new Map(), active: new Set() };
 }
 
 export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
   const key = ownerKey(owner);
   const known = state.apps.get(key);
   if (known !== undefined) return known;
-  const app = new AppEntry(owner, key);
+  const app = new AppEntry(key);
   state.apps.set(key, app);
   return app;
 }
@@ -155,7 +172,7 @@ export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
  * planned, routed or published for it, and whoever serves under that name does not notice.
  */
 export function guestEntry(owner: Owner, id: string): AppEntry {
-  return new AppEntry(owner, `${ownerKey(owner)}.${id}`);
+  return new AppEntry(`${ownerKey(owner)}.${id}`);
 }
 
 /** A new instance, not yet running. */
@@ -187,7 +204,7 @@ export function addInstance(
     cannotFreeze: false,
     meterId: about.meterId ?? about.id,
   };
-  app.instances.set(about.id, entry);
+  app.instances = new Map([...app.instances, [about.id, entry]]);
   state.appOf.set(about.id, app);
   state.active.add(app);
   return entry;
@@ -202,7 +219,8 @@ export function moveInstance(entry: InstanceEntry, mode: InstanceMode, nowBootNs
 export function dropInstance(state: EdgepointEntry, id: string): void {
   const app = state.appOf.get(id);
   if (app === undefined) return;
-  app.instances.delete(id);
+  const left = new Map([...app.instances].filter(([other]) => other !== id));
+  app.instances = left.size === 0 ? noInstances : left;
   state.appOf.delete(id);
   if (app.instances.size === 0) state.active.delete(app);
 }

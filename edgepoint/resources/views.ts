@@ -45,7 +45,7 @@ export function viewServing(app: AppEntry): ServingView | null {
 }
 
 /** Where the template of the release that serves lies; empty when there is none. */
-export function templateAt(app: AppEntry, stored: ReadonlySet<string>): '' | 'disk' | 'store' | 'both' {
+export function templateAt(app: AppEntry, stored: ReadonlyMap<string, string>): '' | 'disk' | 'store' | 'both' {
   const facts = app.serving?.facts;
   if (facts === undefined || facts.snapshotPath === '') return '';
   if (facts.offDisk === true) return 'store';

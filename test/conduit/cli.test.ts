@@ -1,4 +1,9 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -67,13 +72,55 @@ t.test('the same folder gives the same digest, whatever its times and the order 
   const two = await packFolder(make(['@c', 'b', 'a']), () => undefined);
   t.equal(one.digest, two.digest);
   t.equal(one.files, 6);
-  await one.dispose();
-  t.notOk(existsSync(one.path), 'the packed file is removed');
-  await two.dispose();
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of one.read()) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  t.equal(bytes.length, one.bytes);
+  t.equal(`sha256:${createHash('sha256').update(bytes).digest('hex')}`, one.digest, 'what is read is what was packed');
+  one.dispose();
+  two.dispose();
 
   const bad = make(['a']);
   symlinkSync('/etc/passwd', join(bad, 'secrets'));
   await t.rejects(packFolder(bad, () => undefined), { code: 'archive-link', message: /"secrets" is a link to the absolute path "\/etc\/passwd"/ });
+});
+
+t.test('a command that is ended in the middle of an upload leaves nothing behind', async (t) => {
+  const folder = emptyFolder(t);
+  writeFileSync(join(folder, 'edgepoint.toml'), manifestText(await guessManifest('hello', async () => null)));
+  // More than the sockets on the way can hold, so that the command waits in the middle of it.
+  writeFileSync(join(folder, 'big'), randomBytes(64 * 1024 * 1024));
+  let begun = (): void => undefined;
+  // A conduit that takes the first of an upload and reads no further.
+  const server = createServer((request, response) => {
+    if (request.url?.endsWith('/login') === true) {
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify({ provider: 'p', zoneName: 'edge.test', uploadBytesMax: 2 ** 40 }));
+    } else request.once('data', () => (request.pause(), begun()));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => (server.closeAllConnections(), server.close()));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+  for (const end of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGKILL', 'its reader goes'] as const) {
+    const [home, temporary] = [emptyFolder(t), emptyFolder(t)];
+    const env = { PATH: process.env['PATH'] ?? '', HOME: home, TMPDIR: temporary };
+    t.equal((await run(bun, [join(root, 'conduit/cli/main.ts'), 'login', url, '--token', 'x'], { env })).code, 0);
+    const uploading = new Promise<void>((resolve) => (begun = resolve));
+    const child = spawn(bun, [join(root, 'conduit/cli/main.ts'), 'deploy', folder], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    child.stderr.resume();
+    child.stdout.resume();
+    await uploading;
+    const ended = once(child, 'close');
+    if (end === 'its reader goes') {
+      child.stdout.destroy();
+      child.stderr.destroy();
+      server.closeAllConnections();
+    } else child.kill(end);
+    await ended;
+    t.same(readdirSync(temporary), [], end);
+  }
 });
 
 t.test('.edgepointignore', async (t) => {
@@ -131,5 +178,5 @@ t.test('the examples are right', async (t) => {
   for (const file of ['server.mjs', 'edgepoint.toml']) copyFileSync(join(root, 'examples/spread', file), join(folder, file));
   const packed = await packFolder(folder, () => undefined);
   t.equal(packed.files, 2);
-  await packed.dispose();
+  packed.dispose();
 });

@@ -58,5 +58,6 @@ t.test('an instance nobody can reach is asked once more, and ended when it does 
   await until('it is ended', () => !rig.machine.instances.has(instance));
   await until('its route is empty', () => !rig.dispatcher.route('deaf')?.instances.some((entry) => entry.instance === instance));
   t.equal((await rig.dispatcher.ask('deaf')).status, 200);
-  t.ok(rig.events.some((event) => event.code === 'app-unreachable'));
+  // Events come over the bus, behind what the dispatcher is told.
+  await until('that is told', () => rig.events.some((event) => event.code === 'app-unreachable'));
 });

@@ -40,3 +40,25 @@ t.test('an app at rest means what it meant, and only one that sleeps rests', (t)
   t.strictSame([app.desired, app.serving], [null, serving]);
   t.end();
 });
+
+t.test('what is wanted may differ from what serves in any way', (t) => {
+  const served = { ...order('first'), sites: ['eu.paris'] };
+  const { sites: _, ...without } = served;
+  const rows = [
+    { about: 'the very same', desired: served },
+    { about: 'another release', desired: { ...served, release: 2, deployId: 'second', manifest: { ...served.manifest, port: 81 } } },
+    { about: 'a field less', desired: without },
+    { about: 'nothing', desired: null },
+  ];
+  for (const { about, desired } of rows) {
+    const app = appEntry(openState(1, () => null), owner);
+    app.desired = desired;
+    app.serving = { order: served, facts };
+    app.status = 'ready';
+    app.restIfAsleep();
+    t.strictSame([app.desired, app.serving], [desired, { order: served, facts }], about);
+    app.desired = served;
+    t.equal(app.desired, served, `${about}, and set again`);
+  }
+  t.end();
+});

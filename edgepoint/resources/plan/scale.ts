@@ -47,20 +47,16 @@ export function planScale(view: AppView, nowBootNs: number): ScalePlan {
   if (serving === null) return nothing;
   if (view.waiting === 0 && view.instances.length === 0 && serving.min === 0) return nothing;
 
+  const { ours, warm, coming, frozen, leaving, oldWarm } = groupsOf(view, serving);
+  const wanted = wantedInstances(view, serving);
+  const have = warm.length + coming.length;
+  // Most of those that run are just what is wanted.
+  if (have === wanted && view.paused === '' && frozen.length === 0 && oldWarm.length === 0) return nothing;
+
   const steps: Step[] = [];
   const notes: string[] = [];
   const wakes: { reason: string }[] = [];
   let lookAgainBootNs: number | null = null;
-
-  const ours = view.instances.filter(serves);
-  const current = ours.filter((instance) => instance.release === serving.release);
-  const warm = current.filter((instance) => instance.mode === 'warm');
-  const coming = current.filter((instance) => isComing(instance.mode));
-  const frozen = current.filter((instance) => instance.mode === 'frozen').toSorted((a, b) => idleSince(b) - idleSince(a) || compareIds(a, b));
-  const leaving = ours.filter((instance) => instance.mode === 'draining');
-  const oldWarm = ours.filter((instance) => rests(instance) && instance.release !== serving.release);
-  const wanted = wantedInstances(view, serving);
-  const have = warm.length + coming.length;
 
   if (view.paused !== '') {
     const notYet = nowBootNs < view.noSleepBeforeBootNs && ours.some(rests);
@@ -97,6 +93,39 @@ export function planScale(view: AppView, nowBootNs: number): ScalePlan {
   const [longestFrozen] = frozen.slice(thawed.length).toReversed();
   const unused = sleep.unused ?? (longestFrozen === undefined || leaving.length > 0 ? null : { instance: longestFrozen, idleNs: nowBootNs - longestFrozen.lastActiveBootNs });
   return { steps, notes, wakes, unused, lookAgainBootNs: earliest(lookAgainBootNs, sleep.lookAgainBootNs) };
+}
+
+/** Instances that serve, by what they can do for the release that serves; in one pass, for this is asked at every change of an app. */
+interface Groups {
+  readonly ours: readonly InstanceView[];
+  readonly warm: readonly InstanceView[];
+  readonly coming: readonly InstanceView[];
+  /** The one used last first. */
+  readonly frozen: readonly InstanceView[];
+  readonly leaving: readonly InstanceView[];
+  /** At rest, and of another release. */
+  readonly oldWarm: readonly InstanceView[];
+}
+
+function groupsOf(view: AppView, serving: ServingView): Groups {
+  const ours: InstanceView[] = [];
+  const warm: InstanceView[] = [];
+  const coming: InstanceView[] = [];
+  const frozen: InstanceView[] = [];
+  const leaving: InstanceView[] = [];
+  const oldWarm: InstanceView[] = [];
+  for (const instance of view.instances) {
+    if (!serves(instance)) continue;
+    ours.push(instance);
+    const isCurrent = instance.release === serving.release;
+    if (instance.mode === 'draining') leaving.push(instance);
+    else if (!isCurrent && rests(instance)) oldWarm.push(instance);
+    else if (isCurrent && instance.mode === 'warm') warm.push(instance);
+    else if (isCurrent && instance.mode === 'frozen') frozen.push(instance);
+    else if (isCurrent && isComing(instance.mode)) coming.push(instance);
+  }
+  if (frozen.length > 1) frozen.sort((a, b) => idleSince(b) - idleSince(a) || compareIds(a, b));
+  return { ours, warm, coming, frozen, leaving, oldWarm };
 }
 
 /** Running with nobody's help, or standing still: it can be told to go. */
