@@ -23,8 +23,15 @@ const responseFieldsDropped = new Set(['connection', 'keep-alive', 'proxy-connec
 /** A client that names these in Connection would have us take the frame off its own message. */
 const neverHopByHop = new Set(['host', 'content-length', 'transfer-encoding', 'content-type', 'expect', 'set-cookie']);
 
+/** Who asks, and how. */
+export interface ClientFacts {
+  /** Of IPv4 or IPv6, without a port. */
+  readonly address: string;
+  readonly scheme: 'http' | 'https';
+}
+
 /** The head that the application gets: the client's, without what was for us alone, and with who the client is. */
-export function forwardRequest(head: RequestHead, client: { address: string; scheme: 'http' | 'https' }): Buffer {
+export function forwardRequest(head: RequestHead, client: ClientFacts): Buffer {
   const lines = keptLines(head, (field) => !dropsRequestField(field, head));
   const tunnel = head.upgrade === '' ? '' : `Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`;
   return Buffer.from(`${head.method} ${head.target} HTTP/1.1\r\n${lines}${tunnel}${clientLines(head.host, client)}\r\n`, 'latin1');
@@ -42,7 +49,7 @@ const namedInConnection = (field: Field, options: readonly string[]): boolean =>
   options.length > 0 && options.includes(field.key) && !neverHopByHop.has(field.key);
 
 /** We are the first hop that can be believed, so what the client said of itself is replaced, not extended. */
-function clientLines(host: string, client: { address: string; scheme: 'http' | 'https' }): string {
+function clientLines(host: string, client: ClientFacts): string {
   const node = client.address.includes(':') ? `"[${client.address}]"` : client.address;
   return (
     `X-Forwarded-For: ${client.address}\r\nX-Forwarded-Proto: ${client.scheme}\r\nX-Forwarded-Host: ${host}\r\n` +

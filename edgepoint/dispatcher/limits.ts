@@ -42,6 +42,19 @@ export const limits = {
   /** Instances that left the table whose traffic is still told, for each application. */
   departedInstances: 32,
 
+  /** TLS handshakes under way, in all and from one network; beyond it the newest are closed at once. */
+  handshakes: 2048,
+  handshakesPerNetwork: 256,
+  /** Networks whose handshakes are remembered. */
+  handshakeNetworks: 64 * 1024,
+  certificates: 10_000,
+  /** A key with its chain, as PEM. */
+  certificateBytes: 256 * 1024,
+
+  /** From accepting a connection to the end of its TLS handshake. */
+  handshakeMs: 10_000,
+  /** Changed certificates are read when so long nothing more has changed. */
+  certificatesSettleMs: 100,
   /** From the first byte of a head (or from accepting the connection) to its end. */
   headMs: 15_000,
   /** A client connection between two requests. */
@@ -82,6 +95,7 @@ export const limits = {
 assertInvariant(limits.requestLineBytes < limits.requestHeadBytes, 'a request line fits in a head');
 assertInvariant(limits.waitingPerApp < limits.waitingInAll, 'one application cannot fill the waiting room');
 assertInvariant(limits.waitingInAll < limits.clientConnections, 'a full waiting room leaves connections for those who need not wait');
+assertInvariant(limits.handshakesPerNetwork < limits.handshakes && limits.handshakes < limits.clientConnections, 'handshakes leave room for connections');
 assertInvariant(limits.upstreamFreshMs < limits.upstreamIdleMs, 'a fresh connection is not yet idle too long');
 assertInvariant(limits.upstreamIdleMs < 5_000, "idle upstream connections end before Node's keep-alive time-out");
 assertInvariant(limits.sweepMs <= limits.lingerMs / 4, 'time-outs are looked for often enough');

@@ -19,6 +19,8 @@ export interface Waiter {
   /** It has its place at this instance (counted as outstanding until `release`). */
   assign(app: AppState, instance: InstanceState): void;
   refuse(answer: OwnAnswer): void;
+  /** The answer when an app with this route is to be asked elsewhere; null: it is asked here. */
+  elsewhere(route: Route): OwnAnswer | null;
 }
 
 export interface Hold {
@@ -84,6 +86,8 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     if (!this.routesCame) return this.enter(waiter, beforeRoutes, limits.firstRoutesHoldMs, null);
     const app = this.byHost.get(waiter.hostName);
     if (app === undefined || app.route === null) return waiter.refuse(unknownHost(waiter.host));
+    const elsewhere = waiter.elsewhere(app.route);
+    if (elsewhere !== null) return waiter.refuse(elsewhere);
     if (app.route.status === 'failed') return waiter.refuse(appFailed(app.route.reason));
     if (again || this.room.waiting(app.key) === 0) {
       const { chosen } = chooseInstance(app.instances.values(), app.route.concurrency);

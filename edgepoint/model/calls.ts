@@ -183,6 +183,8 @@ export interface Route {
   readonly instances: readonly { readonly instance: string; readonly address: string; readonly port: number }[];
   /** Its own address; missing for an app that has none. Only the kernel path needs it. */
   readonly own?: OwnRoute;
+  /** Requests of plain HTTP are sent to https, where there is a certificate for the host. */
+  readonly httpsOnly?: true;
 }
 
 /** An address that leads to one app alone: packets to its ports reach an instance without passing through user space. */

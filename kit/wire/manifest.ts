@@ -31,6 +31,8 @@ export const manifestSchema = z.object({
     )
     .max(8)
     .default([]),
+  /** Requests of plain HTTP are sent to https (308), where the edgepoint has a certificate for the host. */
+  httpsOnly: z.boolean().default(false),
   probe: z
     .object({
       /** Ready when GET answers below 500. */
