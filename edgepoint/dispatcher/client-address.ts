@@ -1,3 +1,27 @@
+import type { Socket } from 'bun';
+import type { Endpoints } from '../model/proxy-protocol.ts';
+import type { ClientFacts } from './forward.ts';
+
+/** Who asks on an accepted socket. */
+export class SocketFacts implements ClientFacts {
+  readonly address: string;
+  readonly scheme: 'http' | 'https';
+  private readonly socket: SocketEnds;
+
+  constructor(socket: SocketEnds, scheme: 'http' | 'https') {
+    this.address = plainAddress(socket.remoteAddress);
+    this.scheme = scheme;
+    this.socket = socket;
+  }
+
+  endpoints(): Endpoints {
+    const { remotePort, localAddress, localPort } = this.socket;
+    return { source: { address: this.address, port: remotePort }, destination: { address: plainAddress(localAddress), port: localPort } };
+  }
+}
+
+type SocketEnds = Pick<Socket<unknown>, 'remoteAddress' | 'remotePort' | 'localAddress' | 'localPort'>;
+
 /** `::ffff:192.0.2.1` is `192.0.2.1`. */
 export const plainAddress = (address: string | undefined): string => {
   if (address === undefined) return '0.0.0.0';

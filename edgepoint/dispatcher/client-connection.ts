@@ -1,7 +1,7 @@
 import type { Socket } from 'bun';
 import { writeOwnAnswer } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
-import { plainAddress } from './client-address.ts';
+import { SocketFacts } from './client-address.ts';
 import { Exchange } from './exchange.ts';
 import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
 import { forwardResponse } from './forward.ts';
@@ -57,7 +57,7 @@ export class ClientConnection implements ExchangeClient, Served {
     this.origin = origin;
     this.ports = ports;
     this.onGone = onGone;
-    this.facts = { address: plainAddress(socket.remoteAddress), scheme: origin.scheme };
+    this.facts = new SocketFacts(socket, origin.scheme);
     this.outlet = new Outlet(() => this.room());
     this.outlet.attach(socket);
     this.sinceMs = ports.nowMs();

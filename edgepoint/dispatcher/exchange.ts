@@ -1,4 +1,5 @@
 import type { Route } from '../model/calls.ts';
+import { proxyHeader } from '../model/proxy-protocol.ts';
 import { AnswerReader } from './answer-reader.ts';
 import type { AnswerPart } from './answer-reader.ts';
 import { elsewhere, misdirected } from './answers.ts';
@@ -24,6 +25,8 @@ interface Attempt {
   readonly app: AppState;
   readonly instance: InstanceState;
   upstream: UpstreamConnection;
+  /** Begins a fresh connection to an app that wants to know whose it is; null: it does not, or it knows. */
+  readonly preface: Buffer | null;
   /** What its connection had carried before. */
   writtenBefore: number;
 }
@@ -89,9 +92,14 @@ export class Exchange implements Waiter, UpstreamUser {
   assign(app: AppState, instance: InstanceState): void {
     this.attempts += 1;
     this.mode = 'connecting';
-    const idle = instance.takeIdle(this.ports.nowMs(), isIdempotent(this.head.method) ? limits.upstreamIdleMs : limits.upstreamFreshMs);
+    const proxyProtocol = app.route?.proxyProtocol;
+    const endpoints = proxyProtocol === undefined ? null : this.client.facts.endpoints();
+    const key = endpoints === null ? '' : JSON.stringify([proxyProtocol, endpoints]);
+    const idle = instance.takeIdle(this.ports.nowMs(), isIdempotent(this.head.method) ? limits.upstreamIdleMs : limits.upstreamFreshMs, key);
     const upstream = idle ?? this.ports.connect(instance, this);
-    this.attempt = { app, instance, upstream, writtenBefore: upstream.outlet.writtenBytes };
+    upstream.endpoints = key;
+    const preface = idle !== null || proxyProtocol === undefined ? null : proxyHeader(proxyProtocol, endpoints);
+    this.attempt = { app, instance, upstream, preface, writtenBefore: upstream.outlet.writtenBytes };
     if (idle === null) return;
     idle.user = this;
     this.send(this.attempt);
@@ -118,7 +126,7 @@ export class Exchange implements Waiter, UpstreamUser {
     this.mode = 'sending';
     const head = forwardRequest(this.head, this.client.facts);
     // What is taken now is held too, so what was sent before is copied first.
-    const parts = [head, ...(this.body.sentBefore ?? [])];
+    const parts = [...(attempt.preface === null ? [] : [attempt.preface]), head, ...(this.body.sentBefore ?? [])];
     const more = this.nextBody();
     if (more !== null) this.writeUpstream(attempt, [...parts, ...more]);
   }

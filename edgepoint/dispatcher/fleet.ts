@@ -51,10 +51,14 @@ export class InstanceState implements Candidate {
     return this.outstanding === 0 && this.tunnels.size === 0;
   }
 
-  /** An idle connection no older than `idleMsMax`; those that have been idle too long are closed on the way. */
-  takeIdle(nowMs: number, idleMsMax: number): UpstreamConnection | null {
+  /**
+   * An idle connection no older than `idleMsMax`; those that have been idle too long are closed on the way. `endpoints`: of the client
+   * whose requests alone it may carry, '' when it may carry anybody's.
+   */
+  takeIdle(nowMs: number, idleMsMax: number, endpoints: string): UpstreamConnection | null {
     const newest = this.idle.at(-1);
     if (newest === undefined) return null;
+    if (newest.endpoints !== endpoints) return this.takeIdleOf(nowMs, idleMsMax, endpoints);
     if (nowMs - newest.sinceMs >= newest.idleMs) {
       this.closeIdle();
       return null;
@@ -62,6 +66,14 @@ export class InstanceState implements Candidate {
     if (nowMs - newest.sinceMs > idleMsMax) return null;
     this.idle.pop();
     return newest;
+  }
+
+  private takeIdleOf(nowMs: number, idleMsMax: number, endpoints: string): UpstreamConnection | null {
+    const at = this.idle.findLastIndex((each) => each.endpoints === endpoints);
+    const found = this.idle[at];
+    if (found === undefined || nowMs - found.sinceMs > idleMsMax || nowMs - found.sinceMs >= found.idleMs) return null;
+    this.idle.splice(at, 1);
+    return found;
   }
 
   giveBack(connection: UpstreamConnection): void {

@@ -1,3 +1,4 @@
+import type { Endpoints } from '../model/proxy-protocol.ts';
 import type { Field } from './head-lines.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
@@ -28,6 +29,8 @@ export interface ClientFacts {
   /** Of IPv4 or IPv6, without a port. */
   readonly address: string;
   readonly scheme: 'http' | 'https';
+  /** Its connection as it was accepted, for those who ask. */
+  endpoints(): Endpoints;
 }
 
 /** The head that the application gets: the client's, without what was for us alone, and with who the client is. */
