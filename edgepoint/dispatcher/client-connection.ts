@@ -12,6 +12,7 @@ import { readRequestHead } from './request-head.ts';
 import type { Refusal, RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 import type { Served } from './served.ts';
+import { StallWatch } from './stall-watch.ts';
 import type { Tunnel } from './tunnel.ts';
 
 const processing = Buffer.from('HTTP/1.1 102 Processing\r\n\r\n');
@@ -49,7 +50,7 @@ export class ClientConnection implements ExchangeClient, Served {
   private asked = false;
   /** Coarse clock: when it became idle, or the first byte of a head came, or it began to close. */
   private sinceMs: number;
-  private written = { bytes: 0, sinceMs: 0 };
+  private readonly stall = new StallWatch();
   private thrownAwayBytes = 0;
 
   constructor(socket: Socket<Served>, origin: ClientOrigin, ports: ExchangePorts, onGone: (connection: ClientConnection) => void) {
@@ -242,7 +243,7 @@ export class ClientConnection implements ExchangeClient, Served {
 
   /** Time-outs; called for each connection by the sweep. */
   check(nowMs: number): void {
-    if (this.stalls(nowMs)) return this.cut();
+    if (this.stall.stalls(this.outlet, nowMs)) return this.cut();
     if (this.mode === 'closing') {
       if (!this.outlet.blocked && nowMs - this.sinceMs >= limits.lingerMs) this.cut();
     } else if (this.exchange !== null) this.exchange.check(nowMs);
@@ -252,15 +253,5 @@ export class ClientConnection implements ExchangeClient, Served {
   private checkIdle(quietMs: number): void {
     if (this.input !== null && quietMs >= limits.headMs) this.refuse({ status: 408, reason: 'The head of the request did not come in time' });
     else if (this.input === null && quietMs >= limits.keepAliveMs) this.close();
-  }
-
-  /** The client takes nothing of what is queued for it. */
-  private stalls(nowMs: number): boolean {
-    if (!this.outlet.blocked || this.outlet.writtenBytes !== this.written.bytes) {
-      this.written.bytes = this.outlet.writtenBytes;
-      this.written.sinceMs = nowMs;
-      return false;
-    }
-    return nowMs - this.written.sinceMs >= limits.writeMs;
   }
 }

@@ -21,9 +21,9 @@ export interface ExchangeClient extends TunnelClient {
   /** Whether the client may ask for this host where it asks; false when its certificate is another's (RFC 9110, section 7.4). */
   mayAsk(hostName: string): boolean;
   interim(head: ResponseHead): void;
-  /** The final answer's head, and the first of its body. */
-  final(head: ResponseHead, way: ResponseWay, pieces: readonly Buffer[]): void;
-  body(pieces: readonly Buffer[]): void;
+  /** The final answer's head, and the first of its body; `done`: that is all of it. */
+  final(head: ResponseHead, way: ResponseWay, pieces: readonly Buffer[], done: boolean): void;
+  body(pieces: readonly Buffer[], done: boolean): void;
   ownAnswer(answer: OwnAnswer, request: RequestHead, keepAlive: boolean): void;
   /** Sends something that only a client which is still there takes. */
   askWhetherThere(): void;

@@ -206,8 +206,8 @@ export class Exchange implements Waiter, UpstreamUser {
   }
 
   private passBody(attempt: Attempt, final: FinalPart | null, { pieces, done, extra }: AnswerPart & { kind: 'body' }): void {
-    if (final === null) this.client.body(pieces);
-    else this.client.final(final.head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded: final.decoded }, pieces);
+    if (final === null) this.client.body(pieces, done);
+    else this.client.final(final.head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded: final.decoded }, pieces, done);
     if (this.client.outlet.blocked) attempt.upstream.pause();
     if (!done) return;
     // Bytes after the end of the answer belong to no exchange: such a connection carries no other.

@@ -1,4 +1,5 @@
 import type { Endpoints } from '../model/proxy-protocol.ts';
+import { fieldValue } from './head-lines.ts';
 import type { Field } from './head-lines.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
@@ -73,6 +74,12 @@ export interface ResponseWay {
 export function forwardResponse(head: ResponseHead, way: ResponseWay): Buffer {
   const lines = keptLines(head, (field) => !dropsResponseField(field, head, way));
   return Buffer.from(`HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${lines}${connectionLine(head, way)}\r\n`, 'latin1');
+}
+
+/** The fields of an answer in a protocol that frames bodies itself: lower case names, none of one connection (RFC 9113, section 8.2.2). */
+export function responseFields(head: ResponseHead): readonly (readonly [string, string])[] {
+  const way: ResponseWay = { keepAlive: true, clientMinorVersion: 1, decoded: true };
+  return head.fields.flatMap((field) => (field.key === 'upgrade' || dropsResponseField(field, head, way) ? [] : [[field.key, fieldValue(head.text, field)] as const]));
 }
 
 function dropsResponseField(field: Field, head: ResponseHead, way: ResponseWay): boolean {

@@ -74,7 +74,8 @@ function beginsLikeRequest(bytes: Buffer, start: number): boolean {
   return bytes.length - start <= limits.methodBytes;
 }
 
-function readWholeHead(text: string, end: number): RequestHeadResult {
+/** Reads a whole head, its closing empty line included, that is text already; `end` is where its bytes ended. */
+export function readWholeHead(text: string, end: number): RequestHeadResult {
   const lineEnd = text.indexOf('\r\n');
   if (lineEnd > limits.requestLineBytes) return lineTooLong();
   const line = readRequestLine(text.slice(0, lineEnd));

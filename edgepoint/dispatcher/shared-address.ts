@@ -7,6 +7,7 @@ import type { ClientOrigin } from './client-connection.ts';
 import type { ExchangePorts } from './exchange-ports.ts';
 import type { InstanceState } from './fleet.ts';
 import type { Handshake, HandshakeOutcome } from './handshake.ts';
+import { Http2Connection } from './http2-connection.ts';
 import { limits } from './limits.ts';
 import { protocolList, secureHandlers } from './secure-listener.ts';
 import type { Served } from './served.ts';
@@ -46,6 +47,7 @@ export class SharedAddress {
   private readonly listeners: Opened[];
   private readonly clients = new Set<Served>();
   private handshakes = 0;
+  private http2Connections = 0;
   private readonly upstreams = new Set<UpstreamConnection>();
   private readonly options: SharedAddressOptions;
   private readonly ports: ExchangePorts;
@@ -72,9 +74,12 @@ export class SharedAddress {
       handshakesPerSecond: secure.handshakesPerSecond,
       began: (handshake) => this.handshakeBegan(handshake),
       over: (handshake) => this.handshakeOver(handshake, secure),
-      accept: (accepted, certificate) => this.accept(accepted, { scheme: 'https', mayAsk: (hostName) => covers(certificate, hostName) }),
+      accept: (accepted, certificate, protocol) => {
+        const origin: ClientOrigin = { scheme: 'https', mayAsk: (hostName) => covers(certificate, hostName) };
+        return protocol === 'h2' ? this.acceptHttp2(accepted, origin) : this.accept(accepted, origin);
+      },
     });
-    this.listeners.push(...openListeners(secure, { socket, tls: { ALPNProtocols: protocolList(['http/1.1']) } }));
+    this.listeners.push(...openListeners(secure, { socket, tls: { ALPNProtocols: protocolList(['h2', 'http/1.1']) } }));
   }
 
   /** Where it listens, for people; Bun does not tell the address of an inherited socket. */
@@ -120,10 +125,20 @@ export class SharedAddress {
 
   private accept(socket: Socket<Served>, origin: ClientOrigin): Served {
     const client = new ClientConnection(socket, origin, this.ports, (gone) => this.clients.delete(gone));
-    socket.setNoDelay(true);
-    // Finds clients that vanished without a word, which matters for idle tunnels and half-closed connections.
-    socket.setKeepAlive(true, limits.clientProbeMs);
+    tune(socket);
     this.add(client);
+    return client;
+  }
+
+  private acceptHttp2(socket: Socket<Served>, origin: ClientOrigin): Served {
+    const client = new Http2Connection(socket, origin, this.ports, (gone) => {
+      this.http2Connections -= 1;
+      this.clients.delete(gone);
+    });
+    tune(socket);
+    this.http2Connections += 1;
+    this.add(client);
+    if (this.http2Connections > limits.http2Connections) client.cut();
     return client;
   }
 
@@ -163,6 +178,12 @@ export class SharedAddress {
     clearInterval(this.timer);
     this.timer = null;
   }
+}
+
+function tune(socket: Socket<Served>): void {
+  socket.setNoDelay(true);
+  // Finds clients that vanished without a word, which matters for idle tunnels and half-closed connections.
+  socket.setKeepAlive(true, limits.clientProbeMs);
 }
 
 interface Opened {
