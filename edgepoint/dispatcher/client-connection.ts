@@ -121,11 +121,11 @@ export class ClientConnection implements ExchangeClient, Served {
   }
 
   interim(head: ResponseHead): void {
-    this.outlet.write(forwardResponse(head, { keepAlive: true, clientMinorVersion: 1, decoded: false }));
+    this.outlet.writeHead(forwardResponse(head, { keepAlive: true, clientMinorVersion: 1, decoded: false }), []);
   }
 
   final(head: ResponseHead, way: ResponseWay, pieces: readonly Buffer[]): void {
-    this.outlet.writeAll([forwardResponse(head, way), ...pieces]);
+    this.outlet.writeHead(forwardResponse(head, way), pieces);
   }
 
   body(pieces: readonly Buffer[]): void {

@@ -126,9 +126,12 @@ export class Exchange implements Waiter, UpstreamUser {
     this.mode = 'sending';
     const head = forwardRequest(this.head, this.client.facts);
     // What is taken now is held too, so what was sent before is copied first.
-    const parts = [...(attempt.preface === null ? [] : [attempt.preface]), head, ...(this.body.sentBefore ?? [])];
+    const before = this.body.sentBefore?.slice() ?? [];
     const more = this.nextBody();
-    if (more !== null) this.writeUpstream(attempt, [...parts, ...more]);
+    if (more === null) return;
+    const { outlet } = attempt.upstream;
+    if (attempt.preface !== null) attempt.instance.bytesIn += outlet.writeAll([attempt.preface]);
+    this.written(attempt, outlet.writeHead(head, before.length === 0 ? more : [...before, ...more]));
   }
 
   /** The client has sent something while this exchange is its current one. */
@@ -136,7 +139,7 @@ export class Exchange implements Waiter, UpstreamUser {
     const { attempt } = this;
     if (attempt === null || this.mode === 'connecting' || this.body.done) return;
     const more = this.nextBody();
-    if (more !== null) this.writeUpstream(attempt, more);
+    if (more !== null) this.written(attempt, attempt.upstream.outlet.writeAll(more));
   }
 
   /** What the client has sent of the body; null when its framing was refused and the exchange is over. */
@@ -154,8 +157,8 @@ export class Exchange implements Waiter, UpstreamUser {
     return pieces;
   }
 
-  private writeUpstream(attempt: Attempt, parts: readonly Buffer[]): void {
-    attempt.instance.bytesIn += attempt.upstream.outlet.writeAll(parts);
+  private written(attempt: Attempt, bytes: number): void {
+    attempt.instance.bytesIn += bytes;
     this.touch(attempt);
     this.client.setReading(!attempt.upstream.outlet.blocked);
     if (this.body.done && this.answer.done) this.finish();

@@ -35,10 +35,11 @@ export interface ClientFacts {
 }
 
 /** The head that the application gets: the client's, without what was for us alone, and with who the client is. */
-export function forwardRequest(head: RequestHead, client: ClientFacts): Buffer {
-  const lines = keptLines(head, (field) => !dropsRequestField(field, head));
+export function forwardRequest(head: RequestHead, client: ClientFacts): string {
+  const { section } = head;
+  const lines = (section.kept ??= keptLines(section, (field) => !dropsRequestField(field, head)));
   const tunnel = head.upgrade === '' ? '' : `Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`;
-  return Buffer.from(`${head.method} ${head.target} HTTP/1.1\r\n${lines}${tunnel}${clientLines(head.host, client)}\r\n`, 'latin1');
+  return `${head.method} ${head.target} HTTP/1.1\r\n${lines}${tunnel}${clientLines(head.host, client)}\r\n`;
 }
 
 function dropsRequestField(field: Field, head: RequestHead): boolean {
@@ -46,7 +47,7 @@ function dropsRequestField(field: Field, head: RequestHead): boolean {
   const key = field.key.includes('_') ? field.key.replaceAll('_', '-') : field.key;
   if (requestFieldsDropped.has(key)) return true;
   if (key === 'expect' && head.minorVersion === 0) return true;
-  return namedInConnection(field, head.connectionOptions);
+  return namedInConnection(field, head.section.meaning.connectionOptions);
 }
 
 const namedInConnection = (field: Field, options: readonly string[]): boolean =>
@@ -71,15 +72,22 @@ export interface ResponseWay {
 }
 
 /** The head that the client gets: the application's, without what was for us alone. */
-export function forwardResponse(head: ResponseHead, way: ResponseWay): Buffer {
-  const lines = keptLines(head, (field) => !dropsResponseField(field, head, way));
-  return Buffer.from(`HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${lines}${connectionLine(head, way)}\r\n`, 'latin1');
+export function forwardResponse(head: ResponseHead, way: ResponseWay): string {
+  return `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${responseLines(head, way)}${connectionLine(head, way)}\r\n`;
+}
+
+/** Which lines go on depends on more than themselves in a few cases only; in those it is not remembered. */
+function responseLines(head: ResponseHead, way: ResponseWay): string {
+  const { section, status } = head;
+  const keeps = (field: Field): boolean => !dropsResponseField(field, head, way);
+  if (way.decoded || status < 200 || status === 204 || status === 426) return keptLines(section, keeps);
+  return (section.kept ??= keptLines(section, keeps));
 }
 
 /** The fields of an answer in a protocol that frames bodies itself: lower case names, none of one connection (RFC 9113, section 8.2.2). */
 export function responseFields(head: ResponseHead): readonly (readonly [string, string])[] {
   const way: ResponseWay = { keepAlive: true, clientMinorVersion: 1, decoded: true };
-  return head.fields.flatMap((field) => (field.key === 'upgrade' || dropsResponseField(field, head, way) ? [] : [[field.key, fieldValue(head.text, field)] as const]));
+  return head.section.fields.flatMap((field) => (field.key === 'upgrade' || dropsResponseField(field, head, way) ? [] : [[field.key, fieldValue(head.section.text, field)] as const]));
 }
 
 function dropsResponseField(field: Field, head: ResponseHead, way: ResponseWay): boolean {
@@ -87,7 +95,7 @@ function dropsResponseField(field: Field, head: ResponseHead, way: ResponseWay):
   if (field.key === 'transfer-encoding') return way.decoded || head.status === 204 || head.status < 200;
   // RFC 9110, section 8.6: no Content-Length in 1xx and 204.
   if (field.key === 'content-length') return head.status === 204 || head.status < 200;
-  return namedInConnection(field, head.connectionOptions);
+  return namedInConnection(field, head.section.meaning.connectionOptions);
 }
 
 function connectionLine(head: ResponseHead, way: ResponseWay): string {
@@ -100,13 +108,13 @@ function connectionLine(head: ResponseHead, way: ResponseWay): string {
 }
 
 /** The field lines that are kept, exactly as written; neighbours leave in one piece. */
-function keptLines(head: { text: string; fieldsStart: number; fields: readonly Field[] }, keeps: (field: Field) => boolean): string {
+function keptLines({ text, fields }: { text: string; fields: readonly Field[] }, keeps: (field: Field) => boolean): string {
   let kept = '';
-  let from = head.fieldsStart;
-  for (const field of head.fields) {
+  let from = 0;
+  for (const field of fields) {
     if (keeps(field)) continue;
-    kept += head.text.slice(from, field.start);
+    kept += text.slice(from, field.start);
     from = field.end;
   }
-  return kept + head.text.slice(from, head.text.length - 2);
+  return kept + text.slice(from, text.length - 2);
 }

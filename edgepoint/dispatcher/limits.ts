@@ -15,6 +15,9 @@ export const limits = {
   /** Field names whose lower case is remembered. */
   knownFieldNames: 512,
   knownFieldNameBytes: 64,
+  /** Sections of fields whose reading is remembered, of requests and of answers. */
+  knownSections: 512,
+  knownSectionBytes: 2048,
   /** Host values whose reading is remembered. */
   knownHosts: 4096,
   /** Digits of a content-length: below 2^53, so that a number holds it exactly. */
