@@ -108,6 +108,7 @@ export class Http2Connection implements Served {
 
   cut(): void {
     if (this.mode === 'closed') return;
+    this.transport.flush();
     this.gone();
     this.socket.end();
   }
@@ -190,7 +191,7 @@ export class Http2Connection implements Served {
   /** Closes after what is queued. */
   private finish(): void {
     if (this.mode === 'closed') return;
-    if (!this.outlet.blocked) return this.cut();
+    if (this.transport.flush()) return this.cut();
     this.mode = 'closing';
     this.outlet.shutdown();
   }
@@ -201,6 +202,9 @@ class Transport extends EventEmitter {
   destroyed = false;
   writableEnded = false;
   readonly connecting = false;
+  private pending: Buffer[] = [];
+  private pendingBytes = 0;
+  private flushing: ReturnType<typeof setImmediate> | null = null;
   private readonly outlet: Outlet;
   private readonly onOver: () => void;
 
@@ -210,13 +214,28 @@ class Transport extends EventEmitter {
     this.onOver = onOver;
   }
 
-  /** False: wait for `drain`. */
+  /** Frames of one turn of the event loop leave together. False: wait for `drain`. */
   write(bytes: Buffer): boolean {
-    return this.outlet.write(bytes);
+    this.pending.push(bytes);
+    this.pendingBytes += bytes.length;
+    if (this.pendingBytes >= limits.joinedWriteBytes) return this.flush();
+    this.flushing ??= setImmediate(() => this.flush());
+    return !this.outlet.blocked;
+  }
+
+  flush(): boolean {
+    if (this.flushing !== null) clearImmediate(this.flushing);
+    this.flushing = null;
+    const { pending, pendingBytes } = this;
+    this.pending = [];
+    this.pendingBytes = 0;
+    if (pendingBytes > 0) this.outlet.write(pending.length === 1 ? (pending[0] as Buffer) : Buffer.concat(pending, pendingBytes));
+    return !this.outlet.blocked;
   }
 
   end(bytes?: unknown): void {
-    if (Buffer.isBuffer(bytes)) this.outlet.write(bytes);
+    if (Buffer.isBuffer(bytes)) this.write(bytes);
+    this.flush();
     this.writableEnded = true;
     this.onOver();
   }
