@@ -1,4 +1,4 @@
-import { X509Certificate, createPrivateKey } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { messageOf } from '../../kit/errors.ts';
 
 /** One certificate with its chain and key, as one PEM text says it. */
@@ -31,8 +31,10 @@ export function readCertificate(label: string, pem: string): Certificate | strin
   if (own === undefined) return 'it has no certificate';
   let certificate: X509Certificate;
   try {
-    certificate = new X509Certificate(own);
-    if (!certificate.checkPrivateKey(createPrivateKey(key))) return 'its private key is not that of its first certificate';
+    // Loaded with the first certificate.
+    const crypto = process.getBuiltinModule('node:crypto');
+    certificate = new crypto.X509Certificate(own);
+    if (!certificate.checkPrivateKey(crypto.createPrivateKey(key))) return 'its private key is not that of its first certificate';
   } catch (thrown) {
     return `it cannot be read: ${messageOf(thrown)}`;
   }

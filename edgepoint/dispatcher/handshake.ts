@@ -1,4 +1,3 @@
-import { createSecureContext } from 'node:tls';
 import { writeSync } from 'node:fs';
 import type { Socket } from 'bun';
 import type { CertificateSource } from './certificate-folder.ts';
@@ -68,6 +67,8 @@ const contexts = new WeakMap<Certificate, NativeContext>();
 function contextOf(certificate: Certificate): NativeContext {
   const known = contexts.get(certificate);
   if (known !== undefined) return known;
+  // Loaded with the first certificate that is asked for.
+  const { createSecureContext } = process.getBuiltinModule('node:tls');
   const made = createSecureContext({ cert: certificate.chain, key: certificate.key, minVersion: 'TLSv1.2' }).context as NativeContext;
   contexts.set(certificate, made);
   return made;

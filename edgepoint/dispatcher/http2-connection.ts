@@ -1,11 +1,11 @@
 import { EventEmitter } from 'node:events';
-import { constants, performServerHandshake } from 'node:http2';
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'bun';
 import { ownBody, ownFields } from './answers.ts';
 import { SocketFacts } from './client-address.ts';
 import type { ClientOrigin } from './client-connection.ts';
 import type { ExchangePorts } from './exchange-ports.ts';
+import { endStreamFlag, http2Codes } from './http2-codes.ts';
 import { Http2FrameGuard } from './http2-frame-guard.ts';
 import { readHttp2Request } from './http2-request.ts';
 import { Http2Stream } from './http2-stream.ts';
@@ -71,6 +71,8 @@ export class Http2Connection implements Served {
     this.outlet = new Outlet(() => this.transport.emit('drain'));
     this.outlet.attach(socket);
     this.transport = new Transport(this.outlet, () => this.transportOver());
+    // Loaded when somebody first speaks HTTP/2: it is 2 MB of every dispatcher's memory otherwise.
+    const { performServerHandshake } = process.getBuiltinModule('node:http2');
     this.session = performServerHandshake(this.transport as unknown as Parameters<typeof performServerHandshake>[0], sessionOptions as Parameters<typeof performServerHandshake>[1]);
     this.session.setLocalWindowSize(limits.http2WindowBytes);
     this.session.on('stream', (stream, _headers, flags, rawFields) => this.streamCame(stream, flags, rawFields as unknown as readonly string[]));
@@ -120,7 +122,7 @@ export class Http2Connection implements Served {
     stream.on('error', () => {});
     if (this.mode === 'closed') return;
     this.asked = true;
-    const head = readHttp2Request(fields, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0);
+    const head = readHttp2Request(fields, (flags & endStreamFlag) !== 0);
     if ('status' in head) return this.refuse(stream, head);
     const made = new Http2Stream(stream, head, {
       facts: this.facts,
@@ -157,7 +159,7 @@ export class Http2Connection implements Served {
   }
 
   private sendAway(): void {
-    this.session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    this.session.goaway(http2Codes.enhanceYourCalm);
     this.cut();
   }
 

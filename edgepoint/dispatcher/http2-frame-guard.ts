@@ -1,8 +1,8 @@
+import { endStreamFlag } from './http2-codes.ts';
 import { limits } from './limits.ts';
 
 const frameHeadBytes = 9;
 const type = { data: 0, headers: 1, windowUpdate: 8, continuation: 9 } as const;
-const endStream = 0x1;
 const prefaceBytes = 24;
 
 /**
@@ -49,7 +49,7 @@ export class Http2FrameGuard {
     this.skip = this.head.readUIntBE(0, 3);
     this.continuations = kind === type.continuation ? this.continuations + 1 : 0;
     if (this.continuations > limits.http2Continuations) return 'continuations';
-    const carries = kind === type.headers || kind === type.windowUpdate || kind === type.continuation || (kind === type.data && (this.skip > 0 || (flags & endStream) !== 0));
+    const carries = kind === type.headers || kind === type.windowUpdate || kind === type.continuation || (kind === type.data && (this.skip > 0 || (flags & endStreamFlag) !== 0));
     if (!carries) this.left -= 1;
     return this.left < 0 ? 'empty-frames' : '';
   }

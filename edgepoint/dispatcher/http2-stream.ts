@@ -1,4 +1,3 @@
-import { constants } from 'node:http2';
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { ownBody, ownFields } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
@@ -6,6 +5,7 @@ import { Exchange } from './exchange.ts';
 import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
 import { responseFields } from './forward.ts';
 import type { ClientFacts, ResponseWay } from './forward.ts';
+import { http2Codes } from './http2-codes.ts';
 import { Outlet } from './outlet.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
@@ -74,7 +74,7 @@ export class Http2Stream implements ExchangeClient {
 
   check(nowMs: number): void {
     if (this.mode === 'over') return;
-    if (this.stall.stalls(this.outlet, nowMs)) this.reset(constants.NGHTTP2_CANCEL);
+    if (this.stall.stalls(this.outlet, nowMs)) this.reset(http2Codes.cancel);
     else this.exchange.check(nowMs);
   }
 
@@ -110,7 +110,7 @@ export class Http2Stream implements ExchangeClient {
   /** The body is not as long as its head said (RFC 9113, section 8.1.1): the application never sees the end of it. */
   private malformed(): void {
     this.exchange.clientGone();
-    if (this.mode === 'answering') return this.reset(constants.NGHTTP2_PROTOCOL_ERROR);
+    if (this.mode === 'answering') return this.reset(http2Codes.protocolError);
     this.ports.exchange.answered(null, 400);
     this.ownAnswer({ status: 400, reason: 'The body of the request is not as long as content-length says.' }, this.head);
     this.closeWhenSent();
@@ -196,7 +196,7 @@ export class Http2Stream implements ExchangeClient {
   askWhetherThere(): void {}
 
   exchangeOver(_keepAlive: boolean, whole: boolean): void {
-    if (!whole) return this.reset(constants.NGHTTP2_CANCEL);
+    if (!whole) return this.reset(http2Codes.cancel);
     // An answer that ended with its connection ends the stream now; for others that has been done.
     this.outlet.shutdown();
     this.closeWhenSent();
@@ -206,7 +206,7 @@ export class Http2Stream implements ExchangeClient {
   private closeWhenSent(): void {
     const { stream } = this;
     if (this.head.framing.kind === 'none' || stream.readableEnded) return;
-    const close = (): void => stream.close(constants.NGHTTP2_NO_ERROR);
+    const close = (): void => stream.close(http2Codes.noError);
     if (stream.writableFinished) close();
     else stream.once('finish', close);
   }
@@ -227,7 +227,7 @@ export class Http2Stream implements ExchangeClient {
 
   /** Only ever called once the answer has begun; before that, it says what is wrong. */
   cut(): void {
-    this.reset(constants.NGHTTP2_INTERNAL_ERROR);
+    this.reset(http2Codes.internalError);
   }
 
   private reset(code: number): void {
