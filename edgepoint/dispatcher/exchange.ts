@@ -129,9 +129,9 @@ export class Exchange implements Waiter, UpstreamUser {
     const before = this.body.sentBefore?.slice() ?? [];
     const more = this.nextBody();
     if (more === null) return;
-    const { outlet } = attempt.upstream;
-    if (attempt.preface !== null) attempt.instance.bytesIn += outlet.writeAll([attempt.preface]);
-    this.written(attempt, outlet.writeHead(head, before.length === 0 ? more : [...before, ...more]));
+    const { preface, upstream } = attempt;
+    const body = before.length === 0 ? more : [...before, ...more];
+    this.written(attempt, preface === null ? upstream.outlet.writeHead(head, body) : upstream.outlet.writeAll([preface, Buffer.from(head, 'latin1'), ...body]));
   }
 
   /** The client has sent something while this exchange is its current one. */
