@@ -58,9 +58,14 @@ t.test('each connection begins with its client, once, and carries nobody else', 
   const shop = await openRawInstance(t, 'shop-1', (socket) => {
     const mine: string[] = [];
     connections.push(mine);
+    let text = '';
     socket.on('data', (bytes) => {
-      mine.push(bytes.toString('latin1'));
-      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      text += bytes.toString('latin1');
+      for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+        mine.push(text.slice(0, end + 4));
+        text = text.slice(end + 4);
+        socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      }
     });
   });
   await rig.route([shop], { proxyProtocol: 'v1' });
