@@ -151,6 +151,11 @@ t.test('a request in HTTP/2: held, forwarded, answered; fields both ways', async
   t.equal((await ask(session, { ':authority': 'other.test' })).headers[':status'], 404, 'no app of that name');
   t.equal((await ask(session, { ':path': '/after' })).body.toString(), 'got 0', 'the connection goes on');
   await until('nothing is under way', () => rig.head.lastDemand?.instances[0]?.outstanding === 0);
+  await rig.route([]);
+  const uploads = [1, 2, 3].map((times) => ask(session, { ':method': 'POST' }, Buffer.alloc(times * 400_000)));
+  await until('bodies that do not fit are held with their requests', () => rig.head.lastDemand?.waiting === 3);
+  await rig.route([shop]);
+  t.same((await Promise.all(uploads)).map((answer) => answer.body.toString()), ['got 400000', 'got 800000', 'got 1200000']);
 });
 
 t.test('many streams at once, of any size both ways, mean what they mean directly', async (t) => {
