@@ -46,6 +46,7 @@ export class ClientConnection implements ExchangeClient, Served {
   private tunnel: Tunnel | null = null;
   private paused = false;
   private processing = false;
+  private probed = false;
   /** At least one request has come on it. */
   private asked = false;
   /** Coarse clock: when it became idle, or the first byte of a head came, or it began to close. */
@@ -243,11 +244,22 @@ export class ClientConnection implements ExchangeClient, Served {
 
   /** Time-outs; called for each connection by the sweep. */
   check(nowMs: number): void {
+    this.probe();
     if (this.stall.stalls(this.outlet, nowMs)) return this.cut();
     if (this.mode === 'closing') {
       if (!this.outlet.blocked && nowMs - this.sinceMs >= limits.lingerMs) this.cut();
     } else if (this.exchange !== null) this.exchange.check(nowMs);
     else if (this.mode === 'open') this.checkIdle(nowMs - this.sinceMs);
+  }
+
+  /**
+   * TCP keepalive finds clients that vanished without a word, which matters for idle tunnels and half-closed connections. It is turned on
+   * at the first look rather than at once: most connections are over before, and it is four calls of the kernel for each.
+   */
+  private probe(): void {
+    if (this.probed || this.mode === 'closed') return;
+    this.probed = true;
+    this.socket.setKeepAlive(true, limits.clientProbeMs);
   }
 
   private checkIdle(quietMs: number): void {

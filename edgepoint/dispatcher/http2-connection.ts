@@ -54,6 +54,8 @@ export class Http2Connection implements Served {
   private readonly stall = new StallWatch();
   private readonly guard: Http2FrameGuard;
   private asked = false;
+  /** TCP keepalive is on, as on other connections of clients. */
+  private probed = false;
   /** When the last stream ended, or the connection was accepted. */
   private quietSinceMs: number;
   private resetsLeft: number = limits.http2Resets;
@@ -177,6 +179,8 @@ export class Http2Connection implements Served {
   }
 
   check(nowMs: number): void {
+    if (!this.probed) this.socket.setKeepAlive(true, limits.clientProbeMs);
+    this.probed = true;
     if (this.stall.stalls(this.outlet, nowMs)) return this.cut();
     for (const stream of this.streams) stream.check(nowMs);
     if (this.streams.size > 0) return;

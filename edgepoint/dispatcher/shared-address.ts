@@ -125,7 +125,7 @@ export class SharedAddress {
 
   private accept(socket: Socket<Served>, origin: ClientOrigin): Served {
     const client = new ClientConnection(socket, origin, this.ports, (gone) => this.clients.delete(gone));
-    tune(socket);
+    socket.setNoDelay(true);
     this.add(client);
     return client;
   }
@@ -135,7 +135,7 @@ export class SharedAddress {
       this.http2Connections -= 1;
       this.clients.delete(gone);
     });
-    tune(socket);
+    socket.setNoDelay(true);
     this.http2Connections += 1;
     this.add(client);
     if (this.http2Connections > limits.http2Connections) client.cut();
@@ -178,12 +178,6 @@ export class SharedAddress {
     clearInterval(this.timer);
     this.timer = null;
   }
-}
-
-function tune(socket: Socket<Served>): void {
-  socket.setNoDelay(true);
-  // Finds clients that vanished without a word, which matters for idle tunnels and half-closed connections.
-  socket.setKeepAlive(true, limits.clientProbeMs);
 }
 
 interface Opened {
