@@ -1,22 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, openDispatcher } from './local-dispatcher.ts';
+import { cpuMs, othersCpu, proxyCpu, startHaproxy, startNginx, startOurs } from './proxies.ts';
+import type { Proxy } from './proxies.ts';
 import type { Report } from './report.ts';
 import { median, medianRatio, rounded } from './statistics.ts';
 
-const proxyCpu = 0;
-const othersCpu = 1;
 const connections = 32;
 const answer = 'x'.repeat(512);
-const tickMs = 10; // USER_HZ (proc(5))
-
-interface Proxy {
-  readonly name: string;
-  readonly port: number;
-  readonly pid: number;
-  close(): Promise<void>;
-}
 
 interface Measured {
   readonly perCpuSecond: number;
@@ -69,81 +60,6 @@ export async function run({ quick }: { quick: boolean }): Promise<Report> {
   }
 }
 
-async function startOurs(backendPort: number): Promise<Proxy> {
-  const dispatcher = await openDispatcher({ cpu: proxyCpu });
-  await dispatcher.routes([
-    {
-      owner: { provider: 'bench', scope: 'main', app: 'app' },
-      hosts: ['app.edge.test'],
-      status: 'ready',
-      reason: '',
-      concurrency: 1000,
-      holdMs: 60_000,
-      instances: [{ instance: 'i-1', address: '127.0.0.1', port: backendPort }],
-    },
-  ]);
-  return { name: 'edgepoint', port: dispatcher.port, pid: dispatcher.pid, close: dispatcher.close };
-}
-
-async function startNginx(folder: string, name: string, cpu: number, serverOf: (port: number) => string): Promise<Proxy> {
-  const port = await freePort();
-  const config = join(folder, `${name}.conf`);
-  writeFileSync(
-    config,
-    `daemon off; master_process off; worker_processes 1; pid ${folder}/${name}.pid; error_log stderr error; events { worker_connections 4096; } ` +
-      `http { access_log off; tcp_nodelay on; client_body_temp_path ${folder}/${name}-body; proxy_temp_path ${folder}/${name}-proxy; ` +
-      `fastcgi_temp_path ${folder}/${name}-f; uwsgi_temp_path ${folder}/${name}-u; scgi_temp_path ${folder}/${name}-s; ${serverOf(port)} }`,
-  );
-  return startPeer(name, port, ['taskset', '--cpu-list', `${cpu}`, '/usr/sbin/nginx', '-c', config, '-p', folder]);
-}
-
-async function startHaproxy(folder: string, backendPort: number): Promise<Proxy> {
-  const port = await freePort();
-  const config = join(folder, 'haproxy.cfg');
-  writeFileSync(
-    config,
-    `global
-  nbthread 1
-  maxconn 4096
-defaults
-  mode http
-  option forwardfor
-  http-reuse always
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-frontend front
-  bind 127.0.0.1:${port}
-  default_backend app
-backend app
-  server one 127.0.0.1:${backendPort}
-`,
-  );
-  return startPeer('haproxy', port, ['taskset', '--cpu-list', `${proxyCpu}`, '/usr/sbin/haproxy', '-db', '-f', config]);
-}
-
-async function startPeer(name: string, port: number, argv: readonly string[]): Promise<Proxy> {
-  const child = Bun.spawn([...argv], { stdio: ['ignore', 'ignore', 'inherit'] });
-  for (let waited = 0; ; waited += 1) {
-    const up = await fetch(`http://127.0.0.1:${port}/`).then(
-      () => true,
-      () => false,
-    );
-    if (up) break;
-    if (child.exitCode !== null || waited > 500) throw new Error(`${name} does not answer`);
-    await Bun.sleep(10);
-  }
-  return {
-    name,
-    port,
-    pid: child.pid,
-    close: async () => {
-      child.kill('SIGKILL');
-      await child.exited;
-    },
-  };
-}
-
 const reportScript = `done = function(summary, latency)
   io.write(string.format("RESULT %d %d %d %d\\n", summary.requests, summary.duration, latency:percentile(99), summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout))
 end
@@ -160,13 +76,6 @@ async function load(folder: string, proxy: Proxy, seconds: number): Promise<Meas
   const [, requests, durationUs, p99Us, failed] = (/^RESULT (\d+) (\d+) (\d+) (\d+)$/m.exec(text) ?? []).map(Number);
   if (requests === undefined || durationUs === undefined || p99Us === undefined || failed === undefined) throw new Error(`wrk said: ${text}`);
   return { perCpuSecond: requests / (usedMs / 1000), perSecond: requests / (durationUs / 1e6), p99Ms: p99Us / 1000, failed };
-}
-
-/** Of all threads of a process; what has ended is counted with it. */
-function cpuMs(pid: number): number {
-  if (!readdirSync('/proc').includes(`${pid}`)) throw new Error(`process ${pid} has ended`);
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) * tickMs;
 }
 
 function summarize(samples: ReadonlyMap<string, readonly Measured[]>, rounds: number): Report {

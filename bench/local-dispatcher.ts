@@ -11,6 +11,8 @@ import type { Demand, Route } from '../edgepoint/model/calls.ts';
 export interface LocalDispatcher {
   readonly pid: number;
   readonly port: number;
+  /** With TLS; 0 without `certificatesFolder`. */
+  readonly securePort: number;
   /** Of every app, as it was told last. */
   readonly demands: Map<string, Demand>;
   routes(routes: readonly Route[]): Promise<void>;
@@ -19,10 +21,11 @@ export interface LocalDispatcher {
   close(): Promise<void>;
 }
 
-/** `cpu`: the processor it may run on; any when left out. */
-export async function openDispatcher({ cpu }: { cpu?: number } = {}): Promise<LocalDispatcher> {
+/** `cpu`: the processor it may run on; any when left out. Its bound on handshakes of one network is out of the way. */
+export async function openDispatcher({ cpu, certificatesFolder = '' }: { cpu?: number; certificatesFolder?: string } = {}): Promise<LocalDispatcher> {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-bench-dispatcher-'));
   const port = await freePort();
+  const securePort = certificatesFolder === '' ? 0 : await freePort();
   const demands = new Map<string, Demand>();
   let connected: (peer: Peer) => void = () => undefined;
   const peerComes = new Promise<Peer>((resolve) => (connected = resolve));
@@ -31,6 +34,7 @@ export async function openDispatcher({ cpu }: { cpu?: number } = {}): Promise<Lo
   await head.ready;
   const entry = join(import.meta.dir, '../edgepoint/main.ts');
   const argv = [process.execPath, entry, 'dispatcher', '--run-folder', folder, '--listen', JSON.stringify([`127.0.0.1:${port}`])];
+  if (securePort !== 0) argv.push('--secure-listen', JSON.stringify([`127.0.0.1:${securePort}`]), '--certificates-folder', certificatesFolder, '--handshakes-per-second', '1000000');
   const child = Bun.spawn(cpu === undefined ? argv : ['taskset', '--cpu-list', `${cpu}`, ...argv], {
     stdio: ['ignore', 'ignore', 'inherit'],
     env: { ...process.env, EDGEPOINT_LOG_LEVEL: 'warn' },
@@ -39,6 +43,7 @@ export async function openDispatcher({ cpu }: { cpu?: number } = {}): Promise<Lo
   return {
     pid: child.pid,
     port,
+    securePort,
     demands,
     routes: async (routes) => void (await peer.call('routes', routes)),
     route: async (route) => void (await peer.call('route', route)),

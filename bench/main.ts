@@ -3,7 +3,7 @@ import { setUp } from '../images/host/set-up.ts';
 import { printReport, type Report } from './report.ts';
 
 /** A benchmark is a file that exports `run`; these files are the frame. */
-const frame = new Set(['main', 'statistics', 'interleave', 'report', 'engine', 'runc', 'podman', 'peer-network', 'small-app', 'tiny', 'child-world', 'crowd', 'local-dispatcher', 'sleepers', 'object-store']);
+const frame = new Set(['main', 'statistics', 'interleave', 'report', 'engine', 'runc', 'podman', 'peer-network', 'small-app', 'tiny', 'child-world', 'crowd', 'local-dispatcher', 'proxies', 'sleepers', 'object-store']);
 const names = readdirSync(import.meta.dir)
   .flatMap((file) => (file.endsWith('.ts') ? [file.slice(0, -3)] : []))
   .filter((name) => !frame.has(name));

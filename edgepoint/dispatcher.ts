@@ -7,10 +7,14 @@ import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
+import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
+import { Failure } from '../kit/errors.ts';
+import { CertificateFolder } from './dispatcher/certificate-folder.ts';
 import { DemandTeller } from './dispatcher/demand.ts';
 import { openGauges } from './dispatcher/gauges.ts';
 import { SharedAddress } from './dispatcher/shared-address.ts';
+import type { SecureSettings } from './dispatcher/shared-address.ts';
 import { readListen } from './dispatcher/listen.ts';
 import { Switchboard } from './dispatcher/switchboard.ts';
 import type { Demand, DispatcherCalls, Route } from './model/calls.ts';
@@ -22,6 +26,12 @@ const settings = {
   schema: z.object({
     listenFds: z.array(z.int().min(3)).default([]).describe('Inherited listening sockets, by descriptor number.'),
     listen: z.array(z.string()).default([]).describe('Addresses to listen on, as host:port; [::1]:80 for IPv6.'),
+    secureListenFds: z.array(z.int().min(3)).default([]).describe('Inherited listening sockets that speak TLS, by descriptor number.'),
+    secureListen: z.array(z.string()).default([]).describe('Addresses to listen on with TLS.'),
+    certificatesFolder: z.string().default('').describe("Folder of NAME.pem files, each a private key with its chain, readable by the dispatcher's user alone; '' for no TLS."),
+    handshakesPerSecond: z.int().min(1).default(50).describe('TLS handshakes that one network (an IPv4 address, an IPv6 /64) may begin each second; ten times as many in a burst.'),
+    redirectToHttps: z.boolean().default(false).describe('Send plain HTTP of every app to https, where there is a certificate for the host; otherwise only of apps that ask for it.'),
+    httpsPort: z.int().min(1).max(65_535).default(443).describe('The port by which end users reach the TLS sockets.'),
     runFolder: z.string().describe("Folder of the edgepoint's sockets; head.sock is there."),
     health: z.string().default('').describe("Where /healthz and /metrics are served: unix:/path or host:port; '' for nowhere."),
   }),
@@ -29,7 +39,8 @@ const settings = {
 
 /** The process of the local dispatcher; returns after SIGTERM or SIGINT, when exchanges under way have ended. */
 export async function runDispatcher(argv: readonly string[]): Promise<void> {
-  const { listenFds, listen, runFolder, health } = await readSettings(settings, argv, process.env);
+  const read = await readSettings(settings, argv, process.env);
+  const { listenFds, listen, runFolder, health } = read;
   const log = openLog('dispatcher');
   const clock = openClock();
   const nowMs = (): number => performance.now();
@@ -52,10 +63,13 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
     (demand: Demand) => head.tell('demand', demand),
     (app) => app.demand(switchboard.waitingFor(app), epoch),
   );
+  const secure = openSecure(read, log, gauges.handshake);
   // Listens before the head can hear of it, so that whoever knows it is up can connect.
   const address = new SharedAddress({
     listenFds,
     listen: listen.map(readListen),
+    secure,
+    https: secure === null ? null : { port: read.httpsPort, always: read.redirectToHttps, has: (hostName) => secure.certificates.table.find(hostName) !== null },
     switchboard,
     nowMs,
     answered: (app, status) => gauges.answered(app === null ? '' : ownerKey(app.owner), status),
@@ -83,9 +97,22 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
   });
   log.info('stopping');
   await address.stop();
+  secure?.certificates.stop();
   teller.flush();
   head.stop();
   served?.stop();
+}
+
+/** The sockets that speak TLS, and their certificates; null when there shall be none. */
+function openSecure(read: z.output<typeof settings.schema>, log: Log, handshakeOver: (outcome: string) => void): SecureSettings | null {
+  const { secureListenFds: listenFds, secureListen, certificatesFolder, handshakesPerSecond } = read;
+  if (listenFds.length === 0 && secureListen.length === 0) return null;
+  if (certificatesFolder === '') throw new Failure('bad-setting', 'sockets that speak TLS need certificates', { remedy: 'Name their folder by certificatesFolder.' });
+  const certificates = new CertificateFolder(certificatesFolder, {
+    changed: (count, names) => log.info(`${count} certificates for ${names} names`, { certificates: count, names }),
+    refused: (file, reason) => log.warn(`the certificate ${file} is not used: ${reason}`, { file, reason }),
+  });
+  return { listenFds, listen: secureListen.map(readListen), certificates, handshakesPerSecond, handshakeOver };
 }
 
 /** What the head may order, by the names of `DispatcherCalls`. */

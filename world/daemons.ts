@@ -37,6 +37,9 @@ const healthPath = (plan: WorldPlan, name: string): string => join(daemonFolder(
 
 const own = (uid: number): DaemonUser => ({ uid, gid: uid });
 
+/** Where an operator puts the certificates of an edgepoint's shared address. */
+export const certificatesFolder = ({ dataFolder }: EdgepointPlan): string => join(dataFolder, 'certificates');
+
 /** All daemons of a world in the order of their start. `memoryBytes` is the machine's. */
 export function worldDaemons(plan: WorldPlan, memoryBytes: number): Daemon[] {
   return [natsDaemon(plan), meteringDaemon(plan), conduitDaemon(plan), globalDispatcherDaemon(plan), ...plan.edgepoints.flatMap((edgepoint, index) => edgepointDaemons(plan, edgepoint, index, memoryBytes))];
@@ -142,7 +145,9 @@ const memoryShare = 0.6;
 function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: number, memoryBytes: number): Daemon[] {
   const { zone, edgepoint: name, ipv4, ipv6, latitude, longitude, runFolder, dataFolder, subnet, ownIpv4, ownIpv6, ownPorts, netns } = edgepoint;
   const group = socketGroup(index);
-  const dispatcherSockets = ['0.0.0.0', '::'].map((address) => ({ protocol: 'tcp' as const, address, port: 80 }));
+  const dispatcherSockets = [80, 443].flatMap((port) => ['0.0.0.0', '::'].map((address) => ({ protocol: 'tcp' as const, address, port })));
+  /** Their descriptors, by port. */
+  const inherited = (port: number): readonly number[] => dispatcherSockets.flatMap((socket, place) => (socket.port === port ? [3 + place] : []));
   const boxes = (['restored', 'snapd'] as const).map((kind): Daemon => {
     const base = ours(plan, `${name}-${kind}`);
     return {
@@ -197,7 +202,7 @@ function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: numb
       netns,
       mountPin: null,
       sockets: dispatcherSockets,
-      settings: { ...dispatcher.settings, listenFds: dispatcherSockets.map((_, place) => 3 + place), runFolder },
+      settings: { ...dispatcher.settings, listenFds: inherited(80), secureListenFds: inherited(443), certificatesFolder: certificatesFolder(edgepoint), runFolder },
       stage: stages.dispatchers,
     },
   ];

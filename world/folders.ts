@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { daemonFolder, natsStoreFolder } from './daemons.ts';
+import { certificatesFolder, daemonFolder, natsStoreFolder } from './daemons.ts';
 import type { Daemon } from './daemons.ts';
 import type { WorldPlan } from './plan.ts';
 import { makeFolder, rootUser, socketGroup, users } from './users.ts';
@@ -26,6 +26,7 @@ export function makeFolders(plan: WorldPlan, daemons: readonly Daemon[]): void {
     makeFolder(edgepoint.dataFolder, rootUser, 0o755);
     for (const name of ['head', 'artefacts', 'downloads', 'checks']) makeFolder(join(edgepoint.dataFolder, name), head, 0o755);
     for (const name of ['snapshots', 'kept']) makeFolder(join(edgepoint.dataFolder, name), rootUser, 0o755);
+    makeFolder(certificatesFolder(edgepoint), { uid: users.dispatcher + index, gid: group }, 0o700);
     // restored makes the images, the head removes those of a deleted app: what is made in it belongs to their group.
     makeFolder(join(edgepoint.dataFolder, 'volumes'), { uid: 0, gid: group }, 0o2775);
   });

@@ -50,6 +50,9 @@ port = ${guess.port}
 # "keep": one instance, whose memory and disk continue where they were.
 # state = "template"
 
+# httpsOnly = true          # plain HTTP is sent to https
+# proxyProtocol = "v2"      # each connection begins with whose requests it carries
+
 # How much an instance may use: small, medium or large.
 # offering = "small"
 

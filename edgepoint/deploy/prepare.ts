@@ -79,6 +79,7 @@ async function probeBooted(order: ReleaseOrder, booted: PreparedInstance, ports:
     path: order.manifest.probe.path,
     hostname: order.hosts[0] ?? order.owner.app,
     timeoutMs: order.manifest.probe.timeoutSeconds * 1000,
+    proxyProtocol: order.manifest.proxyProtocol,
     gone: AbortSignal.any([booted.gone, cancelled]),
   });
   stopIf(cancelled);
@@ -101,6 +102,7 @@ async function warmUp(order: ReleaseOrder, booted: PreparedInstance, ports: Depl
       path: request.path,
       hostname: order.hosts[0] ?? order.owner.app,
       timeoutMs: warmupTimeoutMs,
+      proxyProtocol: order.manifest.proxyProtocol,
       gone: booted.gone,
     });
     if (outcome.kind !== 'answers') failed += 1;
@@ -127,6 +129,7 @@ async function askBefore(order: ReleaseOrder, booted: PreparedInstance, ports: D
     path,
     hostname: order.hosts[0] ?? order.owner.app,
     timeoutMs: order.manifest.probe.timeoutSeconds * 1000,
+    proxyProtocol: order.manifest.proxyProtocol,
     gone: booted.gone,
   });
   if (outcome.kind === 'answers') return;
@@ -200,6 +203,7 @@ export async function tryRestore(order: ReleaseOrder, snapshotPath: string, port
       path: order.manifest.snapshot.after ?? order.manifest.probe.path,
       hostname: order.hosts[0] ?? order.owner.app,
       timeoutMs: Math.min(order.manifest.probe.timeoutSeconds * 1000, 30_000),
+      proxyProtocol: order.manifest.proxyProtocol,
       gone: trial.gone,
     });
     const failure = ports.judgeProbe(outcome, order.manifest);

@@ -7,12 +7,18 @@ import type { ResponseHead } from './response-head.ts';
 /** What an application's bytes say, in order. After `bad` or `switched` nothing more is read. */
 export type AnswerPart =
   | { readonly kind: 'interim'; readonly head: ResponseHead }
-  /** Followed by the body, or its beginning, in the same read. `decoded`: chunks are taken off for a client of HTTP/1.0. */
+  /** Followed by the body, or its beginning, in the same read. `decoded`: chunks are taken off. */
   | { readonly kind: 'final'; readonly head: ResponseHead; readonly decoded: boolean }
   /** `extra`: bytes came after the end; they belong to no exchange. */
   | { readonly kind: 'body'; readonly pieces: readonly Buffer[]; readonly done: boolean; readonly extra: boolean }
   | { readonly kind: 'switched'; readonly head: ResponseHead; readonly rest: Buffer }
   | { readonly kind: 'bad'; readonly reason: string };
+
+/** What its answer is read for: `decodes` when the client takes no chunks (HTTP/1.0, HTTP/2). */
+interface AnsweredRequest {
+  readonly method: string;
+  readonly decodes: boolean;
+}
 
 const none = Buffer.alloc(0);
 
@@ -21,7 +27,7 @@ export class AnswerReader {
   private input: Buffer = none;
   private interims = 0;
   private body: BodyScanner | null = null;
-  private readonly request: { readonly method: string; readonly minorVersion: 0 | 1 };
+  private readonly request: AnsweredRequest;
   /** A byte has come. */
   begun = false;
   /** The final head, once it is whole. */
@@ -29,7 +35,7 @@ export class AnswerReader {
   /** All of the answer has come. */
   done = false;
 
-  constructor(request: { readonly method: string; readonly minorVersion: 0 | 1 }) {
+  constructor(request: AnsweredRequest) {
     this.request = request;
   }
 
@@ -64,7 +70,7 @@ export class AnswerReader {
   }
 
   private readFinal(head: ResponseHead): readonly AnswerPart[] {
-    const decoded = this.request.minorVersion === 0 && head.framing.kind === 'chunked';
+    const decoded = this.request.decodes && head.framing.kind === 'chunked';
     const body = openBodyScanner(head.framing, { decoded });
     const first = this.readBody(body, this.input);
     this.input = none;

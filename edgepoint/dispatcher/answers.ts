@@ -3,15 +3,19 @@ export interface OwnAnswer {
   readonly status: number;
   readonly reason: string;
   readonly retryAfterSeconds?: number;
+  /** Where to ask instead; of printable ASCII. */
+  readonly location?: string;
 }
 
 const phrases: Readonly<Record<number, string>> = {
+  308: 'Permanent Redirect',
   400: 'Bad Request',
   404: 'Not Found',
   405: 'Method Not Allowed',
   408: 'Request Timeout',
   414: 'URI Too Long',
   417: 'Expectation Failed',
+  421: 'Misdirected Request',
   431: 'Request Header Fields Too Large',
   501: 'Not Implemented',
   502: 'Bad Gateway',
@@ -29,18 +33,34 @@ export const notInTime = (heldMs: number, why: string): OwnAnswer => ({
 export const roomFull = (why: string): OwnAnswer => ({ status: 503, reason: `Too many requests are waiting: ${why}.`, retryAfterSeconds: 1 });
 export const appFailed = (why: string): OwnAnswer => ({ status: 503, reason: `The application cannot be started: ${why}`, retryAfterSeconds: 10 });
 
-/** The bytes of an own answer. The reason is a sentence for people; only printable ASCII of it is sent. */
-export function writeOwnAnswer(answer: OwnAnswer, way: { keepAlive: boolean; head: boolean; minorVersion: 0 | 1 }): Buffer {
-  const body = `${answer.status} ${phrases[answer.status] ?? 'Error'}\n${answer.reason.replaceAll(/[^\x20-\x7e]/g, '?')}\n`;
-  const lines = [
-    `HTTP/1.1 ${answer.status} ${phrases[answer.status] ?? 'Error'}`,
-    'Content-Type: text/plain; charset=utf-8',
-    `Content-Length: ${body.length}`,
-    'Cache-Control: no-store',
-    'Edgepoint-Answer: dispatcher',
-    ...(answer.status === 405 ? ['Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'] : []),
-    ...(answer.retryAfterSeconds === undefined ? [] : [`Retry-After: ${answer.retryAfterSeconds}`]),
-    ...(way.keepAlive ? (way.minorVersion === 0 ? ['Connection: keep-alive'] : []) : ['Connection: close']),
+/** The client's certificate said that it talks to somebody else. */
+export const misdirected = (host: string): OwnAnswer => ({ status: 421, reason: `This connection was made for another host than ${host}.` });
+export const elsewhere = (location: string): OwnAnswer => ({ status: 308, reason: `It is at ${location}.`, location });
+
+const cleaned = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?');
+
+/** Its body, for people, of printable ASCII alone. */
+export const ownBody = (answer: OwnAnswer): string => `${answer.status} ${phrases[answer.status] ?? 'Error'}\n${cleaned(answer.reason)}\n`;
+
+/** Its fields, but those of one connection only. */
+export function ownFields(answer: OwnAnswer, body: string): readonly (readonly [string, string])[] {
+  const fields: [string, string][] = [
+    ['Content-Type', 'text/plain; charset=utf-8'],
+    ['Content-Length', `${body.length}`],
+    ['Cache-Control', 'no-store'],
+    ['Edgepoint-Answer', 'dispatcher'],
   ];
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${way.head ? '' : body}`, 'latin1');
+  if (answer.status === 405) fields.push(['Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS']);
+  if (answer.location !== undefined) fields.push(['Location', cleaned(answer.location)]);
+  if (answer.retryAfterSeconds !== undefined) fields.push(['Retry-After', `${answer.retryAfterSeconds}`]);
+  return fields;
+}
+
+/** The bytes of an own answer in HTTP/1.1. */
+export function writeOwnAnswer(answer: OwnAnswer, way: { keepAlive: boolean; head: boolean; minorVersion: 0 | 1 }): Buffer {
+  const body = ownBody(answer);
+  const lines = ownFields(answer, body).map(([name, value]) => `${name}: ${value}`);
+  if (!way.keepAlive) lines.push('Connection: close');
+  else if (way.minorVersion === 0) lines.push('Connection: keep-alive');
+  return Buffer.from(`HTTP/1.1 ${answer.status} ${phrases[answer.status] ?? 'Error'}\r\n${lines.join('\r\n')}\r\n\r\n${way.head ? '' : body}`, 'latin1');
 }

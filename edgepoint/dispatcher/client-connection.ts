@@ -1,12 +1,29 @@
 import type { Socket } from 'bun';
 import { writeOwnAnswer } from './answers.ts';
+import type { OwnAnswer } from './answers.ts';
+import { SocketFacts } from './client-address.ts';
 import { Exchange } from './exchange.ts';
 import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
+import { forwardResponse } from './forward.ts';
+import type { ClientFacts, ResponseWay } from './forward.ts';
 import { limits } from './limits.ts';
 import { Outlet } from './outlet.ts';
 import { readRequestHead } from './request-head.ts';
-import type { Refusal } from './request-head.ts';
+import type { Refusal, RequestHead } from './request-head.ts';
+import type { ResponseHead } from './response-head.ts';
+import type { Served } from './served.ts';
+import { StallWatch } from './stall-watch.ts';
 import type { Tunnel } from './tunnel.ts';
+
+const processing = Buffer.from('HTTP/1.1 102 Processing\r\n\r\n');
+
+/** Where a connection comes from, and whom its handshake, if there was one, let it ask for. */
+export interface ClientOrigin {
+  readonly scheme: 'http' | 'https';
+  mayAsk(hostName: string): boolean;
+}
+
+export const plainOrigin: ClientOrigin = { scheme: 'http', mayAsk: () => true };
 
 /**
  * A client's connection: its requests, one after the other.
@@ -14,12 +31,14 @@ import type { Tunnel } from './tunnel.ts';
  * Modes: open -> tunnel, open -> closing -> closed, tunnel -> closing -> closed. closing: what is queued still leaves, what comes is
  * thrown away, so that the client can read the last answer (RFC 9112, section 9.6).
  */
-export class ClientConnection implements ExchangeClient {
-  readonly address: string;
+export class ClientConnection implements ExchangeClient, Served {
+  readonly facts: ClientFacts;
+  readonly frames = false;
   readonly outlet: Outlet;
   ended = false;
   private mode: 'open' | 'tunnel' | 'closing' | 'closed' = 'open';
-  private readonly socket: Socket<ClientConnection>;
+  private readonly socket: Socket<Served>;
+  private readonly origin: ClientOrigin;
   private readonly ports: ExchangePorts;
   private readonly onGone: (connection: ClientConnection) => void;
   private input: Buffer | null = null;
@@ -27,18 +46,20 @@ export class ClientConnection implements ExchangeClient {
   private tunnel: Tunnel | null = null;
   private paused = false;
   private processing = false;
+  private probed = false;
   /** At least one request has come on it. */
   private asked = false;
   /** Coarse clock: when it became idle, or the first byte of a head came, or it began to close. */
   private sinceMs: number;
-  private written = { bytes: 0, sinceMs: 0 };
+  private readonly stall = new StallWatch();
   private thrownAwayBytes = 0;
 
-  constructor(socket: Socket<ClientConnection>, ports: ExchangePorts, onGone: (connection: ClientConnection) => void) {
+  constructor(socket: Socket<Served>, origin: ClientOrigin, ports: ExchangePorts, onGone: (connection: ClientConnection) => void) {
     this.socket = socket;
+    this.origin = origin;
     this.ports = ports;
     this.onGone = onGone;
-    this.address = plainAddress(socket.remoteAddress);
+    this.facts = new SocketFacts(socket, origin.scheme);
     this.outlet = new Outlet(() => this.room());
     this.outlet.attach(socket);
     this.sinceMs = ports.nowMs();
@@ -52,6 +73,10 @@ export class ClientConnection implements ExchangeClient {
     if (this.input === null && this.exchange === null) this.sinceMs = this.ports.nowMs();
     this.input = this.input === null ? bytes : Buffer.concat([this.input, bytes]);
     this.process();
+  }
+
+  drained(): void {
+    this.outlet.flush();
   }
 
   end(): void {
@@ -90,6 +115,30 @@ export class ClientConnection implements ExchangeClient {
     this.paused = !on;
     if (on) this.socket.resume();
     else this.socket.pause();
+  }
+
+  mayAsk(hostName: string): boolean {
+    return this.origin.mayAsk(hostName);
+  }
+
+  interim(head: ResponseHead): void {
+    this.outlet.writeHead(forwardResponse(head, { keepAlive: true, clientMinorVersion: 1, decoded: false }), []);
+  }
+
+  final(head: ResponseHead, way: ResponseWay, pieces: readonly Buffer[]): void {
+    this.outlet.writeHead(forwardResponse(head, way), pieces);
+  }
+
+  body(pieces: readonly Buffer[]): void {
+    this.outlet.writeAll(pieces);
+  }
+
+  ownAnswer(answer: OwnAnswer, request: RequestHead, keepAlive: boolean): void {
+    this.outlet.write(writeOwnAnswer(answer, { keepAlive, head: request.method === 'HEAD', minorVersion: request.minorVersion }));
+  }
+
+  askWhetherThere(): void {
+    this.outlet.write(processing);
   }
 
   exchangeOver(keepAlive: boolean): void {
@@ -195,31 +244,26 @@ export class ClientConnection implements ExchangeClient {
 
   /** Time-outs; called for each connection by the sweep. */
   check(nowMs: number): void {
-    if (this.stalls(nowMs)) return this.cut();
+    this.probe();
+    if (this.stall.stalls(this.outlet, nowMs)) return this.cut();
     if (this.mode === 'closing') {
       if (!this.outlet.blocked && nowMs - this.sinceMs >= limits.lingerMs) this.cut();
     } else if (this.exchange !== null) this.exchange.check(nowMs);
     else if (this.mode === 'open') this.checkIdle(nowMs - this.sinceMs);
   }
 
+  /**
+   * TCP keepalive finds clients that vanished without a word, which matters for idle tunnels and half-closed connections. It is turned on
+   * at the first look rather than at once: most connections are over before, and it is four calls of the kernel for each.
+   */
+  private probe(): void {
+    if (this.probed || this.mode === 'closed') return;
+    this.probed = true;
+    this.socket.setKeepAlive(true, limits.clientProbeMs);
+  }
+
   private checkIdle(quietMs: number): void {
     if (this.input !== null && quietMs >= limits.headMs) this.refuse({ status: 408, reason: 'The head of the request did not come in time' });
     else if (this.input === null && quietMs >= limits.keepAliveMs) this.close();
   }
-
-  /** The client takes nothing of what is queued for it. */
-  private stalls(nowMs: number): boolean {
-    if (!this.outlet.blocked || this.outlet.writtenBytes !== this.written.bytes) {
-      this.written.bytes = this.outlet.writtenBytes;
-      this.written.sinceMs = nowMs;
-      return false;
-    }
-    return nowMs - this.written.sinceMs >= limits.writeMs;
-  }
 }
-
-/** `::ffff:192.0.2.1` is `192.0.2.1`. */
-const plainAddress = (address: string | undefined): string => {
-  if (address === undefined) return '0.0.0.0';
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address;
-};

@@ -1,10 +1,12 @@
+import { proxyHeader } from '../model/proxy-protocol.ts';
 import { AnswerReader } from './answer-reader.ts';
 import type { AnswerPart } from './answer-reader.ts';
-import { writeOwnAnswer } from './answers.ts';
+import { elsewhere, misdirected } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
-import type { AppState, InstanceState } from './fleet.ts';
-import { forwardRequest, forwardResponse } from './forward.ts';
+import type { AppState, InstanceState, RouteTerms } from './fleet.ts';
+import { forwardRequest } from './forward.ts';
 import { limits } from './limits.ts';
+import { httpsUrl } from './redirect.ts';
 import { RequestBody } from './request-body.ts';
 import type { RequestHead } from './request-head.ts';
 import { isIdempotent, mayResend } from './resend.ts';
@@ -15,16 +17,18 @@ import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
 import { Tunnel } from './tunnel.ts';
 import type { UpstreamConnection, UpstreamUser } from './upstream-connection.ts';
 
+type FinalPart = AnswerPart & { kind: 'final' };
+
 /** One try at one instance. */
 interface Attempt {
   readonly app: AppState;
   readonly instance: InstanceState;
   upstream: UpstreamConnection;
+  /** Begins a fresh connection to an app that wants to know whose it is; null: it does not, or it knows. */
+  readonly preface: Buffer | null;
   /** What its connection had carried before. */
   writtenBefore: number;
 }
-
-const processing = Buffer.from('HTTP/1.1 102 Processing\r\n\r\n');
 
 /**
  * One request and its answer.
@@ -58,7 +62,7 @@ export class Exchange implements Waiter, UpstreamUser {
     this.head = head;
     this.ports = ports;
     this.body = new RequestBody(head.framing);
-    this.answer = new AnswerReader(head);
+    this.answer = new AnswerReader({ method: head.method, decodes: client.frames || head.minorVersion === 0 });
     this.activeMs = ports.nowMs();
   }
 
@@ -71,7 +75,8 @@ export class Exchange implements Waiter, UpstreamUser {
   }
 
   begin(): void {
-    this.ports.switchboard.submit(this);
+    if (this.client.mayAsk(this.head.hostName)) this.ports.switchboard.submit(this);
+    else this.refuse(misdirected(this.head.host));
   }
 
   /** The client may send more: its body is wanted, or so little is kept that a hang-up should be noticed. */
@@ -86,9 +91,14 @@ export class Exchange implements Waiter, UpstreamUser {
   assign(app: AppState, instance: InstanceState): void {
     this.attempts += 1;
     this.mode = 'connecting';
-    const idle = instance.takeIdle(this.ports.nowMs(), isIdempotent(this.head.method) ? limits.upstreamIdleMs : limits.upstreamFreshMs);
+    const proxyProtocol = app.terms?.proxyProtocol;
+    const endpoints = proxyProtocol === undefined ? null : this.client.facts.endpoints();
+    const key = endpoints === null ? '' : JSON.stringify([proxyProtocol, endpoints]);
+    const idle = instance.takeIdle(this.ports.nowMs(), isIdempotent(this.head.method) ? limits.upstreamIdleMs : limits.upstreamFreshMs, key);
     const upstream = idle ?? this.ports.connect(instance, this);
-    this.attempt = { app, instance, upstream, writtenBefore: upstream.outlet.writtenBytes };
+    upstream.endpoints = key;
+    const preface = idle !== null || proxyProtocol === undefined ? null : proxyHeader(proxyProtocol, endpoints);
+    this.attempt = { app, instance, upstream, preface, writtenBefore: upstream.outlet.writtenBytes };
     if (idle === null) return;
     idle.user = this;
     this.send(this.attempt);
@@ -96,6 +106,13 @@ export class Exchange implements Waiter, UpstreamUser {
 
   refuse(answer: OwnAnswer): void {
     this.answerOurselves(answer, null);
+  }
+
+  elsewhere(terms: RouteTerms): OwnAnswer | null {
+    const { https } = this.ports;
+    if (https === null || this.client.facts.scheme === 'https') return null;
+    const url = httpsUrl(this.head, { httpsOnly: terms.httpsOnly === true }, https);
+    return url === null ? null : elsewhere(url);
   }
 
   // ---- the request's way ----
@@ -106,11 +123,14 @@ export class Exchange implements Waiter, UpstreamUser {
 
   private send(attempt: Attempt): void {
     this.mode = 'sending';
-    const head = forwardRequest(this.head, { address: this.client.address, scheme: 'http' });
+    const head = forwardRequest(this.head, this.client.facts);
     // What is taken now is held too, so what was sent before is copied first.
-    const parts = [head, ...(this.body.sentBefore ?? [])];
+    const before = this.body.sentBefore?.slice() ?? [];
     const more = this.nextBody();
-    if (more !== null) this.writeUpstream(attempt, [...parts, ...more]);
+    if (more === null) return;
+    const { preface, upstream } = attempt;
+    const body = before.length === 0 ? more : [...before, ...more];
+    this.written(attempt, preface === null ? upstream.outlet.writeHead(head, body) : upstream.outlet.writeAll([preface, Buffer.from(head, 'latin1'), ...body]));
   }
 
   /** The client has sent something while this exchange is its current one. */
@@ -118,7 +138,7 @@ export class Exchange implements Waiter, UpstreamUser {
     const { attempt } = this;
     if (attempt === null || this.mode === 'connecting' || this.body.done) return;
     const more = this.nextBody();
-    if (more !== null) this.writeUpstream(attempt, more);
+    if (more !== null) this.written(attempt, attempt.upstream.outlet.writeAll(more));
   }
 
   /** What the client has sent of the body; null when its framing was refused and the exchange is over. */
@@ -136,8 +156,8 @@ export class Exchange implements Waiter, UpstreamUser {
     return pieces;
   }
 
-  private writeUpstream(attempt: Attempt, parts: readonly Buffer[]): void {
-    attempt.instance.bytesIn += attempt.upstream.outlet.writeAll(parts);
+  private written(attempt: Attempt, bytes: number): void {
+    attempt.instance.bytesIn += bytes;
     this.touch(attempt);
     this.client.setReading(!attempt.upstream.outlet.blocked);
     if (this.body.done && this.answer.done) this.finish();
@@ -156,12 +176,12 @@ export class Exchange implements Waiter, UpstreamUser {
     if (attempt === null) return;
     attempt.instance.bytesOut += bytes.length;
     this.touch(attempt);
-    let head: Buffer | null = null;
+    let final: FinalPart | null = null;
     for (const part of this.answer.read(bytes)) {
       // What went before may have ended the exchange.
       if (this.attempt === null) return;
-      if (part.kind === 'body') this.passBody(attempt, head, part);
-      else if (part.kind === 'final') head = this.passFinal(attempt, part);
+      if (part.kind === 'body') this.passBody(attempt, final, part);
+      else if (part.kind === 'final') this.takeFinal(attempt, (final = part));
       else if (part.kind === 'interim') this.passInterim(part.head);
       else if (part.kind === 'switched') this.openTunnel(attempt, part.head, part.rest);
       else this.giveUp({ status: 502, reason: `The application's answer is not HTTP as we know it: ${part.reason}.` });
@@ -171,16 +191,15 @@ export class Exchange implements Waiter, UpstreamUser {
   private passInterim(head: ResponseHead): void {
     if (head.status === 100) this.continued = true;
     if (this.head.minorVersion === 0) return;
-    this.client.outlet.write(forwardResponse(head, { keepAlive: true, clientMinorVersion: 1, decoded: false }));
+    this.client.interim(head);
   }
 
-  /** The head for the client; it leaves together with the first of the body. */
-  private passFinal(attempt: Attempt, { head, decoded }: AnswerPart & { kind: 'final' }): Buffer {
+  /** The head leaves together with the first of the body. */
+  private takeFinal(attempt: Attempt, { head, decoded }: FinalPart): void {
     this.mode = 'answering';
     attempt.instance.requests += 1;
     this.ports.answered(attempt.app, head.status);
     this.keepAlive = this.head.keepAlive && !decoded && head.framing.kind !== 'until-close' && !this.bodyUncertain && this.ports.keepsConnections();
-    return forwardResponse(head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded });
   }
 
   /** A client that was not told to continue may or may not send its body: its next bytes could be either. */
@@ -188,8 +207,9 @@ export class Exchange implements Waiter, UpstreamUser {
     return this.head.expectContinue && !this.continued && !this.body.done && !this.body.begun;
   }
 
-  private passBody(attempt: Attempt, head: Buffer | null, { pieces, done, extra }: AnswerPart & { kind: 'body' }): void {
-    this.client.outlet.writeAll(head === null ? pieces : [head, ...pieces]);
+  private passBody(attempt: Attempt, final: FinalPart | null, { pieces, done, extra }: AnswerPart & { kind: 'body' }): void {
+    if (final === null) this.client.body(pieces, done);
+    else this.client.final(final.head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded: final.decoded }, pieces, done);
     if (this.client.outlet.blocked) attempt.upstream.pause();
     if (!done) return;
     // Bytes after the end of the answer belong to no exchange: such a connection carries no other.
@@ -207,7 +227,7 @@ export class Exchange implements Waiter, UpstreamUser {
     this.attempt = null;
     instance.requests += 1;
     this.ports.answered(app, head.status);
-    this.client.outlet.write(forwardResponse(head, { keepAlive: true, clientMinorVersion: 1, decoded: false }));
+    this.client.interim(head);
     const tunnel = new Tunnel({ client: this.client, upstream, app, instance, switchboard: this.ports.switchboard });
     upstream.user = tunnel;
     this.ports.switchboard.release(app, instance);
@@ -275,7 +295,7 @@ export class Exchange implements Waiter, UpstreamUser {
   private askWhetherThere(nowMs: number): void {
     if (this.clientEndedMs === 0 || nowMs - this.clientEndedMs < limits.endedClientMs) return;
     this.clientEndedMs = nowMs;
-    if (this.mode !== 'answering' && this.head.minorVersion === 1) this.client.outlet.write(processing);
+    if (this.mode !== 'answering' && this.head.minorVersion === 1) this.client.askWhetherThere();
   }
 
   /** Time-outs of an exchange under way. */
@@ -302,7 +322,7 @@ export class Exchange implements Waiter, UpstreamUser {
     if (mode !== 'answering') return this.answerOurselves(answer, app);
     this.mode = 'over';
     this.endAttempt(false);
-    if (this.answer.done) this.client.exchangeOver(false);
+    if (this.answer.done) this.client.exchangeOver(false, true);
     else this.client.cut();
   }
 
@@ -310,22 +330,22 @@ export class Exchange implements Waiter, UpstreamUser {
     this.mode = 'over';
     this.ports.answered(app, answer.status);
     const keepAlive = this.head.keepAlive && this.body.done && this.ports.keepsConnections();
-    this.client.outlet.write(writeOwnAnswer(answer, { keepAlive, head: this.head.method === 'HEAD', minorVersion: this.head.minorVersion }));
+    this.client.ownAnswer(answer, this.head, keepAlive);
     this.endAttempt(false);
-    this.client.exchangeOver(keepAlive);
+    this.client.exchangeOver(keepAlive, true);
   }
 
   private finish(): void {
     this.mode = 'over';
     this.endAttempt(this.body.done && this.answer.head?.keepAlive === true && this.head.upgrade === '');
-    this.client.exchangeOver(this.keepAlive && this.body.done);
+    this.client.exchangeOver(this.keepAlive && this.body.done, true);
   }
 
   /** The request can never become whole, or nobody reads the answer. */
   private abandon(): void {
     this.mode = 'over';
     this.endAttempt(false);
-    this.client.exchangeOver(false);
+    this.client.exchangeOver(false, false);
   }
 
   /** Frees the place at the instance; the connection is kept for another exchange, or cut. */

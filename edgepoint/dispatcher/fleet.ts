@@ -52,10 +52,14 @@ export class InstanceState implements Candidate {
     return this.outstanding === 0 && this.tunnels.size === 0;
   }
 
-  /** An idle connection no older than `idleMsMax`; those that have been idle too long are closed on the way. */
-  takeIdle(nowMs: number, idleMsMax: number): UpstreamConnection | null {
+  /**
+   * An idle connection no older than `idleMsMax`; those that have been idle too long are closed on the way. `endpoints`: of the client
+   * whose requests alone it may carry, '' when it may carry anybody's.
+   */
+  takeIdle(nowMs: number, idleMsMax: number, endpoints: string): UpstreamConnection | null {
     const newest = this.idle.at(-1);
     if (newest === undefined) return null;
+    if (newest.endpoints !== endpoints) return this.takeIdleOf(nowMs, idleMsMax, endpoints);
     if (nowMs - newest.sinceMs >= newest.idleMs) {
       this.closeIdle();
       return null;
@@ -63,6 +67,14 @@ export class InstanceState implements Candidate {
     if (nowMs - newest.sinceMs > idleMsMax) return null;
     this.idle.pop();
     return newest;
+  }
+
+  private takeIdleOf(nowMs: number, idleMsMax: number, endpoints: string): UpstreamConnection | null {
+    const at = this.idle.findLastIndex((each) => each.endpoints === endpoints);
+    const found = this.idle[at];
+    if (found === undefined || nowMs - found.sinceMs > idleMsMax || nowMs - found.sinceMs >= found.idleMs) return null;
+    this.idle.splice(at, 1);
+    return found;
   }
 
   giveBack(connection: UpstreamConnection): void {
@@ -98,14 +110,15 @@ function dropState(states: ReadonlyMap<string, InstanceState>, instance: string)
 }
 
 /** What a route says besides its owner, hosts and instances. */
-export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs'>;
+export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol'>;
 
 /** Those of thousands of apps are the same: they share the terms that were read last. */
 let lastTerms: RouteTerms | null = null;
-function termsOf({ status, reason, concurrency, holdMs }: Route): RouteTerms {
+function termsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol }: Route): RouteTerms {
   const last = lastTerms;
-  if (last?.status === status && last.reason === reason && last.concurrency === concurrency && last.holdMs === holdMs) return last;
-  return (lastTerms = { status, reason, concurrency, holdMs });
+  const same = last?.status === status && last.reason === reason && last.concurrency === concurrency && last.holdMs === holdMs;
+  if (same && last.httpsOnly === httpsOnly && last.proxyProtocol === proxyProtocol) return last;
+  return (lastTerms = { status, reason, concurrency, holdMs, ...(httpsOnly ? { httpsOnly } : {}), ...(proxyProtocol ? { proxyProtocol } : {}) });
 }
 
 /** One application: its route, its instances, and those that left the table but still have something to tell. */

@@ -1,3 +1,5 @@
+import type { Endpoints } from '../model/proxy-protocol.ts';
+import { fieldValue } from './head-lines.ts';
 import type { Field } from './head-lines.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
@@ -23,11 +25,21 @@ const responseFieldsDropped = new Set(['connection', 'keep-alive', 'proxy-connec
 /** A client that names these in Connection would have us take the frame off its own message. */
 const neverHopByHop = new Set(['host', 'content-length', 'transfer-encoding', 'content-type', 'expect', 'set-cookie']);
 
+/** Who asks, and how. */
+export interface ClientFacts {
+  /** Of IPv4 or IPv6, without a port. */
+  readonly address: string;
+  readonly scheme: 'http' | 'https';
+  /** Its connection as it was accepted, for those who ask. */
+  endpoints(): Endpoints;
+}
+
 /** The head that the application gets: the client's, without what was for us alone, and with who the client is. */
-export function forwardRequest(head: RequestHead, client: { address: string; scheme: 'http' | 'https' }): Buffer {
-  const lines = keptLines(head, (field) => !dropsRequestField(field, head));
+export function forwardRequest(head: RequestHead, client: ClientFacts): string {
+  const { section } = head;
+  const lines = (section.kept ??= keptLines(section, (field) => !dropsRequestField(field, head)));
   const tunnel = head.upgrade === '' ? '' : `Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`;
-  return Buffer.from(`${head.method} ${head.target} HTTP/1.1\r\n${lines}${tunnel}${clientLines(head.host, client)}\r\n`, 'latin1');
+  return `${head.method} ${head.target} HTTP/1.1\r\n${lines}${tunnel}${clientLines(head.host, client)}\r\n`;
 }
 
 function dropsRequestField(field: Field, head: RequestHead): boolean {
@@ -35,14 +47,14 @@ function dropsRequestField(field: Field, head: RequestHead): boolean {
   const key = field.key.includes('_') ? field.key.replaceAll('_', '-') : field.key;
   if (requestFieldsDropped.has(key)) return true;
   if (key === 'expect' && head.minorVersion === 0) return true;
-  return namedInConnection(field, head.connectionOptions);
+  return namedInConnection(field, head.section.meaning.connectionOptions);
 }
 
 const namedInConnection = (field: Field, options: readonly string[]): boolean =>
   options.length > 0 && options.includes(field.key) && !neverHopByHop.has(field.key);
 
 /** We are the first hop that can be believed, so what the client said of itself is replaced, not extended. */
-function clientLines(host: string, client: { address: string; scheme: 'http' | 'https' }): string {
+function clientLines(host: string, client: ClientFacts): string {
   const node = client.address.includes(':') ? `"[${client.address}]"` : client.address;
   return (
     `X-Forwarded-For: ${client.address}\r\nX-Forwarded-Proto: ${client.scheme}\r\nX-Forwarded-Host: ${host}\r\n` +
@@ -60,9 +72,22 @@ export interface ResponseWay {
 }
 
 /** The head that the client gets: the application's, without what was for us alone. */
-export function forwardResponse(head: ResponseHead, way: ResponseWay): Buffer {
-  const lines = keptLines(head, (field) => !dropsResponseField(field, head, way));
-  return Buffer.from(`HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${lines}${connectionLine(head, way)}\r\n`, 'latin1');
+export function forwardResponse(head: ResponseHead, way: ResponseWay): string {
+  return `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${responseLines(head, way)}${connectionLine(head, way)}\r\n`;
+}
+
+/** Which lines go on depends on more than themselves in a few cases only; in those it is not remembered. */
+function responseLines(head: ResponseHead, way: ResponseWay): string {
+  const { section, status } = head;
+  const keeps = (field: Field): boolean => !dropsResponseField(field, head, way);
+  if (way.decoded || status < 200 || status === 204 || status === 426) return keptLines(section, keeps);
+  return (section.kept ??= keptLines(section, keeps));
+}
+
+/** The fields of an answer in a protocol that frames bodies itself: lower case names, none of one connection (RFC 9113, section 8.2.2). */
+export function responseFields(head: ResponseHead): readonly (readonly [string, string])[] {
+  const way: ResponseWay = { keepAlive: true, clientMinorVersion: 1, decoded: true };
+  return head.section.fields.flatMap((field) => (field.key === 'upgrade' || dropsResponseField(field, head, way) ? [] : [[field.key, fieldValue(head.section.text, field)] as const]));
 }
 
 function dropsResponseField(field: Field, head: ResponseHead, way: ResponseWay): boolean {
@@ -70,7 +95,7 @@ function dropsResponseField(field: Field, head: ResponseHead, way: ResponseWay):
   if (field.key === 'transfer-encoding') return way.decoded || head.status === 204 || head.status < 200;
   // RFC 9110, section 8.6: no Content-Length in 1xx and 204.
   if (field.key === 'content-length') return head.status === 204 || head.status < 200;
-  return namedInConnection(field, head.connectionOptions);
+  return namedInConnection(field, head.section.meaning.connectionOptions);
 }
 
 function connectionLine(head: ResponseHead, way: ResponseWay): string {
@@ -83,13 +108,13 @@ function connectionLine(head: ResponseHead, way: ResponseWay): string {
 }
 
 /** The field lines that are kept, exactly as written; neighbours leave in one piece. */
-function keptLines(head: { text: string; fieldsStart: number; fields: readonly Field[] }, keeps: (field: Field) => boolean): string {
+function keptLines({ text, fields }: { text: string; fields: readonly Field[] }, keeps: (field: Field) => boolean): string {
   let kept = '';
-  let from = head.fieldsStart;
-  for (const field of head.fields) {
+  let from = 0;
+  for (const field of fields) {
     if (keeps(field)) continue;
-    kept += head.text.slice(from, field.start);
+    kept += text.slice(from, field.start);
     from = field.end;
   }
-  return kept + head.text.slice(from, head.text.length - 2);
+  return kept + text.slice(from, text.length - 2);
 }

@@ -12,8 +12,9 @@ export interface Gauges {
   /** `app` is '' when the request did not say whose it was. */
   answered(app: string, status: number): void;
   held(ms: number, served: boolean): void;
+  handshake(outcome: string): void;
   /** The registry's text, with what is counted now. */
-  text(now: { clients: number; upstreams: number; tunnels: number; waiting: number }, apps: Iterable<AppState>): Promise<string>;
+  text(now: { clients: number; upstreams: number; tunnels: number; handshakes: number; waiting: number }, apps: Iterable<AppState>): Promise<string>;
 }
 
 /** Counts on plain numbers while requests run, and hands them to the registry when somebody looks. */
@@ -23,6 +24,7 @@ export function openGauges(metrics: MetricsPort): Gauges {
   const bytes = metrics.gauge('edgepoint_dispatcher_bytes', 'Bytes passed since the start, of the instances in the table', ['app', 'direction']);
   const open = metrics.gauge('edgepoint_dispatcher_connections', 'Open connections', ['kind']);
   const waiting = metrics.gauge('edgepoint_dispatcher_waiting', 'Requests held now');
+  const handshakes = metrics.counter('edgepoint_dispatcher_handshakes_total', 'TLS handshakes that are over', ['outcome']);
   const counted = new Map<string, { app: string; class: string; count: number }>();
   return {
     answered: (app, status) => {
@@ -32,12 +34,14 @@ export function openGauges(metrics: MetricsPort): Gauges {
       counted.set(key, entry);
     },
     held: (ms, served) => heldMs.observe({ outcome: served ? 'served' : 'timeout' }, ms),
+    handshake: (outcome) => handshakes.inc({ outcome }),
     text: (now, apps) => {
       for (const entry of counted.values()) requests.inc({ app: entry.app, class: entry.class }, entry.count);
       counted.clear();
       open.set({ kind: 'client' }, now.clients);
       open.set({ kind: 'upstream' }, now.upstreams);
       open.set({ kind: 'tunnel' }, now.tunnels);
+      open.set({ kind: 'handshake' }, now.handshakes);
       waiting.set({}, now.waiting);
       for (const app of apps) {
         const all = [...app.instances.values(), ...app.departed.values()];

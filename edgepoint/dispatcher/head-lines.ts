@@ -10,6 +10,34 @@ export interface Field {
   readonly end: number;
 }
 
+/**
+ * The field lines of a head, closing empty line included, and what they say. Clients and applications send the same ones again and again,
+ * so they are read once (`SectionMemo`); nothing of it changes but `kept`.
+ */
+export interface FieldSection<Meaning> {
+  readonly text: string;
+  readonly fields: readonly Field[];
+  readonly meaning: Meaning;
+  /** The lines that go on, once somebody has asked for them. */
+  kept: string | null;
+}
+
+/** Sections read before, by their text: the same bytes mean the same. Small ones only, few, and forgotten together. */
+export class SectionMemo<Meaning> {
+  private readonly known = new Map<string, FieldSection<Meaning>>();
+
+  find(text: string): FieldSection<Meaning> | undefined {
+    return this.known.get(text);
+  }
+
+  remember(section: FieldSection<Meaning>): FieldSection<Meaning> {
+    if (section.text.length > limits.knownSectionBytes) return section;
+    if (this.known.size >= limits.knownSections) this.known.clear();
+    this.known.set(section.text, section);
+    return section;
+  }
+}
+
 export type HeadEnd =
   /** `end` is the index after the empty line. */
   | { readonly kind: 'complete'; readonly end: number }

@@ -15,6 +15,9 @@ export const limits = {
   /** Field names whose lower case is remembered. */
   knownFieldNames: 512,
   knownFieldNameBytes: 64,
+  /** Sections of fields whose reading is remembered, of requests and of answers. */
+  knownSections: 512,
+  knownSectionBytes: 2048,
   /** Host values whose reading is remembered. */
   knownHosts: 4096,
   /** Digits of a content-length: below 2^53, so that a number holds it exactly. */
@@ -42,6 +45,37 @@ export const limits = {
   /** Instances that left the table whose traffic is still told, for each application. */
   departedInstances: 32,
 
+  /** TLS handshakes under way, in all and from one network; beyond it the newest are closed at once. */
+  handshakes: 2048,
+  handshakesPerNetwork: 256,
+  /** Networks whose handshakes are remembered. */
+  handshakeNetworks: 64 * 1024,
+  certificates: 10_000,
+  /** A key with its chain, as PEM. */
+  certificateBytes: 256 * 1024,
+
+  /** Connections that speak HTTP/2; beyond it the newest are closed at once. */
+  http2Connections: 8192,
+  /** Requests under way on one of them; more are refused by the stream (RFC 9113, section 5.1.2). */
+  http2Streams: 100,
+  /** Body bytes that may come on one stream, and on one connection, before somebody takes them. */
+  http2StreamWindowBytes: 128 * 1024,
+  http2WindowBytes: 256 * 1024,
+  /** Bytes of frames queued for a client that does not read; what answers cannot grow it, for they wait. */
+  http2QueuedBytes: 1024 * 1024,
+  /** CONTINUATION frames of one head: enough for `requestHeadBytes` in frames of 1 KiB. */
+  http2Continuations: 32,
+  /** Frames that move no request on (settings, pings, priorities, empty data, unknown ones): in a burst, and for each second afterwards. */
+  http2EmptyFrames: 1000,
+  http2EmptyFramesPerSecond: 200,
+  /** Requests that a client takes back before their answer has begun: in a burst, and for each second afterwards. */
+  http2Resets: 200,
+  http2ResetsPerSecond: 20,
+
+  /** From accepting a connection to the end of its TLS handshake. */
+  handshakeMs: 10_000,
+  /** Changed certificates are read when so long nothing more has changed. */
+  certificatesSettleMs: 100,
   /** From the first byte of a head (or from accepting the connection) to its end. */
   headMs: 15_000,
   /** A client connection between two requests. */
@@ -82,6 +116,9 @@ export const limits = {
 assertInvariant(limits.requestLineBytes < limits.requestHeadBytes, 'a request line fits in a head');
 assertInvariant(limits.waitingPerApp < limits.waitingInAll, 'one application cannot fill the waiting room');
 assertInvariant(limits.waitingInAll < limits.clientConnections, 'a full waiting room leaves connections for those who need not wait');
+assertInvariant(limits.handshakesPerNetwork < limits.handshakes && limits.handshakes < limits.clientConnections, 'handshakes leave room for connections');
+assertInvariant(limits.http2StreamWindowBytes < limits.http2WindowBytes, 'a stream that nobody takes from leaves room for others');
+assertInvariant(limits.http2Connections < limits.clientConnections, 'HTTP/2 leaves connections for others');
 assertInvariant(limits.upstreamFreshMs < limits.upstreamIdleMs, 'a fresh connection is not yet idle too long');
 assertInvariant(limits.upstreamIdleMs < 5_000, "idle upstream connections end before Node's keep-alive time-out");
 assertInvariant(limits.sweepMs <= limits.lingerMs / 4, 'time-outs are looked for often enough');

@@ -58,6 +58,21 @@ export class Outlet {
     return bytes;
   }
 
+  /** Writes a head (latin-1) and what follows it as one when that is small; gives their bytes. */
+  writeHead(head: string, parts: readonly Buffer[]): number {
+    let bytes = head.length;
+    for (const part of parts) bytes += part.length;
+    if (bytes > limits.joinedWriteBytes) return this.writeAll([Buffer.from(head, 'latin1'), ...parts]);
+    const whole = Buffer.allocUnsafe(bytes);
+    let at = whole.write(head, 0, 'latin1');
+    for (const part of parts) {
+      whole.set(part, at);
+      at += part.length;
+    }
+    this.write(whole);
+    return bytes;
+  }
+
   /** Writes what is queued; called when the socket drains. */
   flush(): void {
     if (this.held || this.socket === null || this.shut) return;

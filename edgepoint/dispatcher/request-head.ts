@@ -1,6 +1,6 @@
 import { allIn, hostCharacter, isToken, targetCharacter } from './characters.ts';
-import { fieldValue, findHeadEnd, listMembers, readFields, readLength } from './head-lines.ts';
-import type { Field } from './head-lines.ts';
+import { fieldValue, findHeadEnd, listMembers, readFields, readLength, SectionMemo } from './head-lines.ts';
+import type { Field, FieldSection } from './head-lines.ts';
 import { limits } from './limits.ts';
 
 /** How the body of a message is delimited (RFC 9112, section 6.3). */
@@ -26,13 +26,11 @@ export interface RequestHead {
   /** The protocol asked for by Upgrade, when the request may become a tunnel; else ''. */
   readonly upgrade: string;
   readonly expectContinue: boolean;
-  /** The head as latin-1 text, from the request line to the empty line. */
-  readonly text: string;
-  readonly fieldsStart: number;
-  readonly fields: readonly Field[];
-  /** Names in Connection: the lines of these fields do not go on. */
-  readonly connectionOptions: readonly string[];
+  readonly section: RequestSection;
 }
+
+/** Its fields, as latin-1 text. */
+export type RequestSection = FieldSection<RequestMeaning>;
 
 export interface Refusal {
   readonly status: number;
@@ -74,22 +72,21 @@ function beginsLikeRequest(bytes: Buffer, start: number): boolean {
   return bytes.length - start <= limits.methodBytes;
 }
 
-function readWholeHead(text: string, end: number): RequestHeadResult {
+/** Reads a whole head, its closing empty line included, that is text already; `end` is where its bytes ended. */
+export function readWholeHead(text: string, end: number): RequestHeadResult {
   const lineEnd = text.indexOf('\r\n');
   if (lineEnd > limits.requestLineBytes) return lineTooLong();
   const line = readRequestLine(text.slice(0, lineEnd));
   if ('status' in line) return { kind: 'refused', refusal: line };
-  const fields = readFields(text, lineEnd + 2, limits.requestFields);
-  if (fields === 'too-many') return refused(431, `a request has more than ${limits.requestFields} fields`);
-  if ('reason' in fields) return refused(400, fields.reason);
-  const meaning = readMeaning(text, fields, line.minorVersion);
-  if ('status' in meaning) return { kind: 'refused', refusal: meaning };
+  const section = readSection(text.slice(lineEnd + 2), line.minorVersion);
+  if ('status' in section) return { kind: 'refused', refusal: section };
+  const { meaning } = section;
   const where = readWhere(line.method, line.target, meaning.host);
   if ('status' in where) return { kind: 'refused', refusal: where };
   const { framing } = meaning;
   // A request with a body never becomes a tunnel: where its body ends and the tunnel begins is read differently by different servers.
   const upgrade = framing.kind === 'none' && line.minorVersion === 1 ? meaning.upgrade : '';
-  const { host, keepAlive, expectContinue, connectionOptions } = meaning;
+  const { host, keepAlive, expectContinue } = meaning;
   const head: RequestHead = {
     method: line.method,
     target: where.target,
@@ -100,12 +97,24 @@ function readWholeHead(text: string, end: number): RequestHeadResult {
     keepAlive,
     upgrade,
     expectContinue,
-    text,
-    fieldsStart: lineEnd + 2,
-    fields,
-    connectionOptions,
+    section,
   };
   return { kind: 'complete', head, end };
+}
+
+/** Those of HTTP/1.1; the few of HTTP/1.0 mean something else. */
+const sections = new SectionMemo<RequestMeaning>();
+
+function readSection(text: string, minorVersion: 0 | 1): RequestSection | Refusal {
+  const known = minorVersion === 1 ? sections.find(text) : undefined;
+  if (known !== undefined) return known;
+  const fields = readFields(text, 0, limits.requestFields);
+  if (fields === 'too-many') return { status: 431, reason: `a request has more than ${limits.requestFields} fields` };
+  if ('reason' in fields) return { status: 400, reason: fields.reason };
+  const meaning = readMeaning(text, fields, minorVersion);
+  if ('status' in meaning) return meaning;
+  const section: RequestSection = { text, fields, meaning, kept: null };
+  return minorVersion === 1 ? sections.remember(section) : section;
 }
 
 function readRequestLine(line: string): { method: string; target: string; minorVersion: 0 | 1 } | Refusal {
@@ -125,17 +134,18 @@ function readRequestLine(line: string): { method: string; target: string; minorV
 
 const noMembers: readonly string[] = [];
 
-interface Meaning {
+export interface RequestMeaning {
   readonly host: string;
   readonly framing: Framing;
   readonly keepAlive: boolean;
   readonly upgrade: string;
   readonly expectContinue: boolean;
+  /** Names in Connection: the lines of these fields do not go on. */
   readonly connectionOptions: readonly string[];
 }
 
 /** What the fields that matter to framing and routing say together. */
-function readMeaning(text: string, fields: readonly Field[], minorVersion: 0 | 1): Meaning | Refusal {
+function readMeaning(text: string, fields: readonly Field[], minorVersion: 0 | 1): RequestMeaning | Refusal {
   let host: string | null = null;
   let length: string | null = null;
   let coding: string | null = null;

@@ -1,5 +1,5 @@
-import { fieldValue, findHeadEnd, listMembers, readFields, readLength } from './head-lines.ts';
-import type { Field } from './head-lines.ts';
+import { fieldValue, findHeadEnd, listMembers, readFields, readLength, SectionMemo } from './head-lines.ts';
+import type { Field, FieldSection } from './head-lines.ts';
 import { limits } from './limits.ts';
 import type { Framing } from './request-head.ts';
 import { allIn, valueCharacter } from './characters.ts';
@@ -15,9 +15,17 @@ export interface ResponseHead {
   readonly keepAliveMs: number;
   /** Server-sent events: a client that ends its side has gone. */
   readonly eventStream: boolean;
-  readonly text: string;
-  readonly fieldsStart: number;
-  readonly fields: readonly Field[];
+  readonly section: ResponseSection;
+}
+
+export type ResponseSection = FieldSection<ResponseMeaning>;
+
+/** What its fields say, whatever its status is. */
+export interface ResponseMeaning {
+  readonly length: string | null;
+  readonly coding: string | null;
+  readonly keepAliveMs: number;
+  readonly eventStream: boolean;
   readonly connectionOptions: readonly string[];
 }
 
@@ -43,16 +51,27 @@ export function readResponseHead(bytes: Buffer, method: string): ResponseHeadRes
   const lineEnd = text.indexOf('\r\n');
   const line = readStatusLine(text.slice(0, lineEnd));
   if (line === null) return refused('the answer does not begin with a status line');
-  const fields = readFields(text, lineEnd + 2, limits.responseFields);
-  if (fields === 'too-many') return refused('the answer has too many fields');
-  if ('reason' in fields) return refused(fields.reason);
-  const meaning = readMeaning(text, fields, line, method);
-  if (typeof meaning === 'string') return refused(meaning);
+  const section = readSection(text.slice(lineEnd + 2));
+  if (typeof section === 'string') return refused(section);
   const { status, reasonPhrase, minorVersion } = line;
-  const { framing, keepAlive, keepAliveMs, eventStream, connectionOptions } = meaning;
-  const fieldsStart = lineEnd + 2;
-  const head = { status, reasonPhrase, minorVersion, framing, keepAlive, keepAliveMs, eventStream, text, fieldsStart, fields, connectionOptions };
-  return { kind: 'complete', head, end: found.end };
+  const { length, coding, keepAliveMs, eventStream, connectionOptions } = section.meaning;
+  const framing = readFraming({ status, minorVersion, method, length, coding });
+  if (typeof framing === 'string') return refused(framing);
+  const keepAlive = framing.kind !== 'until-close' && (minorVersion === 1 ? !connectionOptions.includes('close') : connectionOptions.includes('keep-alive'));
+  return { kind: 'complete', head: { status, reasonPhrase, minorVersion, framing, keepAlive, keepAliveMs, eventStream, section }, end: found.end };
+}
+
+const sections = new SectionMemo<ResponseMeaning>();
+
+/** The text says what is wrong. */
+function readSection(text: string): ResponseSection | string {
+  const known = sections.find(text);
+  if (known !== undefined) return known;
+  const fields = readFields(text, 0, limits.responseFields);
+  if (fields === 'too-many') return 'the answer has too many fields';
+  if ('reason' in fields) return fields.reason;
+  const meaning = readMeaning(text, fields);
+  return typeof meaning === 'string' ? meaning : sections.remember({ text, fields, meaning, kept: null });
 }
 
 interface StatusLine {
@@ -76,9 +95,7 @@ function readStatusLine(line: string): StatusLine | null {
 
 const noMembers: readonly string[] = [];
 
-type Meaning = Pick<ResponseHead, 'framing' | 'keepAlive' | 'keepAliveMs' | 'eventStream' | 'connectionOptions'>;
-
-function readMeaning(text: string, fields: readonly Field[], line: StatusLine, method: string): Meaning | string {
+function readMeaning(text: string, fields: readonly Field[]): ResponseMeaning | string {
   let length: string | null = null;
   let coding: string | null = null;
   let keepAliveMs = 0;
@@ -105,10 +122,7 @@ function readMeaning(text: string, fields: readonly Field[], line: StatusLine, m
         break;
     }
   }
-  const framing = readFraming({ status: line.status, minorVersion: line.minorVersion, method, length, coding });
-  if (typeof framing === 'string') return framing;
-  const keepAlive = framing.kind !== 'until-close' && (line.minorVersion === 1 ? !connection.includes('close') : connection.includes('keep-alive'));
-  return { framing, keepAlive, keepAliveMs, eventStream, connectionOptions: connection };
+  return { length, coding, keepAliveMs, eventStream, connectionOptions: connection };
 }
 
 /** RFC 9112, section 6.3; the text says what is wrong. */

@@ -1,19 +1,41 @@
 import type { Socket, SocketHandler, TCPSocketListener } from 'bun';
 import { Failure, messageOf } from '../../kit/errors.ts';
-import { ClientConnection } from './client-connection.ts';
+import type { CertificateSource } from './certificate-folder.ts';
+import { covers } from './certificates.ts';
+import { ClientConnection, plainOrigin } from './client-connection.ts';
+import type { ClientOrigin } from './client-connection.ts';
 import type { ExchangePorts } from './exchange-ports.ts';
 import type { InstanceState } from './fleet.ts';
+import type { Handshake, HandshakeOutcome } from './handshake.ts';
+import { Http2Connection } from './http2-connection.ts';
 import { limits } from './limits.ts';
+import { protocolList, secureHandlers } from './secure-listener.ts';
+import type { Served } from './served.ts';
 import type { Switchboard } from './switchboard.ts';
 import { connectUpstream } from './upstream-connection.ts';
 import type { UpstreamConnection, UpstreamUser } from './upstream-connection.ts';
 
-export interface SharedAddressOptions {
+/** Where to listen. */
+export interface Places {
   /** Listening sockets that were inherited: they outlive this process. */
   readonly listenFds: readonly number[];
   readonly listen: readonly { readonly hostname: string; readonly port: number }[];
+}
+
+export interface SecureSettings extends Places {
+  readonly certificates: CertificateSource;
+  /** That one network may begin, in the long run. */
+  readonly handshakesPerSecond: number;
+  handshakeOver(outcome: HandshakeOutcome): void;
+}
+
+export interface SharedAddressOptions extends Places {
+  /** The same address with TLS; null: there is none. */
+  readonly secure: SecureSettings | null;
   readonly switchboard: Switchboard;
   readonly nowMs: () => number;
+  /** Where requests of plain HTTP may be sent instead; null: nowhere. */
+  readonly https: ExchangePorts['https'];
   /** A final answer's status; `app` null when the request did not say whose it was. */
   answered: ExchangePorts['answered'];
   /** An invariant of ours broke while bytes of one connection were handled; that connection is cut, the others go on. */
@@ -22,8 +44,10 @@ export interface SharedAddressOptions {
 
 /** The shared address: listens, and keeps the time of every connection. */
 export class SharedAddress {
-  private readonly listeners: TCPSocketListener<ClientConnection>[];
-  private readonly clients = new Set<ClientConnection>();
+  private readonly listeners: Opened[];
+  private readonly clients = new Set<Served>();
+  private handshakes = 0;
+  private http2Connections = 0;
   private readonly upstreams = new Set<UpstreamConnection>();
   private readonly options: SharedAddressOptions;
   private readonly ports: ExchangePorts;
@@ -37,41 +61,45 @@ export class SharedAddress {
       nowMs: options.nowMs,
       connect: (instance, user) => this.connect(instance, user),
       keepsConnections: () => !this.stopping,
+      https: options.https,
       answered: options.answered,
     };
-    const common = { allowHalfOpen: true, socket: this.handlers() };
-    const open = (name: string, where: object): TCPSocketListener<ClientConnection> => {
-      try {
-        return Bun.listen<ClientConnection>({ ...where, ...common } as Bun.TCPSocketListenOptions<ClientConnection>);
-      } catch (cause) {
-        throw new Failure('cannot-listen', `the dispatcher cannot listen on ${name}: ${messageOf(cause)}`, { cause, remedy: 'Give it a free address, or a descriptor of a bound socket.' });
-      }
-    };
-    this.listeners = [
-      ...options.listenFds.map((fd) => open(`descriptor ${fd}`, { fd })),
-      ...options.listen.map((address) => open(`${address.hostname}:${address.port}`, address)),
-    ];
+    const plain = this.handlers();
+    const { secure } = options;
+    this.listeners = openListeners(options, { socket: plain });
+    if (secure === null) return;
+    const socket = secureHandlers(plain, {
+      certificates: secure.certificates,
+      nowMs: options.nowMs,
+      handshakesPerSecond: secure.handshakesPerSecond,
+      began: (handshake) => this.handshakeBegan(handshake),
+      over: (handshake) => this.handshakeOver(handshake, secure),
+      accept: (accepted, certificate, protocol) => {
+        const origin: ClientOrigin = { scheme: 'https', mayAsk: (hostName) => covers(certificate, hostName) };
+        return protocol === 'h2' ? this.acceptHttp2(accepted, origin) : this.accept(accepted, origin);
+      },
+    });
+    this.listeners.push(...openListeners(secure, { socket, tls: { ALPNProtocols: protocolList(['h2', 'http/1.1']) } }));
   }
 
   /** Where it listens, for people; Bun does not tell the address of an inherited socket. */
   get addresses(): readonly string[] {
-    const { listenFds } = this.options;
-    return this.listeners.map(({ hostname, port }, index) => {
-      if (index < listenFds.length) return `descriptor ${listenFds[index]}`;
-      return hostname.includes(':') ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+    return this.listeners.map(({ listener: { hostname, port }, fd, secure }) => {
+      const where = fd === null ? `${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}` : `descriptor ${fd}`;
+      return secure ? `${where} with TLS` : where;
     });
   }
 
-  get connections(): { readonly clients: number; readonly upstreams: number; readonly tunnels: number } {
+  get connections(): { readonly clients: number; readonly upstreams: number; readonly tunnels: number; readonly handshakes: number } {
     let tunnels = 0;
     for (const client of this.clients) if (client.isTunnel) tunnels += 1;
-    return { clients: this.clients.size, upstreams: this.upstreams.size, tunnels };
+    return { clients: this.clients.size - this.handshakes, upstreams: this.upstreams.size, tunnels, handshakes: this.handshakes };
   }
 
   /** Accepts nothing more, lets exchanges end, then cuts what is left. */
   async stop(): Promise<void> {
     this.stopping = true;
-    for (const listener of this.listeners) listener.stop(false);
+    for (const { listener } of this.listeners) listener.stop(false);
     for (const client of this.clients) client.stop(false);
     setTimeout(() => this.clients.forEach((client) => client.stop(true)), limits.stopFreshMs);
     const untilMs = this.options.nowMs() + limits.stopMs;
@@ -81,11 +109,11 @@ export class SharedAddress {
     if (this.timer !== null) clearInterval(this.timer);
   }
 
-  private handlers(): SocketHandler<ClientConnection> {
+  private handlers(): SocketHandler<Served> {
     return {
-      open: (socket) => this.accept(socket),
+      open: (socket) => void (socket.data = this.accept(socket, plainOrigin)),
       data: (socket, bytes) => socket.data.data(bytes),
-      drain: (socket) => socket.data?.outlet.flush(),
+      drain: (socket) => socket.data?.drained(),
       end: (socket) => socket.data.end(),
       close: (socket) => socket.data?.gone(),
       error: (socket, error) => {
@@ -95,15 +123,40 @@ export class SharedAddress {
     };
   }
 
-  private accept(socket: Socket<ClientConnection>): void {
-    const client = new ClientConnection(socket, this.ports, (gone) => this.clients.delete(gone));
-    socket.data = client;
+  private accept(socket: Socket<Served>, origin: ClientOrigin): Served {
+    const client = new ClientConnection(socket, origin, this.ports, (gone) => this.clients.delete(gone));
     socket.setNoDelay(true);
-    // Finds clients that vanished without a word, which matters for idle tunnels and half-closed connections.
-    socket.setKeepAlive(true, limits.clientProbeMs);
+    this.add(client);
+    return client;
+  }
+
+  private acceptHttp2(socket: Socket<Served>, origin: ClientOrigin): Served {
+    const client = new Http2Connection(socket, origin, this.ports, (gone) => {
+      this.http2Connections -= 1;
+      this.clients.delete(gone);
+    });
+    socket.setNoDelay(true);
+    this.http2Connections += 1;
+    this.add(client);
+    if (this.http2Connections > limits.http2Connections) client.cut();
+    return client;
+  }
+
+  private add(client: Served): void {
     this.clients.add(client);
     if (this.clients.size > limits.clientConnections) client.cut();
     this.timer ??= setInterval(() => this.sweep(), limits.sweepMs);
+  }
+
+  private handshakeBegan(handshake: Handshake): void {
+    this.handshakes += 1;
+    this.add(handshake);
+  }
+
+  private handshakeOver(handshake: Handshake, secure: SecureSettings): void {
+    this.handshakes -= 1;
+    this.clients.delete(handshake);
+    secure.handshakeOver(handshake.outcome);
   }
 
   private connect(instance: InstanceState, user: UpstreamUser): UpstreamConnection {
@@ -125,4 +178,25 @@ export class SharedAddress {
     clearInterval(this.timer);
     this.timer = null;
   }
+}
+
+interface Opened {
+  readonly listener: TCPSocketListener<Served>;
+  readonly fd: number | null;
+  readonly secure: boolean;
+}
+
+function openListeners(places: Places, common: { socket: SocketHandler<Served>; tls?: Bun.TLSOptions }): Opened[] {
+  const open = (name: string, fd: number | null, where: object): Opened => {
+    try {
+      const listener = Bun.listen<Served>({ ...where, ...common, allowHalfOpen: true } as Bun.TCPSocketListenOptions<Served>);
+      return { listener, fd, secure: common.tls !== undefined };
+    } catch (cause) {
+      throw new Failure('cannot-listen', `the dispatcher cannot listen on ${name}: ${messageOf(cause)}`, { cause, remedy: 'Give it a free address, or a descriptor of a bound socket.' });
+    }
+  };
+  return [
+    ...places.listenFds.map((fd) => open(`descriptor ${fd}`, fd, { fd })),
+    ...places.listen.map((address) => open(`${address.hostname}:${address.port}`, null, address)),
+  ];
 }

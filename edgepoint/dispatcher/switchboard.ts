@@ -6,7 +6,7 @@ import type { OwnAnswer } from './answers.ts';
 import { chooseInstance } from './choose-instance.ts';
 import { Drains } from './drains.ts';
 import { AppState } from './fleet.ts';
-import type { InstanceState } from './fleet.ts';
+import type { InstanceState, RouteTerms } from './fleet.ts';
 import { limits } from './limits.ts';
 import { WaitingRoom } from './waiting-room.ts';
 
@@ -19,6 +19,8 @@ export interface Waiter {
   /** It has its place at this instance (counted as outstanding until `release`). */
   assign(app: AppState, instance: InstanceState): void;
   refuse(answer: OwnAnswer): void;
+  /** The answer when an app with these terms is to be asked elsewhere; null: it is asked here. */
+  elsewhere(terms: RouteTerms): OwnAnswer | null;
 }
 
 export interface Hold {
@@ -55,6 +57,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   private readonly news: SwitchboardNews;
   private readonly clock: SwitchboardClock;
   private routesCame = false;
+  private boot = { atMs: -Infinity, ns: 0 };
 
   constructor(news: SwitchboardNews, clock: SwitchboardClock) {
     this.news = news;
@@ -84,6 +87,8 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     if (!this.routesCame) return this.enter(waiter, beforeRoutes, limits.firstRoutesHoldMs, null);
     const app = this.byHost.get(waiter.hostName);
     if (app === undefined || app.terms === null) return waiter.refuse(unknownHost(waiter.host));
+    const elsewhere = waiter.elsewhere(app.terms);
+    if (elsewhere !== null) return waiter.refuse(elsewhere);
     if (app.terms.status === 'failed') return waiter.refuse(appFailed(app.terms.reason));
     if (again || this.room.waiting(app.key) === 0) {
       const { chosen } = chooseInstance(app.instances.values(), app.terms.concurrency);
@@ -140,7 +145,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
 
   /** A byte went in or out. */
   touched(app: AppState, instance: InstanceState): void {
-    instance.lastActiveBootNs = this.clock.nowBootNs();
+    instance.lastActiveBootNs = this.nowBootNs();
     this.news.demandChanged(app, false);
   }
 
@@ -190,9 +195,16 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
 
   // ---- inside ----
 
+  /** To a millisecond: the boot clock costs more to read than the other, and several times for each request. */
+  private nowBootNs(): number {
+    const nowMs = this.clock.nowMs();
+    if (nowMs - this.boot.atMs >= 1) this.boot = { atMs: nowMs, ns: this.clock.nowBootNs() };
+    return this.boot.ns;
+  }
+
   private give(waiter: Waiter, app: AppState, instance: InstanceState): void {
     instance.outstanding += 1;
-    instance.lastActiveBootNs = this.clock.nowBootNs();
+    instance.lastActiveBootNs = this.nowBootNs();
     this.news.demandChanged(app, false);
     waiter.assign(app, instance);
   }

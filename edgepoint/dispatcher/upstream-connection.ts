@@ -31,6 +31,8 @@ export class UpstreamConnection {
   sinceMs: number;
   /** How long it may stay idle. */
   idleMs = 0;
+  /** Of the one client whose requests it carries, as it was told to the app; '' when it carries anybody's. */
+  endpoints = '';
   private socket: Socket<UpstreamConnection> | null = null;
   private paused = false;
   private readonly onGone: (connection: UpstreamConnection) => void;

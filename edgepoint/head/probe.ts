@@ -1,7 +1,9 @@
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import type { Clock } from '../../kit/clock.ts';
 import { codeOf } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
+import { proxyHeader } from '../model/proxy-protocol.ts';
 import type { Probe, ProbeOrder, ProbeOutcome } from '../model/probe.ts';
 
 /** Between two questions: at once at first, so that a fast boot is seen in time, then slower. */
@@ -21,7 +23,7 @@ export function openProbe(clock: Clock): Probe {
       if (order.gone.aborted) return { kind: 'gone', tookMs: sinceMs() };
       const leftMs = order.timeoutMs - sinceMs();
       if (leftMs <= 0) return last;
-      const answer = await ask(order, Math.min(answerMsMax, leftMs));
+      const answer = await (order.proxyProtocol === 'none' ? ask : askBehindHeader)(order, Math.min(answerMsMax, leftMs));
       const tookMs = sinceMs();
       if (typeof answer === 'number' && answer < 500) return { kind: 'answers', status: answer, tookMs };
       if (typeof answer === 'number') last = { kind: 'bad-status', status: answer, tookMs };
@@ -60,6 +62,45 @@ function ask(order: ProbeOrder, timeoutMs: number): Promise<number | string> {
     question.on('error', (error) => finish(codeOf(error) === 'unexpected' ? error.message : codeOf(error)));
     question.end();
   });
+}
+
+/** The most of an answer that is read for its status. */
+const answerBytesMax = 64 * 1024;
+
+/** As `ask`, for a program that wants a PROXY header first, which an HTTP client cannot be told to send. */
+function askBehindHeader(order: ProbeOrder, timeoutMs: number): Promise<number | string> {
+  return new Promise((resolve) => {
+    const version = order.proxyProtocol === 'v1' ? 'v1' : 'v2';
+    const question = connect({ host: order.address, port: order.port });
+    let text = '';
+    const finish = (answer: number | string): void => {
+      clearTimeout(timer);
+      order.gone.removeEventListener('abort', stop);
+      question.destroy();
+      resolve(answer);
+    };
+    const timer = setTimeout(() => finish(`no answer within ${Math.round(timeoutMs)} ms`), timeoutMs);
+    const stop = (): void => finish('it ended');
+    order.gone.addEventListener('abort', stop, { once: true });
+    question.once('connect', () => {
+      question.write(proxyHeader(version, null));
+      question.write(`GET ${order.path} HTTP/1.1\r\nHost: ${order.hostname}\r\nConnection: close\r\nUser-Agent: edgepoint-probe\r\n\r\n`, 'latin1');
+    });
+    question.on('data', (bytes: Buffer) => {
+      if (text.length < answerBytesMax) text += bytes.toString('latin1');
+    });
+    // An answer counts when it is whole, so that nothing is under way when the instance is snapshotted.
+    question.once('close', () => finish(statusOf(text)));
+    question.on('error', (error) => finish(statusOf(text) === noStatus ? codeOf(error) : statusOf(text)));
+  });
+}
+
+const noStatus = 'what answered is not HTTP';
+
+/** Of the first answer that is not an interim one. */
+function statusOf(text: string): number | string {
+  const line = /(?:^|\r\n\r\n)HTTP\/1\.[01] ([2-9]\d\d)(?: |\r\n)/.exec(text);
+  return line?.[1] === undefined ? noStatus : Number(line[1]);
 }
 
 function pause(ms: number, gone: AbortSignal): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Owner } from '../../kit/ids.ts';
 import type { Offering } from './offering.ts';
+import type { ProxyVersion } from './proxy-protocol.ts';
 
 /**
  * What the processes of one edgepoint say to each other over unix sockets (`host/calls.ts` carries it as lines of JSON).
@@ -183,6 +184,10 @@ export interface Route {
   readonly instances: readonly { readonly instance: string; readonly address: string; readonly port: number }[];
   /** Its own address; missing for an app that has none. Only the kernel path needs it. */
   readonly own?: OwnRoute;
+  /** Requests of plain HTTP are sent to https, where there is a certificate for the host. */
+  readonly httpsOnly?: true;
+  /** Connections to its instances begin with a header that says whose requests they carry; each carries one client's alone. */
+  readonly proxyProtocol?: ProxyVersion;
 }
 
 /** An address that leads to one app alone: packets to its ports reach an instance without passing through user space. */

@@ -1,3 +1,5 @@
+import type { Manifest } from '../../kit/wire/manifest.ts';
+
 /** One question to an instance: does it answer HTTP below 500 yet? */
 export interface ProbeOrder {
   readonly address: string;
@@ -5,6 +7,8 @@ export interface ProbeOrder {
   readonly path: string;
   readonly hostname: string;
   readonly timeoutMs: number;
+  /** Unless `none`, the connection begins with a header that says it is the edgepoint's own. */
+  readonly proxyProtocol: Manifest['proxyProtocol'];
   /** Aborted when the instance has ended: there is nobody left to ask. */
   readonly gone: AbortSignal;
 }

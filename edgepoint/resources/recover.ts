@@ -81,6 +81,7 @@ async function finishAdoption(manager: ResourceManager, app: AppEntry, entry: In
     path: manifest.probe.path,
     hostname: serving.order.hosts[0] ?? serving.order.owner.app,
     timeoutMs: manifest.probe.timeoutSeconds * 1000,
+    proxyProtocol: manifest.proxyProtocol,
     gone: manager.keeper.goneSignal(entry.facts.id),
   });
   const failure = notListening(outcome, manifest);

@@ -34,6 +34,7 @@ async function askSuspect(manager: Manages, instance: string, reason: string): P
     path: manifest.probe.path,
     hostname: serving.order.hosts[0] ?? serving.order.owner.app,
     timeoutMs: answerMs,
+    proxyProtocol: manifest.proxyProtocol,
     gone: manager.keeper.goneSignal(instance),
   });
   // A server that answers with 500 is there; what it answers is its provider's affair.

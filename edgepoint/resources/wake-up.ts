@@ -99,6 +99,7 @@ async function untilItAnswers(manager: Manages, entry: InstanceEntry, serving: S
     path: question.path,
     hostname: serving.order.hosts[0] ?? serving.order.owner.app,
     timeoutMs: question.timeoutMs,
+    proxyProtocol: manifest.proxyProtocol,
     gone,
   });
   const failure = notListening(outcome, manifest);

@@ -9,7 +9,7 @@ export const worldPackages = [
 ] as const;
 
 /** Peers that benchmarks run beside us. */
-export const peerPackages = ['haproxy', 'libnginx-mod-stream', 'nginx-light', 'podman', 'wrk'] as const;
+export const peerPackages = ['haproxy', 'libnginx-mod-stream', 'nghttp2-client', 'nginx-light', 'podman', 'wrk'] as const;
 
 const policyPath = '/usr/sbin/policy-rc.d';
 const policySavedPath = '/usr/sbin/policy-rc.d.edgepoint-saved';

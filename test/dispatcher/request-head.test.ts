@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
+import { forwardRequest } from '../../edgepoint/dispatcher/forward.ts';
 import { limits } from '../../edgepoint/dispatcher/limits.ts';
 import { readHostName, readRequestHead } from '../../edgepoint/dispatcher/request-head.ts';
 
@@ -142,4 +143,31 @@ t.test('the parser never throws, and what it takes does not depend on what follo
     { numRuns: 3000 },
   );
   t.pass('no throw');
+});
+
+t.test('sections that were read before mean what they meant, whatever else is read in between', async (t) => {
+  const client = { address: '192.0.2.1', scheme: 'http', endpoints: () => assert.fail('nobody asks') } as const;
+  const told = (text: string): unknown => {
+    const result = readRequestHead(head(text));
+    if (result.kind !== 'complete') return result;
+    const { section, ...rest } = result.head;
+    return [rest, section.text, section.meaning, forwardRequest(result.head, client), result.end];
+  };
+  const line = fc.tuple(fc.constantFrom('GET', 'POST', 'HEAD'), fc.constantFrom('/', '/a?b', '/c'), fc.constantFrom('1.0', '1.1'));
+  const fields = fc.array(
+    fc.constantFrom('X: y', 'Content-Length: 3', 'Transfer-Encoding: chunked', 'Connection: close', 'Connection: x', 'Connection: upgrade', 'Upgrade: websocket', 'Expect: 100-continue', 'X-Real-IP: 1', 'A b', 'TE: gzip'),
+    { maxLength: 4 },
+  );
+  const text = fc.tuple(line, fields).map(([[method, target, version], lines]) => `${[`${method} ${target} HTTP/${version}`, 'Host: a.test', ...lines].join('\r\n')}\r\n\r\n`);
+  fc.assert(
+    fc.property(fc.array(text, { minLength: 2, maxLength: 8 }), fc.nat(1000), (texts, salt) => {
+      // A field that nobody reads makes each of these sections one that was not read before.
+      const unknown = texts.map((each) => each.replace('\r\n\r\n', `\r\nSalt: ${salt} ${Math.random()}\r\n\r\n`));
+      const first = unknown.map(told);
+      assert.deepEqual(unknown.toReversed().map(told).toReversed(), first);
+    }),
+    { numRuns: 300 },
+  );
+  for (let index = 0; index < limits.knownSections * 3; index += 1) told(`GET / HTTP/1.1\r\nHost: a.test\r\nN: ${index}\r\n\r\n`);
+  t.match(told(`GET / HTTP/1.1\r\nHost: a.test\r\nN: 1\r\n\r\n`), [{ hostName: 'a.test' }], 'many are forgotten, none is mixed up');
 });

@@ -88,6 +88,8 @@ export class FakeHead {
 export interface Rig {
   readonly head: FakeHead;
   readonly port: number;
+  /** Of the socket that speaks TLS; 0 without `certificates`. */
+  readonly securePort: number;
   readonly folder: string;
   /** Starts the dispatcher (again) on the listening socket that the test holds. */
   startDispatcher(): Promise<ChildProcess>;
@@ -97,10 +99,11 @@ export interface Rig {
   route(instances: readonly TestInstance[], change?: Partial<Route>): Promise<void>;
 }
 
-/** A real dispatcher process with a fake head; all of it goes when the test ends. */
-export async function openRig(t: Test): Promise<Rig> {
+/** A real dispatcher process with a fake head; all of it goes when the test ends. `certificates`: the folder for its socket with TLS. */
+export async function openRig(t: Test, { certificates = '', settings = [] }: { certificates?: string; settings?: readonly string[] } = {}): Promise<Rig> {
   const folder = mkdtempSync(join(tmpdir(), 'dispatcher-'));
   const { handle, port } = holdSocket();
+  const secure = certificates === '' ? null : holdSocket();
   const head = new FakeHead(join(folder, 'head.sock'));
   let process_: ChildProcess | null = null;
   /** What dispatchers wrote on stderr. */
@@ -110,8 +113,9 @@ export async function openRig(t: Test): Promise<Rig> {
   const startDispatcher = async (): Promise<ChildProcess> => {
     const before = head.peers.length;
     tableSent = false;
-    const args = [entry, '--run-folder', folder, '--listen-fds', '[3]', '--health', `unix:${folder}/health.sock`];
-    const child = spawn(bun, args, { stdio: ['ignore', 'ignore', 'pipe', handle.fd], env: { ...process.env, EDGEPOINT_LOG_LEVEL: 'warn' } });
+    const args = [entry, '--run-folder', folder, '--listen-fds', '[3]', '--health', `unix:${folder}/health.sock`, ...settings];
+    if (secure !== null) args.push('--secure-listen-fds', '[4]', '--certificates-folder', certificates, '--https-port', `${secure.port}`);
+    const child = spawn(bun, args, { stdio: ['ignore', 'ignore', 'pipe', handle.fd, ...(secure === null ? [] : [secure.handle.fd])], env: { ...process.env, EDGEPOINT_LOG_LEVEL: 'warn' } });
     child.stderr?.on('data', (text: Buffer) => (said += text.toString()));
     process_ = child;
     if (head.peers.length === before) await until('the dispatcher connects', () => head.peers.length > before);
@@ -126,12 +130,14 @@ export async function openRig(t: Test): Promise<Rig> {
     }
     head.stop();
     handle.close();
+    secure?.handle.close();
     rmSync(folder, { recursive: true, force: true });
   });
   await startDispatcher();
   return {
     head,
     port,
+    securePort: secure?.port ?? 0,
     folder,
     startDispatcher,
     said: () => said,

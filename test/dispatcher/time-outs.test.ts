@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import t from 'tap';
-import { ClientConnection } from '../../edgepoint/dispatcher/client-connection.ts';
+import { ClientConnection, plainOrigin } from '../../edgepoint/dispatcher/client-connection.ts';
 import type { ExchangePorts } from '../../edgepoint/dispatcher/exchange-ports.ts';
 import { limits } from '../../edgepoint/dispatcher/limits.ts';
 import { Switchboard } from '../../edgepoint/dispatcher/switchboard.ts';
@@ -50,6 +50,7 @@ function openWorld() {
     switchboard,
     nowMs: () => world.nowMs,
     keepsConnections: () => true,
+    https: null,
     answered: () => {},
     connect: (instance, user) => {
       const connection = new UpstreamConnection({ user, nowMs: world.nowMs, onGone: (gone) => instance.forget(gone) });
@@ -63,7 +64,7 @@ function openWorld() {
   void switchboard.routes([{ ...routeOf([]), instances: [{ instance: 'shop-1', address: '127.0.0.1', port: 1 }] }]);
   const open = (): { socket: FakeSocket; client: ClientConnection; say: (text: string) => Promise<void> } => {
     const socket = new FakeSocket();
-    const client = new ClientConnection(socket as unknown as ConstructorParameters<typeof ClientConnection>[0], ports, () => {});
+    const client = new ClientConnection(socket as unknown as ConstructorParameters<typeof ClientConnection>[0], plainOrigin, ports, () => {});
     const say = async (text: string): Promise<void> => {
       client.data(Buffer.from(text, 'latin1'));
       await Promise.resolve();
