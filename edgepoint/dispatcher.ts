@@ -10,7 +10,7 @@ import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { Failure } from '../kit/errors.ts';
-import { CertificateFolder } from './dispatcher/certificate-folder.ts';
+import { CertificateFolder } from './dispatcher/tls/certificate-folder.ts';
 import { DemandTeller } from './dispatcher/demand.ts';
 import { openGauges } from './dispatcher/gauges.ts';
 import { SharedAddress } from './dispatcher/shared-address.ts';

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { networkOf, plainAddress } from '../../edgepoint/dispatcher/client-address.ts';
-import { CertificateTable, covers, readCertificate } from '../../edgepoint/dispatcher/certificates.ts';
-import { HandshakeGate } from '../../edgepoint/dispatcher/handshake-gate.ts';
+import { CertificateTable, covers, readCertificate } from '../../edgepoint/dispatcher/tls/certificates.ts';
+import { HandshakeGate } from '../../edgepoint/dispatcher/tls/handshake-gate.ts';
 import { httpsUrl } from '../../edgepoint/dispatcher/redirect.ts';
 import { openCertificates } from './certificates.ts';
 

@@ -5,7 +5,7 @@ import { connect as connectTls } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
 import t from 'tap';
 import type { Test } from 'tap';
-import { readHttp2Request } from '../../edgepoint/dispatcher/http2-request.ts';
+import { readHttp2Request } from '../../edgepoint/dispatcher/http2/request.ts';
 import { openCertificates } from './certificates.ts';
 import type { TestCertificates } from './certificates.ts';
 import { openInstance, openRawInstance, openRig, until } from './rig.ts';

@@ -1,19 +1,19 @@
 import { EventEmitter } from 'node:events';
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'bun';
-import { ownBody, ownFields } from './answers.ts';
-import { SocketFacts } from './client-address.ts';
-import type { ClientOrigin } from './client-connection.ts';
-import type { ExchangePorts } from './exchange-ports.ts';
-import { endStreamFlag, http2Codes } from './http2-codes.ts';
-import { Http2FrameGuard } from './http2-frame-guard.ts';
-import { readHttp2Request } from './http2-request.ts';
-import { Http2Stream } from './http2-stream.ts';
-import { limits } from './limits.ts';
-import { Outlet } from './outlet.ts';
-import type { Refusal } from './request-head.ts';
-import type { Served } from './served.ts';
-import { StallWatch } from './stall-watch.ts';
+import { ownBody, ownFields } from '../answers.ts';
+import { SocketFacts } from '../client-address.ts';
+import type { ClientOrigin } from '../client-connection.ts';
+import type { ExchangePorts } from '../exchange-ports.ts';
+import { endStreamFlag, http2Codes } from './codes.ts';
+import { Http2FrameGuard } from './frame-guard.ts';
+import { readHttp2Request } from './request.ts';
+import { Http2Stream } from './stream.ts';
+import { limits } from '../limits.ts';
+import { Outlet } from '../outlet.ts';
+import type { Refusal } from '../request-head.ts';
+import type { Served } from '../served.ts';
+import { StallWatch } from '../stall-watch.ts';
 
 /** Options of Bun's `node:http2` beside those of Node's types. */
 const sessionOptions = {

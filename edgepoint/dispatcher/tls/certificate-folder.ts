@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
 import { join } from 'node:path';
-import { Failure, messageOf } from '../../kit/errors.ts';
+import { Failure, messageOf } from '../../../kit/errors.ts';
 import { CertificateTable, readCertificate } from './certificates.ts';
 import type { Certificate } from './certificates.ts';
-import { limits } from './limits.ts';
+import { limits } from '../limits.ts';
 
 /** Where certificates come from. Whoever renews them puts a file in the place of the old one, by a rename; nobody is told. */
 export interface CertificateSource {

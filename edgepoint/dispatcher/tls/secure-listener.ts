@@ -1,12 +1,12 @@
 import type { Socket, SocketHandler } from 'bun';
-import { codeOf } from '../../kit/errors.ts';
-import { networkOf, plainAddress } from './client-address.ts';
+import { codeOf } from '../../../kit/errors.ts';
+import { networkOf, plainAddress } from '../client-address.ts';
 import type { CertificateSource } from './certificate-folder.ts';
 import type { Certificate } from './certificates.ts';
 import { chooseByName, Handshake } from './handshake.ts';
 import { HandshakeGate } from './handshake-gate.ts';
-import { limits } from './limits.ts';
-import type { Served } from './served.ts';
+import { limits } from '../limits.ts';
+import type { Served } from '../served.ts';
 
 export interface SecureOptions {
   readonly certificates: CertificateSource;

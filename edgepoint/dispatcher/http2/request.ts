@@ -1,7 +1,7 @@
-import { allIn, hostCharacter, isToken, targetCharacter, valueCharacter } from './characters.ts';
-import { limits } from './limits.ts';
-import { readWholeHead } from './request-head.ts';
-import type { Refusal, RequestHead } from './request-head.ts';
+import { allIn, hostCharacter, isToken, targetCharacter, valueCharacter } from '../characters.ts';
+import { limits } from '../limits.ts';
+import { readWholeHead } from '../request-head.ts';
+import type { Refusal, RequestHead } from '../request-head.ts';
 
 /** Fields that have no meaning in HTTP/2 (RFC 9113, section 8.2.2): whoever sends one means to reach a server behind. */
 const connectionFields = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);

@@ -2,8 +2,8 @@ import { writeSync } from 'node:fs';
 import type { Socket } from 'bun';
 import type { CertificateSource } from './certificate-folder.ts';
 import type { Certificate } from './certificates.ts';
-import { limits } from './limits.ts';
-import type { Served } from './served.ts';
+import { limits } from '../limits.ts';
+import type { Served } from '../served.ts';
 
 /** Fatal alert `unrecognized_name` in a record of its own (RFC 8446, sections 5.1 and 6.2; RFC 6066, section 3). */
 const unrecognizedName = Buffer.from([21, 3, 3, 0, 2, 2, 112]);

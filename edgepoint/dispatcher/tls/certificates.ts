@@ -1,5 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
-import { messageOf } from '../../kit/errors.ts';
+import { messageOf } from '../../../kit/errors.ts';
 
 /** One certificate with its chain and key, as one PEM text says it. */
 export interface Certificate {

@@ -1,5 +1,5 @@
-import { endStreamFlag } from './http2-codes.ts';
-import { limits } from './limits.ts';
+import { endStreamFlag } from './codes.ts';
+import { limits } from '../limits.ts';
 
 const frameHeadBytes = 9;
 const type = { data: 0, headers: 1, windowUpdate: 8, continuation: 9 } as const;

@@ -1,15 +1,15 @@
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import { ownBody, ownFields } from './answers.ts';
-import type { OwnAnswer } from './answers.ts';
-import { Exchange } from './exchange.ts';
-import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
-import { responseFields } from './forward.ts';
-import type { ClientFacts, ResponseWay } from './forward.ts';
-import { http2Codes } from './http2-codes.ts';
-import { Outlet } from './outlet.ts';
-import type { RequestHead } from './request-head.ts';
-import type { ResponseHead } from './response-head.ts';
-import { StallWatch } from './stall-watch.ts';
+import { ownBody, ownFields } from '../answers.ts';
+import type { OwnAnswer } from '../answers.ts';
+import { Exchange } from '../exchange.ts';
+import type { ExchangeClient, ExchangePorts } from '../exchange-ports.ts';
+import { responseFields } from '../forward.ts';
+import type { ClientFacts, ResponseWay } from '../forward.ts';
+import { http2Codes } from './codes.ts';
+import { Outlet } from '../outlet.ts';
+import type { RequestHead } from '../request-head.ts';
+import type { ResponseHead } from '../response-head.ts';
+import { StallWatch } from '../stall-watch.ts';
 
 const lastChunk = Buffer.from('0\r\n\r\n');
 const lineEnd = Buffer.from('\r\n');
