@@ -8,7 +8,7 @@ import { parseSubnet } from '../edgepoint/box/address.ts';
 import { cgroupFolders, cgroupOf, cgroupVersion, prepareCgroupParents } from '../edgepoint/box/cgroup.ts';
 import { prepareDev } from '../edgepoint/box/dev.ts';
 import { boxPlaces } from '../edgepoint/box/folders.ts';
-import { becomeChildSubreaper, pageFaultsMayBeAnswered } from '../edgepoint/box/kernel.ts';
+import { becomeChildSubreaper, keepBreakpointsReady, pageFaultsMayBeAnswered } from '../edgepoint/box/kernel.ts';
 import { prepareBridge } from '../edgepoint/box/network.ts';
 import { openOrphanReaper } from '../edgepoint/box/orphans.ts';
 import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
@@ -62,6 +62,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
   const dataFolder = mkdtempSync('/var/tmp/edgepoint-bench-');
   mkdirSync(runFolder, { recursive: true });
   becomeChildSubreaper();
+  keepBreakpointsReady();
   removeDeadBenchmarks();
   const place: SlotPlace = { world, edgepoint, boxProgram: tools.box, criu: tools.criu, cgroupVersion: version };
   const parents = cgroupOf(version, world, edgepoint, 'any');

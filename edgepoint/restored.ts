@@ -17,7 +17,7 @@ import { gatewayOf, parseSubnet } from './box/address.ts';
 import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
 import { boxPlaces } from './box/folders.ts';
 import { prepareDev } from './box/dev.ts';
-import { becomeChildSubreaper, pageFaultsMayBeAnswered } from './box/kernel.ts';
+import { becomeChildSubreaper, keepBreakpointsReady, pageFaultsMayBeAnswered } from './box/kernel.ts';
 import { bridge, prepareBridge, prepareOwnRanges } from './box/network.ts';
 import { openOrphanReaper } from './box/orphans.ts';
 import { openSlotPool } from './box/slot.ts';
@@ -78,6 +78,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   const failures = metrics.counter('edgepoint_start_failures_total', 'Starts that failed', ['how', 'code']);
 
   becomeChildSubreaper();
+  keepBreakpointsReady();
   const version = cgroupVersion();
   prepareCgroupParents(cgroupOf(version, settings.world, settings.edgepoint, 'any'));
   prepareDev(boxPlaces(runFolder).dev);

@@ -45,6 +45,12 @@ table inet edgepoint-instances {
 `;
 
 /**
+ * Network namespaces made from here on have socket tables of their own, of so many places (ip-sysctl.rst; from Linux 6.1 and 6.3 on). A dump looks
+ * through all places of the table for the few sockets of its instance, which takes a millisecond each for the machine's own.
+ */
+const socketTables = { '/proc/sys/net/ipv4/tcp_child_ehash_entries': '2048', '/proc/sys/net/ipv4/udp_child_hash_entries': '256' } as const;
+
+/**
  * The bridge with its gateway address, and the rules. Idempotent. Its hardware address is set, because a bridge without one takes
  * the lowest of its ports', which come and go: instances would then speak to an address nobody has, until their neighbour entry ages.
  */
@@ -56,6 +62,7 @@ export async function prepareBridge(subnet: Subnet, subnetText: string): Promise
     );
   }
   writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
+  for (const [table, entries] of Object.entries(socketTables)) if (existsSync(table)) writeFileSync(table, entries);
   await run(['nft', '-f', '-'], ruleset(subnetText));
 }
 
