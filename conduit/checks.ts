@@ -115,7 +115,7 @@ export function openChecks(ports: ChecksPorts): Checks {
       const owner: Owner = { provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };
       const current = previous ? (await ports.apps.placements(previous.id)).hosting : [];
       const { sites } = placeApp({ manifest, sites: ports.sites, current, pinned: await ports.apps.pinned(), refusing: new Set() });
-      const chosen = chooseCheckSite({ sites, seen: ports.edgepoints.seen() });
+      const chosen = await ports.edgepoints.chooseOnceHeard((seen) => chooseCheckSite({ sites, seen }));
       if (chosen === null) throw new Failure('no-edgepoint', 'no edgepoint that could host it is reachable', { remedy: 'Try again later, or tell the operator.' });
       const checkId = newId('check', ports.randomBytes);
       const check: StoredCheck = { checkId, owner, site: chosen.site, place };

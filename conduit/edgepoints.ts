@@ -14,6 +14,11 @@ import type { SeenEdgepoint } from './describe-app.ts';
 export interface Edgepoints {
   /** By site key. */
   seen(): ReadonlyMap<string, SeenEdgepoint>;
+  /**
+   * The first answer of `choose` that is not null. A conduit that has just begun has not heard its edgepoints yet: it then waits for their first
+   * heartbeats before it gives up.
+   */
+  chooseOnceHeard<T>(choose: (seen: ReadonlyMap<string, SeenEdgepoint>) => T | null): Promise<T | null>;
   /** Calls back after each change; returns what stops it. */
   onChange(callback: () => void): () => void;
   stop(): void;
@@ -21,6 +26,8 @@ export interface Edgepoints {
 
 /** Heartbeats come every 2 s; three missed and the edgepoint is told as unreachable. */
 const heartbeatsMs = 7000;
+/** After so long whoever lives has been heard. */
+const firstHeartbeatMs = 3000;
 
 export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise<Edgepoints> {
   const states = new PublishedStates<AppStateEntry>((entry) => entry);
@@ -44,14 +51,35 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
     if (isBack) tell();
   });
   const isHeard = (key: string): boolean => nowMs() - (heardMs.get(key) ?? Number.NEGATIVE_INFINITY) < heartbeatsMs;
+  const beganMs = nowMs();
+  const seenNow = (): ReadonlyMap<string, SeenEdgepoint> => {
+    const seen = new Map<string, SeenEdgepoint>();
+    for (const site of states.sites()) {
+      const state = states.edgepoint(site);
+      if (state !== null) seen.set(site, { state, reachable: isHeard(site), app: (owner) => states.app(site, ownerKey(owner)) });
+    }
+    return seen;
+  };
+  /** Resolves at the next change, or when `ms` have passed. */
+  const nextChange = (ms: number): Promise<void> =>
+    new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        callbacks.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      callbacks.add(done);
+    });
   return {
-    seen: () => {
-      const seen = new Map<string, SeenEdgepoint>();
-      for (const site of states.sites()) {
-        const state = states.edgepoint(site);
-        if (state !== null) seen.set(site, { state, reachable: isHeard(site), app: (owner) => states.app(site, ownerKey(owner)) });
+    seen: seenNow,
+    async chooseOnceHeard(choose) {
+      for (;;) {
+        const chosen = choose(seenNow());
+        const leftMs = beganMs + firstHeartbeatMs - nowMs();
+        if (chosen !== null || leftMs <= 0) return chosen;
+        await nextChange(leftMs);
       }
-      return seen;
     },
     onChange(callback) {
       callbacks.add(callback);

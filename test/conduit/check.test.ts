@@ -111,3 +111,18 @@ async function untilUnderWay(t: Test, world: ConduitWorld, edgepoint: FakeEdgepo
   }, 15_000);
   return child;
 }
+
+t.test('a conduit that has just begun hears its edgepoints before it says that there is none', async (t) => {
+  const world = await startConduit(t);
+  const token = await world.token('ada');
+  const folder = appFolder(t, plainManifest('hello'));
+  t.match(await world.cli(['check', folder], { token }), { code: 1, stderr: /no edgepoint that could host it is reachable/ }, 'where there is none it does say so');
+  await startEdgepoint(t, world.nats, siteA, { beatMs: 2000 });
+  await until('it has been heard', async () => (await world.cli(['check', folder], { token })).code === 0);
+  for (let time = 0; time < 3; time += 1) {
+    await world.kill('SIGKILL');
+    await world.start();
+    const told = await world.cli(['check', folder], { token });
+    t.equal(told.code, 0, told.stderr);
+  }
+});

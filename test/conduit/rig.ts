@@ -157,11 +157,11 @@ export interface FakeEdgepoint {
   log(owner: Owner, text: string): Promise<void>;
 }
 
-export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, options: { fail?: string; silent?: boolean } = {}): Promise<FakeEdgepoint> {
+export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, options: { fail?: string; silent?: boolean; beatMs?: number } = {}): Promise<FakeEdgepoint> {
   const bus = await nats.bus(siteKey(site));
   const checks = new Map<string, CheckOrder>();
   const checksSeen: CheckOrder[] = [];
-  const beat = setInterval(() => bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: 'boot', bootNs: 1 })), 200);
+  const beat = setInterval(() => bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: 'boot', bootNs: 1 })), options.beatMs ?? 200);
   t.teardown(() => clearInterval(beat));
   const desired = new Map<string, DesiredApp>();
   const seen: { key: string; text: string | null }[] = [];
