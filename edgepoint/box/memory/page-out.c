@@ -120,7 +120,7 @@ static void each_process(const char *cgroup, const char *name, void (*with)(pid_
 int page_out(const char *cgroup, const char *keep) {
   if (keep) read_kept(keep);
   /* Whoever waits for an answer comes first. */
-  setpriority(PRIO_PROCESS, 0, 19);
+  setpriority(PRIO_PROCESS, 0, 5); /* as the pager */
   each_process(cgroup, NULL, page_out_own_memory);
   return 0;
 }

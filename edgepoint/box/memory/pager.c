@@ -47,7 +47,7 @@
 #define LEAST_MORE_BYTES (1u << 20)
 #define REST_BYTES (4u << 20)   /* when no more is missing it is given unasked, and all of this ends */
 #define MOST_CONNECTIONS 8
-#define WORK_NICE 19            /* whoever waits for an answer comes first */
+#define WORK_NICE 5             /* whoever waits for an answer comes first; at 19 a busy machine never came to it */
 #define SERVER_NICE (-10)       /* who waits for a page waits for this process */
 #define MOST_DESCRIPTORS 4096
 #define LOOK_MS 2000            /* whether a process has gone, or executed another program: nothing tells */
