@@ -5,7 +5,7 @@ import { Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { type InstanceCgroup, isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
 import type { FreezeTaken } from '../model/calls.ts';
-import { learnAfterMs, learnHot, lookMs } from './hot-ranges.ts';
+import { learnAfterMs, learnAgainAfterMs, learnHot, lookMs, rangeBytes } from './hot-ranges.ts';
 import type { PagerAtWork } from './pager.ts';
 import type { Pagers } from './pagers.ts';
 
@@ -75,19 +75,29 @@ export function openFreezing(options: FreezingOptions): Freezing {
     if (status !== 0 && !cut.aborted) throw new Failure('cannot-page-out', why.trim() || `edgepoint-box page-out ended with ${child.signalCode ?? status}`);
   }
 
+  /** Until the next freeze. `learntBytes`: what an earlier look has found. */
+  function learnLater(cgroup: InstanceCgroup, hotPath: string, ms: number, learntBytes: number | null): void {
+    const look = (): void => {
+      learning.delete(cgroup.freezer);
+      void learn(cgroup, hotPath, learntBytes);
+    };
+    learning.set(cgroup.freezer, setTimeout(look, ms));
+  }
+
   /** Never rejects: without it the next thaw is slower, that is all. */
-  async function learn(cgroup: InstanceCgroup, hotPath: string): Promise<void> {
+  async function learn(cgroup: InstanceCgroup, hotPath: string, learntBytes: number | null): Promise<void> {
     try {
       const { memoryBytes } = readCounters(cgroup);
       const child = Bun.spawn([options.boxProgram, 'resident', cgroup.memory], { stdin: 'ignore', stdout: 'pipe', stderr: 'ignore' });
       const [status, ranges] = await Promise.all([child.exited, new Response(child.stdout).text(), sleep(lookMs)]);
       if (status !== 0 || underWay.has(cgroup.freezer)) return;
       const grownBytes = readCounters(cgroup).memoryBytes - memoryBytes;
-      const learnt = learnHot({ ranges, memoryBytes, grownBytes });
+      const learnt = learnHot({ ranges, memoryBytes, grownBytes, learntBytes });
       if (learnt === 'is-at-work') return;
       if (learnt === 'is-too-much') return rmSync(hotPath, { force: true });
       writeFileSync(`${hotPath}.new`, ranges, { mode: 0o600 });
       renameSync(`${hotPath}.new`, hotPath);
+      if (learntBytes === null) learnLater(cgroup, hotPath, learnAgainAfterMs, rangeBytes(ranges));
     } catch {
       // It has ended meanwhile, and its folder with it.
     }
@@ -147,11 +157,7 @@ export function openFreezing(options: FreezingOptions): Freezing {
       if (options.pagers.isLost(instance)) throw new Failure('no-such-instance', `${instance} is being ended: its pager was killed`);
       if (isFrozen(cgroup, true)) {
         setFrozen(cgroup, false);
-        const learnLater = (): void => {
-          learning.delete(cgroup.freezer);
-          void learn(cgroup, hotPath);
-        };
-        if (!freeze) learning.set(cgroup.freezer, setTimeout(learnLater, learnAfterMs));
+        if (!freeze) learnLater(cgroup, hotPath, learnAfterMs, null);
       }
       return { tookMs: (clock.bootNs() - begunNs) / nsPerMs };
     },

@@ -14,11 +14,15 @@ t.test('what the first answers needed stays, while it is little and they are giv
     { name: 'a little more meanwhile', megabytes: 6, of: 100, grown: 1, wanted: 'stays' },
     { name: 'ever more', megabytes: 6, of: 100, grown: 2, wanted: 'is-at-work' },
     { name: 'ever more of much', megabytes: 13, of: 100, grown: 20, wanted: 'is-too-much' },
+    { name: 'a second look, and a little more', megabytes: 6, of: 100, grown: 0, learnt: 5, wanted: 'stays' },
+    { name: 'a second look, and much more: what the first one found holds', megabytes: 8, of: 100, grown: 0, learnt: 6, wanted: 'is-at-work' },
+    { name: 'a second look, and more than may stay', megabytes: 90, of: 100, grown: 0, learnt: 6, wanted: 'is-at-work' },
     { name: 'less, because it gave some back', megabytes: 6, of: 100, grown: -20, wanted: 'stays' },
   ] as const;
-  for (const { name, megabytes, of, grown, wanted } of table) {
+  for (const { name, megabytes, of, grown, wanted, ...second } of table) {
     const ranges = megabytes === 0 ? '' : `1f 7f0000000000 ${(0x7f0000000000 + (megabytes - 0.5) * mebibyte).toString(16)}\n20 1000 ${(0x1000 + 0.5 * mebibyte).toString(16)}\n`;
     t.equal(rangeBytes(ranges), megabytes * mebibyte);
-    t.equal(learnHot({ ranges, memoryBytes: of * mebibyte, grownBytes: grown * mebibyte }), wanted, name);
+    const learntBytes = 'learnt' in second ? second.learnt * mebibyte : null;
+    t.equal(learnHot({ ranges, memoryBytes: of * mebibyte, grownBytes: grown * mebibyte, learntBytes }), wanted, name);
   }
 });
