@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { openClock } from '../host/clock.ts';
 import { tools } from '../host/tools.ts';
 import { bytesPerMebibyte } from '../kit/units.ts';
@@ -37,6 +37,7 @@ export interface Engine {
   close(): Promise<void>;
 }
 
+const dataFolders = '/var/tmp/edgepoint-bench-';
 const marker = 'EDGEPOINT_BENCH_INSIDE';
 
 /**
@@ -59,7 +60,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
   const edgepoint = 'bench';
   const version = cgroupVersion();
   const runFolder = '/run/edgepoint-bench';
-  const dataFolder = mkdtempSync('/var/tmp/edgepoint-bench-');
+  const dataFolder = mkdtempSync(`${dataFolders}${process.pid}-`);
   mkdirSync(runFolder, { recursive: true });
   becomeChildSubreaper();
   keepBreakpointsReady();
@@ -140,8 +141,12 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
   };
 }
 
-/** Cgroups of benchmarks that were killed: their names tell whose they are. */
+/** What benchmarks that were killed have left, cgroups and data: the names tell whose it is. */
 function removeDeadBenchmarks(): void {
+  for (const name of readdirSync(dirname(dataFolders))) {
+    const pid = /^edgepoint-bench-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(dirname(dataFolders), name), { recursive: true, force: true });
+  }
   const found = ['*/edgepoint-bench*', 'edgepoint-bench*'].flatMap((pattern) => [...new Bun.Glob(pattern).scanSync({ cwd: '/sys/fs/cgroup', onlyFiles: false, absolute: true })]);
   for (const folder of found) {
     const pid = /edgepoint-bench-?(\d+)/.exec(folder)?.[1];

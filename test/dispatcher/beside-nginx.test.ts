@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { connect } from 'node:tls';
 import t from 'tap';
 import type { Test } from 'tap';
+import { frame, literal } from './frames.ts';
 import { openCertificates } from './certificates.ts';
 import { openInstance, openRig } from './rig.ts';
 
@@ -32,15 +33,6 @@ async function openNginx(t: Test, pem: string, appPort: number): Promise<number>
   return free.port;
 }
 
-const frame = (type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer => {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-};
-const literal = (name: string, value: string): Buffer => Buffer.concat([Buffer.from([0, name.length]), Buffer.from(name), Buffer.from([value.length]), Buffer.from(value, 'latin1')]);
 const authority = Buffer.concat([Buffer.from([0x41, 9]), Buffer.from('shop.test')]);
 const get = Buffer.concat([Buffer.from([0x82, 0x87, 0x84]), authority]);
 const post = Buffer.concat([Buffer.from([0x83, 0x87, 0x84]), authority]);

@@ -6,6 +6,7 @@ import type { TLSSocket } from 'node:tls';
 import t from 'tap';
 import type { Test } from 'tap';
 import { readHttp2Request } from '../../edgepoint/dispatcher/http2/request.ts';
+import { frame, literal } from './frames.ts';
 import { openCertificates } from './certificates.ts';
 import type { TestCertificates } from './certificates.ts';
 import { openInstance, openRawInstance, openRig, until } from './rig.ts';
@@ -296,15 +297,6 @@ t.test("one stream's failure is its own", async (t) => {
 
 // ---- below the library: frames by hand ----
 
-const frame = (type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer<ArrayBuffer> => {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-};
-const literal = (name: string, value: string): Buffer<ArrayBuffer> => Buffer.concat([Buffer.from([0, name.length]), Buffer.from(name), Buffer.from([value.length]), Buffer.from(value, 'latin1')]);
 /** :method GET, :scheme https, :path /, :authority shop.test */
 const get = Buffer.concat([Buffer.from([0x82, 0x87, 0x84, 0x41, 9]), Buffer.from('shop.test')]);
 const preface = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(4, 0, 0)]);
