@@ -1,6 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { ReleasesAnswer } from '../../conduit/api/answers.ts';
+import { keptReleases } from '../../conduit/rollback.ts';
 import { artefactBucket, buckets, desiredKey, namesKey } from '../../kit/wire/subjects.ts';
 import { siteA, siteB, until } from '../host/nats.ts';
 import { rawTarGz } from './archives.ts';
@@ -43,7 +45,10 @@ t.test('a conduit killed in mid-deploy loses nothing it has promised', async (t)
   }
   const release = await deploy(world, token, 'hello', '// the last');
   await until('the last is told too', () => edgepoint.desired.get('hello')?.release === release);
-  await until('only the artefact in use stays', () => readdirSync(join(world.uploadFolder, 'artefacts')).length === 1);
+  const { releases } = (await (await world.ask(token, '/apps/hello/releases')).json()) as ReleasesAnswer;
+  const kept = releases.filter((one) => one.kept).map(({ artefactDigest }) => `${artefactDigest.replace('sha256:', '')}.tar.gz`);
+  t.equal(kept.length, Math.min(releases.length, keptReleases), 'of the newest releases');
+  await until('just the artefacts stay that serve or can be gone back to', () => readdirSync(join(world.uploadFolder, 'artefacts')).toSorted().join() === kept.toSorted().join());
   t.ok(release > promised, 'releases count up, also across crashes');
 });
 
