@@ -1,5 +1,6 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { codeOf } from '../../kit/errors.ts';
 import { ownGenerator } from './own-generators.ts';
 
 /** Our own, which starts the processes of an instance that has several and draws nothing (box.h, INIT_PATH). */
@@ -20,7 +21,8 @@ function unguardedProgram(pid: number): string[] {
     const guarded = readFileSync(`/proc/${pid}/maps`, 'utf8').includes('/clone-guard.so');
     const reason = guarded ? ownGenerator(`/proc/${pid}/exe`) : 'linked statically';
     return reason === null ? [] : [`${basename(program)} (${reason})`];
-  } catch {
-    return []; // it has ended
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes(codeOf(error))) return []; // it has ended
+    return [`process ${pid} (its program cannot be read: ${codeOf(error)})`];
   }
 }
