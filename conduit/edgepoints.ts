@@ -32,6 +32,8 @@ const firstHeartbeatMs = 3000;
 export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise<Edgepoints> {
   const states = new PublishedStates<AppStateEntry>((entry) => entry);
   const heardMs = new Map<string, number>();
+  /** For each edgepoint, what tells when it has been silent for too long. */
+  const silences = new Map<string, NodeJS.Timeout>();
   const callbacks = new Set<() => void>();
   const nowMs = (): number => clock.bootNs() / nsPerMs;
   const tell = (): void => {
@@ -48,6 +50,8 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
     const key = `${parsed.value.zone}.${parsed.value.edgepoint}`;
     const isBack = !isHeard(key);
     heardMs.set(key, nowMs());
+    clearTimeout(silences.get(key));
+    silences.set(key, setTimeout(tell, heartbeatsMs + 1));
     if (isBack) tell();
   });
   const isHeard = (key: string): boolean => nowMs() - (heardMs.get(key) ?? Number.NEGATIVE_INFINITY) < heartbeatsMs;
@@ -88,6 +92,21 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
     stop() {
       watch.stop();
       heartbeats.stop();
+      for (const silence of silences.values()) clearTimeout(silence);
     },
   };
+}
+
+/** Site keys of those that can be reached. */
+export const reachableOf = (seen: ReadonlyMap<string, SeenEdgepoint>): ReadonlySet<string> => new Set([...seen].flatMap(([site, { reachable }]) => (reachable ? [site] : [])));
+
+/** Calls back when another set of edgepoints can be reached than before. */
+export function whenReachableChanges(edgepoints: Pick<Edgepoints, 'seen' | 'onChange'>, callback: () => void): void {
+  let before = '';
+  edgepoints.onChange(() => {
+    const now = [...reachableOf(edgepoints.seen())].toSorted().join(' ');
+    if (now === before) return;
+    before = now;
+    callback();
+  });
 }

@@ -21,7 +21,7 @@ import type { ConduitSettings } from './config.ts';
 import { openChecks } from './checks.ts';
 import { openDeploys } from './deploy.ts';
 import { describeApp } from './describe-app.ts';
-import { watchEdgepoints } from './edgepoints.ts';
+import { reachableOf, watchEdgepoints, whenReachableChanges } from './edgepoints.ts';
 import { startPublisher } from './publisher.ts';
 import { keptReleases } from './rollback.ts';
 import { openAccountStore } from './store/accounts.ts';
@@ -58,7 +58,14 @@ async function openParts(settings: ConduitSettings, log: Log) {
     published.inc();
     changes.tell();
   };
-  const publisher = startPublisher({ bus, apps, uploads, sites, zoneName, log, onPublished });
+  const reachable = (): ReadonlySet<string> => reachableOf(edgepoints.seen());
+  const publisher = startPublisher({ bus, apps, uploads, sites, zoneName, reachable, log, onPublished });
+  whenReachableChanges(edgepoints, () => {
+    apps
+      .markCronUnpublished()
+      .then(() => publisher.wake())
+      .catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
+  });
   const onChange = (): void => {
     publisher.wake();
     changes.tell();

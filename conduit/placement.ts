@@ -65,6 +65,17 @@ export function chooseCheckSite(input: { readonly sites: readonly Site[]; readon
   return { site: least.site, reason: alone };
 }
 
+/**
+ * Which of the edgepoints that host an app makes the requests of its manifest's `cron`: the one that did, as long as it can be reached or
+ * no other can. `current` and the answer are site keys; the answer is empty when none hosts it.
+ */
+export function chooseCronSite(input: { readonly hosting: readonly Site[]; readonly current: string; readonly reachable: ReadonlySet<string> }): string {
+  const hosting = input.hosting.map(siteKey);
+  const current = hosting.includes(input.current) ? input.current : null;
+  if (current !== null && input.reachable.has(current)) return current;
+  return hosting.find((site) => input.reachable.has(site)) ?? current ?? hosting[0] ?? '';
+}
+
 export const uidSlotMax = 60_000;
 
 /**

@@ -6,8 +6,9 @@ import type { Site } from '../kit/ids.ts';
 import { siteKey } from '../kit/ids.ts';
 import { desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
 import { artefactBucket, buckets, desiredKey, namesKey } from '../kit/wire/subjects.ts';
-import { encodeMessage } from '../kit/wire/version.ts';
+import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 import { hostsOf } from './describe-app.ts';
+import { chooseCronSite } from './placement.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
 import { readUpload } from './uploads.ts';
 import type { Uploads } from './uploads.ts';
@@ -31,6 +32,8 @@ export interface PublisherPorts {
   readonly uploads: Uploads;
   readonly sites: readonly Site[];
   readonly zoneName: string;
+  /** Site keys of the edgepoints that can be reached now. */
+  reachable(): ReadonlySet<string>;
   readonly log: Log;
   /** Tells people and metrics how it went. */
   readonly onPublished: (app: StoredApp) => void;
@@ -111,7 +114,8 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   const release = await apps.release(app.id, app.release);
   if (app.deletedWallMs === null && release) {
     for (const site of hosting) await putArtefact(ports, site, release.artefactDigest, verifyObjects);
-    const desired = desiredText(ports, app, release, hosting);
+    const cronSite = release.manifest.cron.length === 0 ? '' : chooseCronSite({ hosting, current: await cronSiteNow(bus, app, hosting), reachable: ports.reachable() });
+    const desired = desiredText(ports, app, release, hosting, cronSite);
     for (const site of hosting) await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desired);
     await putIfDiffers(bus, buckets.names, namesKey(app.owner), nameText(ports, app, hosting));
   } else {
@@ -165,7 +169,7 @@ async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string)
   if ((await bus.getKv(bucket, key)) !== text) await bus.putKv(bucket, key, text);
 }
 
-function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease, hosting: readonly Site[]): string {
+function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease, hosting: readonly Site[], cronSite: string): string {
   return encodeMessage(desiredAppMessage, {
     ...app.owner,
     release: app.release,
@@ -176,7 +180,18 @@ function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelea
     uidSlot: app.uidSlot,
     deployId: release.deployId,
     sites: hosting.map(siteKey),
+    cronSite,
   });
+}
+
+/** Who was told last that it is the one; empty when nobody was. */
+async function cronSiteNow(bus: Bus, app: StoredApp, hosting: readonly Site[]): Promise<string> {
+  for (const site of hosting) {
+    const told = await bus.getKv(buckets.desired, desiredKey(site, app.owner));
+    const parsed = told === null ? null : parseMessage(desiredAppMessage, told);
+    if (parsed?.ok === true && parsed.value.cronSite !== '') return parsed.value.cronSite;
+  }
+  return '';
 }
 
 function nameText(ports: PublisherPorts, app: StoredApp, hosting: readonly Site[]): string {

@@ -17,7 +17,7 @@ import { SharedAddress } from './dispatcher/shared-address.ts';
 import type { SecureSettings } from './dispatcher/shared-address.ts';
 import { readListen } from './dispatcher/listen.ts';
 import { Switchboard } from './dispatcher/switchboard.ts';
-import type { Demand, DispatcherCalls, Route } from './model/calls.ts';
+import type { Demand, DispatcherCalls, Route, TaskCalls, TaskOrder } from './model/calls.ts';
 
 const settings = {
   name: 'edgepoint dispatcher',
@@ -75,7 +75,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
     answered: (app, status) => gauges.answered(app === null ? '' : ownerKey(app.owner), status),
     broken: (error) => log.error('a broken invariant: the connection it was found on is cut', { error }),
   });
-  const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard), {
+  const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard, address), {
     log,
     onUp: () => {
       log.info('the head is there');
@@ -115,8 +115,8 @@ function openSecure(read: z.output<typeof settings.schema>, log: Log, handshakeO
   return { listenFds, listen: secureListen.map(readListen), certificates, handshakesPerSecond, handshakeOver };
 }
 
-/** What the head may order, by the names of `DispatcherCalls`. */
-function orders(switchboard: Switchboard): Handlers {
+/** What the head may order, by the names of `DispatcherCalls` and `TaskCalls`. */
+function orders(switchboard: Switchboard, tasks: TaskCalls): Handlers {
   const calls: DispatcherCalls = switchboard;
   return {
     routes: (routes: readonly Route[]) => calls.routes(routes),
@@ -124,5 +124,6 @@ function orders(switchboard: Switchboard): Handlers {
     removeRoute: (owner: Owner) => calls.removeRoute(owner),
     drain: (order: Parameters<DispatcherCalls['drain']>[0]) => calls.drain(order),
     unpark: (order: Parameters<DispatcherCalls['unpark']>[0]) => calls.unpark(order),
+    ask: (order: TaskOrder) => tasks.ask(order),
   } as Handlers;
 }

@@ -12,7 +12,7 @@ import { openLog } from '../host/log.ts';
 import { readZramSwap, zramRoomBytes } from '../host/zram.ts';
 import type { Log } from '../host/log.ts';
 import type { Clock } from '../kit/clock.ts';
-import { newId, ownerKey } from '../kit/ids.ts';
+import { newId, ownerKey, siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { nsPerMs } from '../kit/units.ts';
 import { desiredAppMessage } from '../kit/wire/desired.ts';
@@ -20,6 +20,7 @@ import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../kit
 import { logMessage } from '../kit/wire/event.ts';
 import { appStateKey, artefactBucket, buckets, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
+import { Cron } from './cron/run.ts';
 import { Checker } from './deploy/check.ts';
 import type { DeployPorts } from './deploy/ports.ts';
 import { Deployer } from './deploy/run.ts';
@@ -66,6 +67,8 @@ const heartbeatMs = 2000;
 /** After a start, restored is asked once more: a start under way when the last head died is listed only when it has ended. */
 const secondLookMs = 10_000;
 const stopMs = 3000;
+/** With the bus away, schedules wait so long for news of what is wanted. */
+const cronWaitMs = 10_000;
 
 const sleepMs = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -173,7 +176,8 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     describeApp: (key, epoch) => {
       const app = manager.state.apps.get(key);
       if (app === undefined) return null;
-      return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), epoch });
+      const tasks = cron.describe(key);
+      return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), ...(tasks === null ? {} : { cron: tasks }), epoch });
     },
     describeSelf: (epoch, complete) => {
       const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId });
@@ -182,10 +186,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     put: (app, text) => (text === null ? bus.deleteKv(buckets.state, keyOf(app)) : bus.putKv(buckets.state, keyOf(app), text)),
     placeOf: (app) => bus.placeOfKv(buckets.state, keyOf(app)),
     newEpoch: () => newIdOf('epoch'),
-    wakeIn: (ms, callback) => {
-      const timer = setTimeout(callback, ms);
-      return () => clearTimeout(timer);
-    },
+    wakeIn,
     onFault: (failure) => log.debug('the state waits to be published', { failure }),
   });
   const exchange: TemplateExchange = openTemplateExchange({
@@ -227,12 +228,21 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     boot: (order) => startPreparation(manager, order, 'prepare', { kind: 'boot', address: null }, sleepMs),
     restore: (order, snapshotPath) => startPreparation(manager, order, 'trial', { kind: 'restore', snapshotPath, address: null, continues: false }, sleepMs),
     serving: {
-      want: (order) => void manager.want(order),
+      want: (order) => {
+        manager.want(order);
+        cron.wanted(order);
+      },
       servingRelease: (owner) => manager.state.apps.get(ownerKey(owner))?.serving?.order.release ?? null,
       pause: (owner, reason) => pauseApp(manager, { owner, reason }, sleepMs),
-      promote: (serving) => manager.promote(serving),
+      promote: (serving) => {
+        manager.promote(serving);
+        cron.serves(serving.order);
+      },
       reject: (owner, reason) => manager.reject(owner, reason),
-      remove: (owner) => manager.remove(owner),
+      remove: (owner) => {
+        cron.removed(owner);
+        return manager.remove(owner);
+      },
     },
   };
   const deployer = new Deployer(deployPorts);
@@ -268,6 +278,21 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     tell: (owner, own) => manager.setOwn(owner, own),
   });
   recall(manager, remembered, log);
+  const cron = new Cron(
+    {
+      site: siteKey(site),
+      wallMs: clock.wallMs,
+      wakeIn,
+      ask: (order) => dispatcher.ask(order, sleepMs),
+      saveDealt: (app, task, dueWallMs) => records.saveCron(app, task, dueWallMs),
+      forgetDealt: (app, task) => records.forgetCron(app, task),
+      tell,
+      changed: (app) => publisher.changed(app),
+      warn,
+    },
+    remembered.cron,
+  );
+  for (const { order } of remembered.serving.values()) cron.serves(order);
   /** For the first look alone: of thousands of apps it is much. */
   let atStart: { readonly remembered: Remembered; readonly seeds: readonly UsageState[] } | null = { remembered, seeds: await usageOutbox.seeds() };
   /** Brings us into agreement with restored; the first time it also begins planning. Never twice at once. */
@@ -334,6 +359,8 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     warn,
   });
   exchange.begin();
+  // What was wanted when the last head ended may be old: another edgepoint may have become the one that asks.
+  void Promise.race([watch.ready, sleepMs(cronWaitMs)]).then(() => cron.begin());
   bus.onUp(() => {
     messages.wake();
     shipper.wake();
@@ -358,6 +385,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     deployer.stop();
     checker.stop();
     void exchange.stop();
+    cron.stop();
     manager.stop();
     watch.stop();
     door.stop();
@@ -370,6 +398,11 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     await bus.close();
     client.close();
   };
+}
+
+function wakeIn(ms: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, ms);
+  return () => clearTimeout(timer);
 }
 
 function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId'> {

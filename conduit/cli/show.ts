@@ -1,6 +1,7 @@
 import { formatBytes, formatMs, microsPerUnit } from '../../kit/units.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
-import type { AppState } from '../../kit/wire/edgepoint-state.ts';
+import { readSchedule } from '../../kit/schedule.ts';
+import type { AppState, CronState } from '../../kit/wire/edgepoint-state.ts';
 import type { AppAnswer, AppAtSite, ReleasesAnswer } from '../api/answers.ts';
 import { columns, harmless } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
@@ -58,8 +59,18 @@ function showSite(site: AppAtSite, release: number, terminal: Terminal): void {
     ...(state.coldBootMs === null ? [] : [['cold boot', formatMs(state.coldBootMs)]]),
     ...(state.restoreMs === null ? [] : [['restore', formatMs(state.restoreMs)]]),
     ...(state.templateBytes > 0 ? [['template', `${formatBytes(state.templateBytes)}${templatePlaces[state.templateAt]}`]] : []),
+    ...(state.cron ?? []).map((task) => ['cron', cronText(task, Date.now())]),
   ];
   for (const line of columns(facts)) terminal.say(`    ${line}`);
+}
+
+/** `POST /tasks/tidy at "0 4 * * *" (UTC): next 2026-11-30 04:00; last 2026-11-29 04:00, it answered 200 after 12 ms` */
+export function cronText({ schedule, path, method, last }: CronState, nowWallMs: number): string {
+  const minute = (wallMs: number): string => new Date(wallMs).toISOString().slice(0, 16).replace('T', ' ');
+  const read = readSchedule(schedule);
+  const next = read.ok ? read.schedule.next(nowWallMs) : null;
+  const said = last === null ? 'not yet due' : `last ${minute(last.dueWallMs)}, ${last.ok ? '' : 'FAILED: '}${harmless(last.text)}`;
+  return `${method} ${harmless(path)} at "${harmless(schedule)}" (UTC): ${next === null ? 'never again' : `next ${minute(next)}`}; ${said}`;
 }
 
 function ownText({ ipv4, ipv6, ports }: NonNullable<AppState['own']>): string {

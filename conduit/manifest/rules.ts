@@ -66,6 +66,12 @@ const rules: Readonly<Record<string, Rule>> = {
         ? [{ path: ['ownPort', index, 'port'], text: `two of \`ownPort\` are ${protocol} port ${port}` }]
         : [],
     ),
+  'each cron is named once': ({ cron }) =>
+    cron.flatMap(({ schedule, path, method }, index) =>
+      cron.findIndex((other) => other.schedule === schedule && other.path === path && other.method === method) < index
+        ? [{ path: ['cron', index], text: `two of \`cron\` are ${method} ${path} at "${schedule}"` }]
+        : [],
+    ),
   'files lie where they can be written': ({ file, volume }) =>
     file.flatMap(({ path }, index) => {
       const at: KeyPath = ['file', index, 'path'];

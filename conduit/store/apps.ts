@@ -60,6 +60,8 @@ export interface AppStore {
   live(): Promise<readonly StoredApp[]>;
   /** Asks for everything to be compared with the bus again. */
   markAllUnpublished(): Promise<void>;
+  /** Asks for apps whose release has a `cron` to be told again: who makes their requests may have changed. */
+  markCronUnpublished(): Promise<void>;
   markPublished(app: StoredApp): Promise<void>;
   objects(site: Site): Promise<ReadonlySet<string>>;
   addObject(site: Site, artefactDigest: string): Promise<void>;
@@ -173,6 +175,12 @@ export function openAppStore(database: Client): AppStore {
     async markAllUnpublished() {
       // A tombstone whose placements are gone has been told everywhere and stays quiet.
       await database.execute('UPDATE apps SET publishedGeneration = -1 WHERE deletedWallMs IS NULL');
+    },
+    async markCronUnpublished() {
+      await database.execute(
+        `UPDATE apps SET publishedGeneration = -1 WHERE deletedWallMs IS NULL AND EXISTS
+           (SELECT 1 FROM releases WHERE releases.appId = apps.id AND releases.release = apps.release AND json_array_length(manifest, '$.cron') > 0)`,
+      );
     },
     async markPublished(app) {
       await database.batch(

@@ -14,6 +14,8 @@ import type { Served } from './served.ts';
 import type { Switchboard } from './switchboard.ts';
 import { connectUpstream } from './upstream-connection.ts';
 import type { UpstreamConnection, UpstreamUser } from './upstream-connection.ts';
+import { OwnRequest } from './own-request.ts';
+import type { TaskAnswer, TaskOrder } from '../model/calls.ts';
 
 /** Where to listen. */
 export interface Places {
@@ -42,10 +44,13 @@ export interface SharedAddressOptions extends Places {
   broken(error: Error): void;
 }
 
+/** Whatever asks, on a socket or not. */
+type Timed = Pick<Served, 'check' | 'cut' | 'stop' | 'isTunnel'>;
+
 /** The shared address: listens, and keeps the time of every connection. */
 export class SharedAddress {
   private readonly listeners: Opened[];
-  private readonly clients = new Set<Served>();
+  private readonly clients = new Set<Timed>();
   private handshakes = 0;
   private http2Connections = 0;
   private readonly upstreams = new Set<UpstreamConnection>();
@@ -96,6 +101,18 @@ export class SharedAddress {
     return { clients: this.clients.size - this.handshakes, upstreams: this.upstreams.size, tunnels, handshakes: this.handshakes };
   }
 
+  /** A request of the edgepoint's own; resolves with its end, whatever that is. */
+  ask(order: TaskOrder): Promise<TaskAnswer> {
+    return new Promise((resolve) => {
+      const request = new OwnRequest(order, this.ports, (over, answer) => {
+        this.clients.delete(over);
+        resolve(answer);
+      });
+      this.add(request);
+      request.begin();
+    });
+  }
+
   /** Accepts nothing more, lets exchanges end, then cuts what is left. */
   async stop(): Promise<void> {
     this.stopping = true;
@@ -142,7 +159,7 @@ export class SharedAddress {
     return client;
   }
 
-  private add(client: Served): void {
+  private add(client: Timed): void {
     this.clients.add(client);
     if (this.clients.size > limits.clientConnections) client.cut();
     this.timer ??= setInterval(() => this.sweep(), limits.sweepMs);

@@ -13,8 +13,8 @@ import type { CheckWish } from '../deploy/check.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 
 export function orderOf(desired: DesiredApp): ReleaseOrder {
-  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites } = desired;
-  return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites };
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite } = desired;
+  return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite };
 }
 
 export function checkOf(order: CheckOrder): CheckWish {
@@ -43,7 +43,7 @@ export interface DesiredPorts {
  * Follows what the conduit wants of this edgepoint. `known` is what the database remembered: wishes of it that are not in the
  * bucket any more were taken back while we were away.
  */
-export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<string, string>, ports: DesiredPorts): Promise<{ stop(): void }> {
+export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<string, string>, ports: DesiredPorts): Promise<{ stop(): void; readonly ready: Promise<void> }> {
   const prefix = `${siteKey(site)}.`;
   /** Fingerprints of the wishes as they came last. */
   const taken = new Map([...known].map(([app, text]) => [app, fingerprint(text)]));
@@ -74,13 +74,13 @@ export async function followDesired(bus: Bus, site: Site, known: ReadonlyMap<str
     ports.wishGone(owner);
     await ports.forget(app);
   };
-  void watch.ready.then(async () => {
+  const ready = watch.ready.then(async () => {
     for (const app of unseen) {
       const owner = readOwner(app);
       if (owner !== null && unseen.delete(app)) await takeBack(app, owner);
     }
   });
-  return { stop: () => watch.stop() };
+  return { ready, stop: () => watch.stop() };
 }
 
 /** A check is not remembered: whoever restarts the head begins it again, as long as somebody waits for it. */

@@ -1,8 +1,8 @@
 import type { Peer, PeerConnection } from '../../host/calls.ts';
-import { codeOf } from '../../kit/errors.ts';
+import { Failure, codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
-import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SnapdCalls, SnapshotTaken } from '../model/calls.ts';
+import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
 /** A daemon that was killed under a call is asked again when it is back: every call of restored may be repeated. */
@@ -12,6 +12,8 @@ const stopTimeoutMs = 30_000;
 /** Gigabytes at a few hundred megabytes a second, on a machine that has other things to do. */
 const freezeTimeoutMs = 300_000;
 const snapshotTimeoutMs = 300_000;
+/** The dispatcher has time-outs of its own; an app may go on answering for as long as it likes to, but nobody waits for ever. */
+const askTimeoutMs = 3_600_000;
 
 type Call = (method: string, params: unknown, options: { timeoutMs: number }) => Promise<unknown>;
 
@@ -123,6 +125,13 @@ export class DispatcherLink implements DispatcherPort {
     } catch (failure) {
       if (codeOf(failure) !== 'peer-gone') this.onFault('unpark', failure);
     }
+  }
+
+  /** Waits for a dispatcher that was killed to come back; one that is killed meanwhile is not asked again. Failure `peer-gone` otherwise. */
+  async ask(order: TaskOrder, sleepMs: (ms: number) => Promise<void>): Promise<TaskAnswer> {
+    for (let waits = 0; this.peer === null && waits < 50; waits += 1) await sleepMs(200);
+    if (this.peer === null) throw new Failure('peer-gone', 'the local dispatcher is not there');
+    return (await this.peer.call('ask', order, { timeoutMs: askTimeoutMs })) as TaskAnswer;
   }
 
   private order(method: string, params: unknown): void {

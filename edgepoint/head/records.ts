@@ -36,6 +36,11 @@ export const headMigrations: readonly Migration[] = [
     name: 'own addresses',
     sql: ['CREATE TABLE own_addresses (app TEXT PRIMARY KEY, address TEXT NOT NULL)'],
   },
+  {
+    number: 4,
+    name: 'requests of schedules',
+    sql: ['CREATE TABLE cron (app TEXT NOT NULL, task TEXT NOT NULL, due_wall_ms INTEGER NOT NULL, PRIMARY KEY (app, task))'],
+  },
 ];
 
 /** What a restarted head begins with. */
@@ -48,6 +53,8 @@ export interface Remembered {
   readonly releases: readonly ReleaseRecord[];
   /** By app. */
   readonly ownAddresses: ReadonlyMap<string, OwnAddress>;
+  /** Requests of schedules that were dealt with last. */
+  readonly cron: readonly { readonly app: string; readonly task: string; readonly dueWallMs: number }[];
 }
 
 export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords {
@@ -56,6 +63,9 @@ export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords 
   forgetDesired(app: string): Promise<void>;
   saveOwnAddress(owner: Owner, own: OwnAddress): Promise<void>;
   forgetOwnAddress(owner: Owner): Promise<void>;
+  saveCron(app: string, task: string, dueWallMs: number): Promise<void>;
+  /** Of one task, or (null) of all of the app. */
+  forgetCron(app: string, task: string | null): Promise<void>;
 }
 
 export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadRecords {
@@ -103,6 +113,9 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     forgetDesired: (app) => run('DELETE FROM desired WHERE app = ?', [app]),
     saveOwnAddress: (owner, own) =>
       run('INSERT INTO own_addresses (app, address) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET address = excluded.address', [ownerKey(owner), JSON.stringify(own)]),
+    saveCron: (app, task, dueWallMs) =>
+      run('INSERT INTO cron (app, task, due_wall_ms) VALUES (?, ?, ?) ON CONFLICT (app, task) DO UPDATE SET due_wall_ms = excluded.due_wall_ms', [app, task, dueWallMs]),
+    forgetCron: (app, task) => (task === null ? run('DELETE FROM cron WHERE app = ?', [app]) : run('DELETE FROM cron WHERE app = ? AND task = ?', [app, task])),
     forgetOwnAddress: (owner) => run('DELETE FROM own_addresses WHERE app = ?', [ownerKey(owner)]),
   };
 }
@@ -139,7 +152,7 @@ function templateOf(row: Record<string, unknown>): TemplateRecord {
 }
 
 async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Remembered> {
-  const [desired, serving, kept, meterIds, releases, ownAddresses] = await client.batch(
+  const [desired, serving, kept, meterIds, releases, ownAddresses, cron] = await client.batch(
     [
       'SELECT app, message FROM desired ORDER BY app',
       'SELECT serving.app, facts, release_order FROM serving JOIN releases ON releases.app = serving.app AND releases.release = serving.release',
@@ -147,6 +160,7 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
       'SELECT instance, meter_id FROM meter_ids',
       'SELECT * FROM releases',
       'SELECT app, address FROM own_addresses',
+      'SELECT app, task, due_wall_ms FROM cron',
     ],
     'read',
   );
@@ -163,5 +177,6 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
     meterIds: new Map((meterIds?.rows ?? []).map((row) => [String(row['instance']), String(row['meter_id'])])),
     releases: (releases?.rows ?? []).map(releaseOf),
     ownAddresses: new Map((ownAddresses?.rows ?? []).map((row) => [String(row['app']), JSON.parse(String(row['address'])) as OwnAddress])),
+    cron: (cron?.rows ?? []).map((row) => ({ app: String(row['app']), task: String(row['task']), dueWallMs: Number(row['due_wall_ms']) })),
   };
 }

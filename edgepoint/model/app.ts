@@ -17,6 +17,8 @@ export interface ReleaseOrder {
   readonly deployId: string;
   /** `<zone>.<edgepoint>` of each edgepoint that hosts it; missing in what was stored before it was told. */
   readonly sites?: readonly string[];
+  /** `<zone>.<edgepoint>` of the one that makes the requests of the manifest's `cron`; missing, or empty, when there is none. */
+  readonly cronSite?: string;
 }
 
 /** What preparing a release has shown about it. */

@@ -231,6 +231,26 @@ export interface Demand {
   readonly traffic: readonly { readonly instance: string; readonly requests: number; readonly bytesIn: number; readonly bytesOut: number }[];
 }
 
+/** A request that the edgepoint makes by itself: one `cron` of a manifest. */
+export interface TaskOrder {
+  /** A host of the app. */
+  readonly host: string;
+  readonly method: 'GET' | 'POST';
+  /** Origin-form. */
+  readonly path: string;
+  /** As the manifest has it, and the minute of it that this is; the application is told both. */
+  readonly schedule: string;
+  readonly dueWallMs: number;
+}
+
+export interface TaskAnswer {
+  /** The application's, or the dispatcher's own; 0 when there was none. */
+  readonly status: number;
+  /** Why the application gave no (whole) answer; empty otherwise. */
+  readonly reason: string;
+  readonly tookMs: number;
+}
+
 /** The head calls these on the dispatcher. */
 export interface DispatcherCalls {
   /** The whole table; what is not in it is gone. */
@@ -246,6 +266,12 @@ export interface DispatcherCalls {
   drain(order: { instance: string; park: boolean; timeoutMs: number }): Promise<{ drained: boolean }>;
   /** Ends a drain: the instance (the same address) takes exchanges and its parked tunnels flow again. */
   unpark(order: { instance: string }): Promise<void>;
+}
+
+/** The head calls this on the dispatcher too. */
+export interface TaskCalls {
+  /** Asks the app as an end user would; ends with the answer. */
+  ask(order: TaskOrder): Promise<TaskAnswer>;
 }
 /** The dispatcher tells the head, unasked; on connecting it tells the demand of every app it knows. */
 export interface DispatcherNews {

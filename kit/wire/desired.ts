@@ -24,9 +24,11 @@ export const desiredAppSchema = z.object({
   deployId: z.string(),
   /** `<zone>.<edgepoint>` of each edgepoint that hosts it, this one too: they may have its template of one another. */
   sites: z.array(z.string()).default([]),
+  /** `<zone>.<edgepoint>` of the one of them that makes the requests of the manifest's `cron`; empty when there are none. */
+  cronSite: z.string().default(''),
 });
 export type DesiredApp = z.output<typeof desiredAppSchema>;
-export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 3 }, desiredAppSchema);
+export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 4 }, desiredAppSchema);
 
 /** The name table the global dispatcher answers from: KV bucket `names`, key `<provider>.<scope>.<app>`, written by the conduit. */
 export const nameEntrySchema = z.object({

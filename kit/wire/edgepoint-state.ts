@@ -7,6 +7,16 @@ export const instanceModes = ['cold', 'booting', 'warm', 'frozen', 'asleep', 're
 /** What is cut off behind this, so that no entry comes near the most that a message may be. */
 export const reasonCharactersMax = 2000;
 
+/** One `cron` of the manifest, as the edgepoint that makes its requests tells it. */
+export const cronStateSchema = z.object({
+  schedule: z.string(),
+  path: z.string(),
+  method: z.enum(['POST', 'GET']),
+  /** The last time it was due since that edgepoint tells it; null: not yet. */
+  last: z.object({ dueWallMs: z.number(), ok: z.boolean(), text: z.string() }).nullable(),
+});
+export type CronState = z.output<typeof cronStateSchema>;
+
 /**
  * KV bucket `state`, key `<zone>.<edgepoint>.<provider>.<scope>.<app>`: put when something in it changes, deleted with the app.
  * `kit/published-states.ts` puts an edgepoint together again.
@@ -39,6 +49,8 @@ export const appStateSchema = z.object({
       ports: z.array(z.object({ protocol: z.enum(['tcp', 'udp']), port: z.int(), ipv4Port: z.int().optional() })).max(8),
     })
     .optional(),
+  /** Missing when this edgepoint makes none of its requests. */
+  cron: z.array(cronStateSchema).max(8).optional(),
   coldBootMs: z.number().nullable().default(null),
   restoreMs: z.number().nullable().default(null),
 });
@@ -46,7 +58,7 @@ export type AppState = z.output<typeof appStateSchema>;
 /** `epoch` is that of the edgepoint's entry when this one was put. */
 export const appStateEntrySchema = appStateSchema.extend({ epoch: z.string() });
 export type AppStateEntry = z.output<typeof appStateEntrySchema>;
-export const appStateMessage = defineMessage('app-state', { major: 1, minor: 2 }, appStateEntrySchema);
+export const appStateMessage = defineMessage('app-state', { major: 1, minor: 3 }, appStateEntrySchema);
 
 /** KV bucket `state`, key `<zone>.<edgepoint>`: what an edgepoint says of itself; put only when something in it changes. */
 export const edgepointStateSchema = z.object({

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { namePattern } from '../ids.ts';
+import { readSchedule, scheduleCharactersMax } from '../schedule.ts';
 
 const commandSchema = z.array(z.string().min(1).max(4096)).min(1).max(64);
 const envSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768));
@@ -78,6 +79,24 @@ export const manifestSchema = z.object({
         port: z.int().min(1).max(65535),
         /** Where the program listens, when that is another. */
         targetPort: z.int().min(1).max(65535).optional(),
+      }),
+    )
+    .max(8)
+    .default([]),
+  /** Requests that the platform makes by itself, each at one of the edgepoints that host the app: the app is woken for them. */
+  cron: z
+    .array(
+      z.object({
+        /** `kit/schedule.ts`: in UTC. */
+        schedule: z
+          .string()
+          .max(scheduleCharactersMax)
+          .superRefine((text, context) => {
+            const read = readSchedule(text);
+            if (!read.ok) context.addIssue({ code: 'custom', message: read.reason });
+          }),
+        path: z.string().startsWith('/').max(2048).regex(/^[\x21-\x7e]*$/, 'it may have no spaces and only printable ASCII'),
+        method: z.enum(['POST', 'GET']).default('POST'),
       }),
     )
     .max(8)

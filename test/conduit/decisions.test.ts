@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { openAttempts } from '../../conduit/attempts.ts';
 import { beginFollowing, endEarly, endOf, followEvent, followState, isFullyTold } from '../../conduit/follow-deploy.ts';
-import { chooseUidSlot, placeApp, uidSlotMax } from '../../conduit/placement.ts';
+import { chooseCronSite, chooseUidSlot, placeApp, uidSlotMax } from '../../conduit/placement.ts';
 import type { PlacementInput } from '../../conduit/placement.ts';
 import { hashSecret, newToken, secretFits, splitToken } from '../../conduit/token.ts';
 import { answerFailure } from '../../conduit/api/failures.ts';
@@ -38,6 +38,20 @@ t.test('where an app goes, and why', async (t) => {
     t.same(placement.sites.map((site) => site.edgepoint), where, label);
     t.ok(placement.reason.startsWith(why), `${label}: ${placement.reason}`);
   }
+});
+
+t.test('whose clock a schedule has', async (t) => {
+  const rows: readonly (readonly [label: string, hosting: readonly (typeof one)[], current: string, reachable: readonly string[], site: string])[] = [
+    ['nobody had it: the first that can be reached', [one, two], '', ['north.one', 'south.two'], 'north.one'],
+    ['the first cannot', [one, two], '', ['south.two'], 'south.two'],
+    ['it stays where it is', [one, two], 'south.two', ['north.one', 'south.two'], 'south.two'],
+    ['that one is not heard from', [one, two], 'south.two', ['north.one'], 'north.one'],
+    ['nobody is, yet', [one, two], 'south.two', [], 'south.two'],
+    ['nobody is, and nobody had it', [one, two], '', [], 'north.one'],
+    ['that one hosts it no more', [one], 'south.two', ['north.one', 'south.two'], 'north.one'],
+    ['nobody hosts it', [], 'south.two', ['south.two'], ''],
+  ];
+  for (const [label, hosting, current, reachable, site] of rows) t.equal(chooseCronSite({ hosting, current, reachable: new Set(reachable) }), site, label);
 });
 
 t.test('uid slots', async (t) => {

@@ -19,6 +19,11 @@ const refusals: readonly (readonly [label: string, text: string, said: readonly 
     'edgepoint.toml:10: unknown key `volume[1].sharable`; did you mean `shareable`?',
   ]],
   ['an unknown key in an inline table', `${right}scale = { min = 1,\n mox = 2 }\n`, ['edgepoint.toml:5: unknown key `scale.mox`; did you mean `max`?']],
+  ['a schedule that is none', `${right}[[cron]]\nschedule = "@daily"\npath = "/x"\n`, [
+    'edgepoint.toml:5: `cron[0].schedule` is the text "@daily", which does not fit: a schedule has five fields: minute, hour, day of month, month, day of week, as in `schedule = "*/15 * * * *"`',
+  ]],
+  ['a day that does not come', `${right}[[cron]]\nschedule = "0 0 31 2 *"\npath = "/x"\n`, ['edgepoint.toml:5: `cron[0].schedule` is the text "0 0 31 2 *", which does not fit: there is no such day, as in `schedule = "*/15 * * * *"`']],
+  ['two crons that are one', `${right}[[cron]]\nschedule = "0 0 * * *"\npath = "/x"\n[[cron]]\nschedule = "0 0 * * *"\npath = "/x"\n`, ['edgepoint.toml:7: two of `cron` are POST /x at "0 0 * * *"']],
   ['a wrong type', 'app = "hello"\ncommand = ["node"]\nport = "80"\n', ['edgepoint.toml:3: `port` must be a number, not the text "80", as in `port = 3000`']],
   ['a text where a list is wanted', 'app = "hello"\ncommand = "node server.js"\nport = 80\n', [
     'edgepoint.toml:2: `command` must be a list, not the text "node server.js", as in `command = ["node", "server.js"]`',

@@ -39,7 +39,7 @@ async function inLanes(count: number, work: (number: number) => Promise<unknown>
 t.test(`${apps} sleeping apps on one edgepoint are known to the conduit and the global dispatcher, and a change of one costs one entry`, { timeout: 300_000 }, async (t) => {
   const wish = (app: string) => ({
     provider: 'prov', scope: 'main', app, release: 1, artefactDigest: digest, artefactBytes: 1,
-    manifest: manifestSchema.parse({ app, command: ['serve', '40'], port: 8080 }), hosts: [`${app}.edge.test`], uidSlot: 7, deployId: `deploy-${app}-1`, sites: [],
+    manifest: manifestSchema.parse({ app, command: ['serve', '40'], port: 8080 }), hosts: [`${app}.edge.test`], uidSlot: 7, deployId: `deploy-${app}-1`, sites: [], cronSite: '',
   });
   const rig = await startRig(t, {
     startMs: generousMs,
