@@ -12,9 +12,9 @@ export type Choice<C extends Candidate> =
 
 /**
  * Least outstanding below the concurrency limit; among equals the first, so that a light load stays on few instances and the
- * others can go to sleep.
+ * others can go to sleep. One that is `wanted` goes before all others, if it can take the request.
  */
-export function chooseInstance<C extends Candidate>(candidates: Iterable<C>, concurrency: number): Choice<C> {
+export function chooseInstance<C extends Candidate>(candidates: Iterable<C>, concurrency: number, wanted: ((candidate: C) => boolean) | null = null): Choice<C> {
   let best: C | null = null;
   let known = 0;
   let full = 0;
@@ -22,6 +22,7 @@ export function chooseInstance<C extends Candidate>(candidates: Iterable<C>, con
     known += 1;
     if (candidate.unavailable !== '') continue;
     if (candidate.outstanding >= concurrency) full += 1;
+    else if (wanted?.(candidate) === true) return { chosen: candidate, reason: 'the client returns to it' };
     else if (best === null || candidate.outstanding < best.outstanding) best = candidate;
   }
   if (best !== null) return { chosen: best, reason: 'least outstanding' };

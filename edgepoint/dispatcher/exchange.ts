@@ -1,10 +1,12 @@
 import { proxyHeader } from '../model/proxy-protocol.ts';
+import { affinityIn, setAffinity } from './affinity.ts';
 import { AnswerReader } from './answer-reader.ts';
 import type { AnswerPart } from './answer-reader.ts';
 import { elsewhere, misdirected } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
 import type { AppState, InstanceState, RouteTerms } from './fleet.ts';
 import { forwardRequest } from './forward.ts';
+import type { ResponseWay } from './forward.ts';
 import { limits } from './limits.ts';
 import { httpsUrl } from './redirect.ts';
 import { RequestBody } from './request-body.ts';
@@ -115,6 +117,10 @@ export class Exchange implements Waiter, UpstreamUser {
     return url === null ? null : elsewhere(url);
   }
 
+  affinity(): string {
+    return affinityIn(this.head.section);
+  }
+
   // ---- the request's way ----
 
   opened(): void {
@@ -209,7 +215,7 @@ export class Exchange implements Waiter, UpstreamUser {
 
   private passBody(attempt: Attempt, final: FinalPart | null, { pieces, done, extra }: AnswerPart & { kind: 'body' }): void {
     if (final === null) this.client.body(pieces, done);
-    else this.client.final(final.head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded: final.decoded }, pieces, done);
+    else this.client.final(final.head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded: final.decoded, ...this.newAffinity(attempt) }, pieces, done);
     if (this.client.outlet.blocked) attempt.upstream.pause();
     if (!done) return;
     // Bytes after the end of the answer belong to no exchange: such a connection carries no other.
@@ -218,6 +224,14 @@ export class Exchange implements Waiter, UpstreamUser {
       this.keepAlive &&= this.body.done;
     }
     if (this.body.done || !this.keepAlive) this.finish();
+  }
+
+  /** A client that came from no instance that is still there is told by a cookie which one it has now. */
+  private newAffinity({ app, instance }: Attempt): Pick<ResponseWay, 'cookie'> | undefined {
+    if (app.terms?.sticky !== true) return undefined;
+    const brought = this.affinity();
+    const known = brought !== '' && [...app.instances.values()].some(({ affinity }) => affinity === brought);
+    return known ? undefined : { cookie: setAffinity(instance.affinity, this.client.facts.scheme) };
   }
 
   private openTunnel(attempt: Attempt, head: ResponseHead, rest: Buffer): void {

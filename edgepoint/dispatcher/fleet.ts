@@ -1,6 +1,7 @@
 import { ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { Demand, Route } from '../model/calls.ts';
+import { affinityOf } from './affinity.ts';
 import type { Candidate } from './choose-instance.ts';
 import { limits } from './limits.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
@@ -32,6 +33,7 @@ export class InstanceState implements Candidate {
   /** Oldest first; the newest is taken first. */
   idle: UpstreamConnection[] = [];
   lastActiveBootNs: number;
+  #affinity = '';
   requests = 0;
   bytesIn = 0;
   bytesOut = 0;
@@ -46,6 +48,11 @@ export class InstanceState implements Candidate {
   get unavailable(): Candidate['unavailable'] {
     if (this.way !== 'open') return 'draining';
     return this.suspect ? 'suspect' : '';
+  }
+
+  /** What the cookie of a client that returns to it says. */
+  get affinity(): string {
+    return (this.#affinity ||= affinityOf(this.instance));
   }
 
   get quiet(): boolean {
@@ -110,15 +117,15 @@ function dropState(states: ReadonlyMap<string, InstanceState>, instance: string)
 }
 
 /** What a route says besides its owner, hosts and instances. */
-export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol'>;
+export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol' | 'sticky'>;
 
 /** Those of thousands of apps are the same: they share the terms that were read last. */
 let lastTerms: RouteTerms | null = null;
-function termsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol }: Route): RouteTerms {
+function termsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky }: Route): RouteTerms {
   const last = lastTerms;
   const same = last?.status === status && last.reason === reason && last.concurrency === concurrency && last.holdMs === holdMs;
-  if (same && last.httpsOnly === httpsOnly && last.proxyProtocol === proxyProtocol) return last;
-  return (lastTerms = { status, reason, concurrency, holdMs, ...(httpsOnly ? { httpsOnly } : {}), ...(proxyProtocol ? { proxyProtocol } : {}) });
+  if (same && last.httpsOnly === httpsOnly && last.proxyProtocol === proxyProtocol && last.sticky === sticky) return last;
+  return (lastTerms = { status, reason, concurrency, holdMs, ...(httpsOnly ? { httpsOnly } : {}), ...(proxyProtocol ? { proxyProtocol } : {}), ...(sticky ? { sticky } : {}) });
 }
 
 /** One application: its route, its instances, and those that left the table but still have something to tell. */

@@ -75,12 +75,16 @@ export interface ResponseWay {
   readonly clientMinorVersion: 0 | 1;
   /** Chunks are taken off on the way, for HTTP/1.0. */
   readonly decoded: boolean;
+  /** A cookie of our own that goes with it; missing when there is none. */
+  readonly cookie?: string;
 }
 
 /** The head that the client gets: the application's, without what was for us alone. */
 export function forwardResponse(head: ResponseHead, way: ResponseWay): string {
-  return `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${responseLines(head, way)}${connectionLine(head, way)}\r\n`;
+  return `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n${responseLines(head, way)}${cookieLine(way)}${connectionLine(head, way)}\r\n`;
 }
+
+const cookieLine = ({ cookie }: ResponseWay): string => (cookie === undefined ? '' : `Set-Cookie: ${cookie}\r\n`);
 
 /** Which lines go on depends on more than themselves in a few cases only; in those it is not remembered. */
 function responseLines(head: ResponseHead, way: ResponseWay): string {
@@ -91,9 +95,11 @@ function responseLines(head: ResponseHead, way: ResponseWay): string {
 }
 
 /** The fields of an answer in a protocol that frames bodies itself: lower case names, none of one connection (RFC 9113, section 8.2.2). */
-export function responseFields(head: ResponseHead): readonly (readonly [string, string])[] {
+export function responseFields(head: ResponseHead, cookie?: string): readonly (readonly [string, string])[] {
   const way: ResponseWay = { keepAlive: true, clientMinorVersion: 1, decoded: true };
-  return head.section.fields.flatMap((field) => (field.key === 'upgrade' || dropsResponseField(field, head, way) ? [] : [[field.key, fieldValue(head.section.text, field)] as const]));
+  const own = cookie === undefined ? [] : [['set-cookie', cookie] as const];
+  const given = head.section.fields.flatMap((field) => (field.key === 'upgrade' || dropsResponseField(field, head, way) ? [] : [[field.key, fieldValue(head.section.text, field)] as const]));
+  return [...given, ...own];
 }
 
 function dropsResponseField(field: Field, head: ResponseHead, way: ResponseWay): boolean {

@@ -4,6 +4,7 @@ import type { DispatcherCalls, Route } from '../model/calls.ts';
 import { appFailed, notInTime, roomFull, unknownHost } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
 import { chooseInstance } from './choose-instance.ts';
+import type { Choice } from './choose-instance.ts';
 import { Drains } from './drains.ts';
 import { AppState } from './fleet.ts';
 import type { InstanceState, RouteTerms } from './fleet.ts';
@@ -21,6 +22,8 @@ export interface Waiter {
   refuse(answer: OwnAnswer): void;
   /** The answer when an app with these terms is to be asked elsewhere; null: it is asked here. */
   elsewhere(terms: RouteTerms): OwnAnswer | null;
+  /** The instance it returns to (`InstanceState.affinity`); '' when it came from none. Asked only where clients return. */
+  affinity(): string;
 }
 
 export interface Hold {
@@ -91,7 +94,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     if (elsewhere !== null) return waiter.refuse(elsewhere);
     if (app.terms.status === 'failed') return waiter.refuse(appFailed(app.terms.reason));
     if (again || this.room.waiting(app.key) === 0) {
-      const { chosen } = chooseInstance(app.instances.values(), app.terms.concurrency);
+      const { chosen } = this.choose(waiter, app, app.terms);
       if (chosen !== null) return this.give(waiter, app, chosen);
     }
     this.enter(waiter, app.key, app.terms.holdMs, app);
@@ -202,6 +205,11 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     return this.boot.ns;
   }
 
+  private choose(waiter: Waiter, app: AppState, { concurrency, sticky }: RouteTerms): Choice<InstanceState> {
+    const affinity = sticky === true ? waiter.affinity() : '';
+    return chooseInstance(app.instances.values(), concurrency, affinity === '' ? null : (instance) => instance.affinity === affinity);
+  }
+
   private give(waiter: Waiter, app: AppState, instance: InstanceState): void {
     instance.outstanding += 1;
     instance.lastActiveBootNs = this.nowBootNs();
@@ -245,7 +253,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     const { terms } = app;
     if (terms === null) return;
     for (let waiter = this.room.first(app.key); waiter !== undefined; waiter = this.room.first(app.key)) {
-      const { chosen } = chooseInstance(app.instances.values(), terms.concurrency);
+      const { chosen } = this.choose(waiter, app, terms);
       if (chosen === null) return;
       this.stopWaiting(waiter);
       this.news.held(this.clock.nowMs() - (waiter.hold?.sinceMs ?? 0), true);

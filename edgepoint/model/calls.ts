@@ -186,6 +186,8 @@ export interface Route {
   readonly own?: OwnRoute;
   /** Requests of plain HTTP are sent to https, where there is a certificate for the host. */
   readonly httpsOnly?: true;
+  /** Clients return to the instance that answered them before, as long as it is there and has room. */
+  readonly sticky?: true;
   /** Connections to its instances begin with a header that says whose requests they carry; each carries one client's alone. */
   readonly proxyProtocol?: ProxyVersion;
 }

@@ -30,6 +30,7 @@ export function routeOf(app: AppEntry, nowBootNs: number): Route | null {
     instances: able.map((entry) => ({ instance: entry.facts.id, address: entry.facts.address, port: entry.port })),
     ...(own === null ? {} : { own }),
     ...(order.manifest.httpsOnly ? { httpsOnly: true } : {}),
+    ...(order.manifest.scale.sticky ? { sticky: true } : {}),
     ...(order.manifest.proxyProtocol === 'none' ? {} : { proxyProtocol: order.manifest.proxyProtocol }),
   };
 }

@@ -116,6 +116,8 @@ export const manifestSchema = z.object({
       /** Requests one instance handles at once before another is wanted. */
       concurrency: z.int().min(1).max(10_000).default(16),
       idleSeconds: z.number().min(0.2).max(86_400).default(15),
+      /** A client returns, by a cookie, to the instance that answered it before, as long as that is there and has room. */
+      sticky: z.boolean().default(false),
     })
     .prefault({}),
 });

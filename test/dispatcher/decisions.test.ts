@@ -24,6 +24,17 @@ t.test('the least busy open instance below the limit is chosen, else the reason 
     const choice = chooseInstance(candidates, 3);
     t.same([choice.chosen?.instance ?? null, choice.reason], [chosen, reason]);
   }
+  const returns = [
+    [[one('a', 0), one('b', 2)], 'b', 'the client returns to it'],
+    [[one('a', 0), one('b', 3)], 'a', 'least outstanding'],
+    [[one('a', 0), one('b', 0, 'draining')], 'a', 'least outstanding'],
+    [[one('a', 1)], 'a', 'least outstanding'],
+    [[one('b', 3)], null, 'every instance has its 3 requests under way'],
+  ] as const;
+  for (const [candidates, chosen, reason] of returns) {
+    const choice = chooseInstance(candidates, 3, ({ instance }) => instance === 'b');
+    t.same([choice.chosen?.instance ?? null, choice.reason], [chosen, reason], 'to b');
+  }
 });
 
 t.test('what may be sent again', async (t) => {

@@ -147,9 +147,9 @@ export class Http2Stream implements ExchangeClient {
     }
   }
 
-  final(head: ResponseHead, _way: ResponseWay, pieces: readonly Buffer[], done: boolean): void {
+  final(head: ResponseHead, { cookie }: ResponseWay, pieces: readonly Buffer[], done: boolean): void {
     const empty = done && pieces.every(({ length }) => length === 0);
-    this.respond(head.status, responseFields(head), { endStream: empty, waitForTrailers: !done });
+    this.respond(head.status, responseFields(head, cookie), { endStream: empty, waitForTrailers: !done });
     if (!empty) this.body(pieces, done);
   }
 
