@@ -64,7 +64,7 @@ export async function openUploads(folder: string, bytesMax: number): Promise<Upl
 }
 
 /** Opens a received upload for reading. */
-export const readUpload = (path: string): ReturnType<typeof createReadStream> => createReadStream(path);
+export const readUpload = (path: string): ReturnType<typeof createReadStream> => createReadStream(path, { highWaterMark: 1024 * 1024 });
 
 /** How much more than the limit is still read before the connection is closed. */
 export const overshootBytes = 64 * 1024 * 1024;
