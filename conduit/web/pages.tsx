@@ -4,7 +4,7 @@ import type { Child } from 'hono/jsx';
 import { formatBytes, formatMs } from '../../kit/units.ts';
 import type { AppAnswer, AppAtSite } from '../api/answers.ts';
 
-const Page = (props: { title: string; provider: string | null; renew: boolean; children?: Child }) => (
+export const Page = (props: { title: string; provider: string | null; renew: boolean; children?: Child }) => (
   <html lang="en">
     <head>
       <meta charset="utf-8" />
@@ -57,11 +57,22 @@ export const SignInPage = (props: { wrong: string }) => (
 
 export const AppsPage = (props: { provider: string; apps: readonly AppAnswer[] }) => (
   <Page title="Apps · Edgepoint" provider={props.provider} renew={true}>
-    <div id="apps">
+    <div id="apps" data-live="/live">
       <AppList apps={props.apps} />
     </div>
     <footer>An app costs nothing while nobody uses it: a sleeping app is only an image on disk.</footer>
     <script src="/live.js" defer></script>
+  </Page>
+);
+
+export const NoSuchApp = (props: { provider: string }) => (
+  <Page title="No such app · Edgepoint" provider={props.provider} renew={false}>
+    <div class="card">
+      <h2>You have no app of this name</h2>
+      <p class="about">
+        <a href="/">All your apps</a>
+      </p>
+    </div>
   </Page>
 );
 
@@ -88,10 +99,14 @@ const conditionWords: Readonly<Record<AppAnswer['condition'], string>> = {
   'partly-failed': 'failed in places',
 };
 
-const AppCard = ({ app }: { app: AppAnswer }) => (
+export const AppCard = ({ app }: { app: AppAnswer }) => (
   <section class="card" aria-label={app.app}>
     <div class="head">
-      <h2>{app.app}</h2>
+      <h2>
+        <a class="name" href={`/apps/${app.app}`}>
+          {app.app}
+        </a>
+      </h2>
       <span class={`badge ${app.condition}`}>{conditionWords[app.condition]}</span>
       <a class="go" href={app.url} rel="noreferrer">
         {app.hosts[0]}

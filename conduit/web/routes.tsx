@@ -6,27 +6,40 @@ import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
 import { bodyLimit } from 'hono/body-limit';
 import type { AppAnswer } from '../api/answers.ts';
 import { answerFailure } from '../api/failures.ts';
-import { streamLines } from '../api/lines.ts';
+import { streamLines, whenGone } from '../api/lines.ts';
 import type { Environment } from '../api/routes.ts';
 import type { SignIn } from '../api/sign-in.ts';
 import { sessionMs } from '../store/accounts.ts';
 import type { AccountStore, Speaker } from '../store/accounts.ts';
-import { AppList, AppsPage, SignInPage } from './pages.tsx';
+import { AppBody, AppPage } from './app-page.tsx';
+import type { AppShown } from './app-page.tsx';
+import { AppList, AppsPage, NoSuchApp, SignInPage } from './pages.tsx';
 import { liveScript, style } from './style.ts';
 
 export interface WebPorts {
   readonly accounts: AccountStore;
   readonly signIn: SignIn;
   readonly appsOf: (provider: string) => Promise<readonly AppAnswer[]>;
+  /** The app as it is now, or null when the speaker has none of that name; with what happened to it, until `gone`. */
+  readonly openApp: (speaker: Speaker, app: string, onChange: () => void) => Promise<OpenedApp | null>;
   /** Calls back after each change of what the page shows; returns what stops it. */
   readonly onChange: (callback: () => void) => () => void;
   readonly randomBytes: (count: number) => Uint8Array;
   readonly wallMs: () => number;
 }
 
+/** An app that a page shows: what happens to it is followed until `stop`. */
+export interface OpenedApp {
+  shown(): Promise<AppShown | null>;
+  stop(): void;
+}
+
 const cookieName = 'edgepoint-session';
 /** However fast things change, a page is sent anew at most this often. */
 const renewMs = 250;
+/** The page of an app is sent anew at least so often, for its plot ends with now. */
+const passMs = 15_000;
+const pagesMax = 200;
 
 export function webRoutes(ports: WebPorts): Hono<Environment> {
   const web = new Hono<Environment>();
@@ -75,34 +88,83 @@ export function webRoutes(ports: WebPorts): Hono<Environment> {
     return c.redirect('/', 303);
   });
 
-  web.get('/live', async (c) => {
-    const speaker = await speakerOf(c);
-    if (!speaker) return c.text('sign in first', 401);
-    if (pages >= 200) return c.text('too many pages are open', 503);
+  /** Sends what `render` says now, and again after each change; `open` begins to follow changes and returns what ends it. */
+  const live = (c: Ask, open: (changed: () => void) => Promise<() => void>, render: () => Promise<string | null>): Response => {
+    if (pages >= pagesMax) return c.text('too many pages are open', 503);
     pages += 1;
     const body = streamLines({
-      encode: (line) => `event: apps\ndata: ${JSON.stringify(line)}\n\n`.replace('event: apps\ndata: null\n\n', ': beat\n\n'),
+      encode: (line) => (line === null ? ': beat\n\n' : `event: apps\ndata: ${JSON.stringify(line)}\n\n`),
       beat: null,
       async produce(writer) {
-        const send = async (): Promise<void> => {
-          writer.send(String(<AppList apps={await ports.appsOf(speaker.provider)} />));
-        };
         let due: NodeJS.Timeout | undefined;
-        const stop = ports.onChange(() => {
+        const send = async (): Promise<void> => {
+          const text = await render();
+          if (text === null) writer.end();
+          else writer.send(text);
+        };
+        const changed = (): void => {
           due ??= setTimeout(() => {
             due = undefined;
             send().catch(() => writer.end());
           }, renewMs);
-        });
-        writer.gone.addEventListener('abort', () => {
+        };
+        whenGone(writer, () => {
           pages -= 1;
-          stop();
           clearTimeout(due);
         });
-        await send();
+        const stop = await open(changed);
+        whenGone(writer, stop);
+        if (!writer.gone.aborted) await send();
       },
     });
     return c.body(body, 200, { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' });
+  };
+
+  web.get('/live', async (c) => {
+    const speaker = await speakerOf(c);
+    if (!speaker) return c.text('sign in first', 401);
+    return live(
+      c,
+      async (changed) => ports.onChange(changed),
+      async () => String(<AppList apps={await ports.appsOf(speaker.provider)} />),
+    );
+  });
+
+  web.get('/apps/:app', async (c) => {
+    const speaker = await speakerOf(c);
+    if (!speaker) return c.redirect('/', 303);
+    const opened = await ports.openApp(speaker, c.req.param('app'), () => undefined);
+    try {
+      const shown = (await opened?.shown()) ?? null;
+      return shown === null ? c.html(<NoSuchApp provider={speaker.provider} />, 404) : c.html(<AppPage provider={speaker.provider} shown={shown} />);
+    } finally {
+      opened?.stop();
+    }
+  });
+
+  web.get('/apps/:app/live', async (c) => {
+    const speaker = await speakerOf(c);
+    if (!speaker) return c.text('sign in first', 401);
+    const name = c.req.param('app');
+    let opened: OpenedApp | null = null;
+    return live(
+      c,
+      async (changed) => {
+        opened = await ports.openApp(speaker, name, changed);
+        const stopListening = ports.onChange(changed);
+        // Time passes also when nothing happens.
+        const passing = setInterval(changed, passMs);
+        return () => {
+          clearInterval(passing);
+          stopListening();
+          opened?.stop();
+        };
+      },
+      async () => {
+        const shown = (await opened?.shown()) ?? null;
+        return shown === null ? null : String(<AppBody shown={shown} />);
+      },
+    );
   });
 
   web.get('/style.css', (c) => c.body(style, 200, { 'content-type': 'text/css; charset=utf-8' }));

@@ -24,6 +24,23 @@ button:focus-visible, input:focus-visible, a:focus-visible { outline: 2px solid 
 .awake { color: var(--awake); } .asleep { color: var(--asleep); } .failed, .partly-failed { color: var(--failed); } .deploying { color: var(--work); }
 .about { color: var(--soft); margin: .3rem 0 .8rem; font-size: .9rem; }
 .wide { overflow-x: auto; }
+.card h2 a.name { color: inherit; text-decoration-color: var(--line); }
+.back { margin: 0 0 .6rem; font-size: .9rem; }
+.plot { display: block; width: 100%; min-width: 40rem; height: auto; }
+.plot .grid { stroke: var(--line); stroke-width: 1; }
+.plot .ground { stroke: var(--soft); stroke-width: 1; }
+.plot .label { fill: var(--soft); font-size: 11px; }
+.plot .name { fill: var(--ink); font-size: 12px; }
+.plot .bar { fill: var(--awake); opacity: .75; }
+.plot .wake { fill: var(--accent); } .plot .clone { fill: var(--work); } .plot .release { fill: var(--asleep); }
+.plot .fault { stroke: var(--failed); stroke-width: 2; fill: none; }
+.legend { color: var(--soft); font-size: .85rem; margin: .2rem 0 .8rem; }
+.legend .wake { color: var(--accent); } .legend .clone { color: var(--work); } .legend .release { color: var(--asleep); } .legend .fault { color: var(--failed); font-weight: 700; }
+.legend span:not(:first-child) { margin-left: .9rem; }
+@media (min-width: 44rem) { table.events td:nth-child(1) { width: 10%; } table.events td:nth-child(2) { width: 17%; } table.events td:nth-child(3) { width: 9%; } }
+/* Where there is no room for all of it, now is what is seen. */
+.plots { overflow-x: auto; direction: rtl; } .plots > svg { direction: ltr; }
+tr.total td { font-weight: 600; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; table-layout: fixed; }
 th:nth-child(1) { width: 15%; } th:nth-child(2) { width: 27%; } th:nth-child(3) { width: 18%; }
 td { overflow-wrap: anywhere; }
@@ -56,7 +73,7 @@ export const liveScript = `
 'use strict';
 const apps = document.getElementById('apps');
 const live = document.getElementById('live');
-const source = new EventSource('/live');
+const source = new EventSource(apps.dataset.live);
 source.addEventListener('apps', (event) => { apps.innerHTML = JSON.parse(event.data); live.textContent = 'live'; });
 source.addEventListener('error', () => { live.textContent = 'reconnecting…'; });
 `;
