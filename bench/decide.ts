@@ -13,7 +13,7 @@ const nowBootNs = 1000 * nsPerSecond;
 export function run({ quick }: { quick: boolean }): Promise<Report> {
   const views = Array.from({ length: apps }, (_, index) => viewOf(index, index % (apps / awake) === 0));
   const allAwake = Array.from({ length: apps }, (_, index) => viewOf(index, true));
-  const edgepoint = { nowBootNs, capacityBytes: 2 ** 40, zramRoomBytes: null, apps: views };
+  const edgepoint = { nowBootNs, capacityBytes: 2 ** 40, frozenRoom: { zramBytes: null, pagerBytes: null }, apps: views };
   const rounds = quick ? 100 : 1000;
   const timed = (work: () => unknown): number[] =>
     Array.from({ length: rounds }, () => {

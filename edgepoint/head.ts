@@ -47,6 +47,7 @@ import { openTemplateExchange } from './head/template-exchange.ts';
 import type { TemplateExchange } from './head/template-exchange.ts';
 import { idPrefixes } from './model/app.ts';
 import type { Demand, KernelCounters } from './model/calls.ts';
+import { type FrozenRoom, pagerRoomBytes, type PagersHold } from './model/frozen.ts';
 import { checksFolder, dataPaths } from './model/paths.ts';
 import { readCounters } from './perf/counters.ts';
 import { startMeter } from './perf/meter.ts';
@@ -127,7 +128,9 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
 
   // ---- the other processes ----
   const dispatcher = new DispatcherLink((method, failure) => warn('the dispatcher refused an order', { method, failure }));
+  let pagers: PagersHold | null = null;
   const news: Handlers = {
+    pagersHold: (told: PagersHold) => void (pagers = told),
     exited: (told: { instance: string; counters: KernelCounters; status: string }) => manager.noteExited(told.instance, told.counters, told.status),
     ownDemand: (demand: Demand) => noteDemand('own', demand),
   };
@@ -150,7 +153,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const snapd = snapdOver(snapdLink);
   const probe = openProbe(clock);
 
-  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => roomOnZram(settings)), {
+  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => frozenRoom(settings, pagers)), {
     clock,
     restored,
     snapd,
@@ -410,9 +413,11 @@ function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeE
   return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
 }
 
-function roomOnZram(settings: HeadSettings): number | null {
+function frozenRoom(settings: HeadSettings, pagers: PagersHold | null): FrozenRoom {
   const swap = readZramSwap();
-  return settings.zramRoomBytes ?? (swap === null ? null : zramRoomBytes(swap));
+  const given = settings.frozenRoomBytes;
+  if (given !== undefined) return { zramBytes: given, pagerBytes: pagers === null ? null : given };
+  return { zramBytes: swap === null ? null : zramRoomBytes(swap, pagers?.heldBytes), pagerBytes: pagerRoomBytes(pagers, swap?.heldBytes ?? 0) };
 }
 
 /** An outbox that says when something was put into it. */

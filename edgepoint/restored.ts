@@ -33,9 +33,9 @@ import { type Instances, openInstances } from './restored/instances.ts';
 import { openStoreSurroundings } from './template-store.ts';
 import { type HotCache, openHotCache } from './templates/hot-cache.ts';
 
-/** An eighth of the machine, at most 2 GiB: a big app whose snapshot does not fit is unpacked at each wake, which takes it a second. */
 /** What pagers of frozen instances and zram hold together, at most: as much as the set-up lets zram hold alone. */
 const frozenBytesMax = Math.floor(totalmem() / 4);
+/** An eighth of the machine, at most 2 GiB: a big app whose snapshot does not fit is unpacked at each wake, which takes it a second. */
 const hotBytesDefault = Math.min(2048 * bytesPerMebibyte, Math.max(256 * bytesPerMebibyte, Math.floor(totalmem() / 8)));
 
 const settingsSchema = z.object({
@@ -111,13 +111,18 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       hotSnapshots.set({}, snapshots);
     },
   });
+  const machineAllows = pageFaultsMayBeAnswered();
+  const tellPagers = (peer: Peer, heldBytes: number): void => void (machineAllows && peer.tell('pagersHold', { heldBytes, heldBytesMax: frozenBytesMax }));
   const pagers = openPagers({
     runFolder,
     boxProgram: settings.boxProgram,
     clock,
-    machineAllows: pageFaultsMayBeAnswered(),
+    machineAllows,
     heldBytesMax: () => frozenBytesMax - (readZramSwap()?.heldBytes ?? 0),
-    onChange: (bytes) => frozenBytes.set({}, bytes),
+    onChange: (bytes) => {
+      frozenBytes.set({}, bytes);
+      for (const peer of peers) tellPagers(peer, bytes);
+    },
     expectOrphan: orphans.expect,
     note: (text, fields) => log.info(text, fields),
   });
@@ -132,7 +137,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     guard: tools.guard,
     clock,
     slots,
-    lazy: { machineAllows: pageFaultsMayBeAnswered(), lazyFromBytes: settings.lazyFromBytes },
+    lazy: { machineAllows, lazyFromBytes: settings.lazyFromBytes },
     orphans,
     freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null, pagers }),
     pagers,
@@ -200,6 +205,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       log,
       onPeer: (peer) => {
         peers.add(peer);
+        tellPagers(peer, pagers.heldBytes());
         ownPath?.tellAll();
         void peer.closed.then(() => peers.delete(peer));
       },

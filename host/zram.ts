@@ -39,10 +39,11 @@ export function readZramSwap(): ZramSwap | null {
 
 /**
  * How much memory of instances zram still takes, uncompressed. Where its own memory is bounded, half of what compression usually
- * gives is counted on: what does not compress is held as it is, and costs as much as it gave.
+ * gives is counted on: what does not compress is held as it is, and costs as much as it gave. `othersHeldBytes` is what others hold
+ * of that bound.
  */
-export function zramRoomBytes(swap: ZramSwap): number {
+export function zramRoomBytes(swap: ZramSwap, othersHeldBytes = 0): number {
   const countedOn = 2;
   const slots = swap.sizeBytes - swap.usedBytes;
-  return Math.max(0, swap.heldBytesMax === 0 ? slots : Math.min(slots, (swap.heldBytesMax - swap.heldBytes) * countedOn));
+  return Math.max(0, swap.heldBytesMax === 0 ? slots : Math.min(slots, (swap.heldBytesMax - swap.heldBytes - othersHeldBytes) * countedOn));
 }

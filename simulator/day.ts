@@ -24,7 +24,8 @@ export interface DayOptions {
   readonly stretchSeconds: number;
   /** Memory that may be promised to instances, by their offerings. */
   readonly capacityBytes: number;
-  readonly zramBytes: number;
+  /** What zram and pagers may hold for frozen instances. */
+  readonly frozenBytes: number;
   /** So many instances of each app all day, as one who plans ahead would have; null: as demand wants them. */
   readonly fixed: ((app: SimulatedApp) => number) | null;
   readonly onProgress?: (share: number) => void;
@@ -87,7 +88,7 @@ export async function liveOneDay(options: DayOptions): Promise<DayResult> {
   const stretchNow = (): Stretch => stretches[Math.min(stretches.length - 1, Math.floor(time.nowNs / nsPerSecond / stretchSeconds))] as Stretch;
   const requestsOf = new Map<string, number>();
 
-  const machine = new Machine(time, appOf, options.zramBytes);
+  const machine = new Machine(time, appOf, options.frozenBytes);
   const front = new Front(
     time,
     {
@@ -97,7 +98,7 @@ export async function liveOneDay(options: DayOptions): Promise<DayResult> {
     (demand) => manager.noteDemand(demand),
   );
   let lastId = 0;
-  const manager = new ResourceManager(openState(options.capacityBytes, () => machine.zramRoomBytes()), {
+  const manager = new ResourceManager(openState(options.capacityBytes, () => machine.frozenRoom()), {
     clock: { bootNs: () => time.nowNs, bootId: 'simulated', wallMs: () => time.nowNs / nsPerMs },
     restored: machine.restored,
     snapd: machine.snapd,

@@ -1,6 +1,7 @@
 import { nsPerSecond } from '../kit/units.ts';
 import { ownerKey } from '../kit/ids.ts';
 import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RunningInstance, SnapdCalls } from '../edgepoint/model/calls.ts';
+import { type FrozenRoom, heldShare, type Holder, pagerFromBytes } from '../edgepoint/model/frozen.ts';
 import type { SimulatedApp } from './demand.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
@@ -24,10 +25,10 @@ interface Box {
 /** A program without a handler for SIGTERM (decision 138). */
 const stopMs = 110;
 const thawMs = 2;
-const freezeMsPerGibibyte = 1700;
-/** Of a frozen instance's memory: what stays its own, and what zram holds. */
+const freezeMsPerGibibyte: Readonly<Record<Holder, number>> = { zram: 1700, pager: 3800 };
+/** Of a frozen instance's memory: what stays its own, and what is held for it. */
 const frozenOwnShare = 0.02;
-const frozenZramShare = 0.47;
+const frozenHeldShare: Readonly<Record<Holder, number>> = { zram: 0.47, pager: 0.18 };
 
 /** restored and snapd of the simulated edgepoint: everything succeeds, and takes the time that was measured. */
 export class Machine {
@@ -37,12 +38,12 @@ export class Machine {
   private readonly boxes = new Map<string, Box>();
   private readonly time: VirtualTime;
   private readonly appOf: (key: string) => SimulatedApp;
-  private readonly zramBytes: number;
+  private readonly frozenBytes: number;
 
-  constructor(time: VirtualTime, appOf: (key: string) => SimulatedApp, zramBytes: number) {
+  constructor(time: VirtualTime, appOf: (key: string) => SimulatedApp, frozenBytes: number) {
     this.time = time;
     this.appOf = appOf;
-    this.zramBytes = zramBytes;
+    this.frozenBytes = frozenBytes;
     this.restored = {
       boot: (order) => this.start(order, this.appOf(ownerKey(order.owner)).coldBootMs, false),
       restore: (order) => this.start(order, this.appOf(ownerKey(order.owner)).restoreMs, true),
@@ -65,17 +66,18 @@ export class Machine {
     return [...this.boxes.values()].filter((box) => box.frozen).length;
   }
 
-  /** Memory of all instances and of zram for them. */
+  /** Memory of all instances, and what is held for those that are frozen. */
   get heldBytes(): number {
     let bytes = 0;
-    for (const box of this.boxes.values()) bytes += ownBytes(box) + zramBytesOf(box);
+    for (const box of this.boxes.values()) bytes += ownBytes(box) + heldBytesOf(box);
     return bytes;
   }
 
-  zramRoomBytes(): number {
+  frozenRoom(): FrozenRoom {
     let held = 0;
-    for (const box of this.boxes.values()) held += zramBytesOf(box);
-    return Math.max(0, (this.zramBytes - held) / frozenZramShare);
+    for (const box of this.boxes.values()) held += heldBytesOf(box);
+    const leftBytes = Math.max(0, this.frozenBytes - held);
+    return { zramBytes: leftBytes / heldShare.zram, pagerBytes: leftBytes / heldShare.pager };
   }
 
   /** Usage up to now, of instances that run as well. */
@@ -126,7 +128,7 @@ export class Machine {
     const box = this.found(instance);
     this.countBox(box);
     box.frozen = true;
-    const tookMs = (box.app.residentBytes / 2 ** 30) * freezeMsPerGibibyte;
+    const tookMs = (box.app.residentBytes / 2 ** 30) * freezeMsPerGibibyte[holderOf(box.app)];
     await this.time.pass(tookMs);
     return { memoryBytes: box.app.residentBytes, givenBackBytes: box.app.residentBytes - ownBytes(box), stoppedMs: 0, tookMs };
   }
@@ -160,6 +162,10 @@ function ownBytes(box: Box): number {
   return box.frozen ? box.app.residentBytes * frozenOwnShare : box.app.residentBytes;
 }
 
-function zramBytesOf(box: Box): number {
-  return box.frozen ? box.app.residentBytes * frozenZramShare : 0;
+function heldBytesOf(box: Box): number {
+  return box.frozen ? box.app.residentBytes * frozenHeldShare[holderOf(box.app)] : 0;
+}
+
+function holderOf(app: SimulatedApp): Holder {
+  return app.residentBytes >= pagerFromBytes ? 'pager' : 'zram';
 }

@@ -60,7 +60,7 @@ async function main(): Promise<void> {
       stretchSeconds: 600,
       // Whoever fixes numbers has bought what they need.
       capacityBytes: variant.fixed === null ? options.memory * bytesPerGibibyte : Infinity,
-      zramBytes: (options.memory / 4) * bytesPerGibibyte,
+      frozenBytes: (options.memory / 4) * bytesPerGibibyte,
       fixed: variant.fixed,
       onProgress: (share) => progress(`${variant.name}: ${Math.floor(share * options.hours)} of ${options.hours} hours`),
     });
@@ -210,7 +210,7 @@ function plot(options: Options, results: readonly { variant: Variant; day: DayRe
       })),
     },
     { title: 'Instances that run', unit: 'mean of ten minutes', series: lines(({ instances }) => instances) },
-    { title: 'Memory held, with zram', unit: 'GiB', series: lines(({ heldBytes }) => heldBytes / bytesPerGibibyte) },
+    { title: 'Memory held, with that of frozen ones', unit: 'GiB', series: lines(({ heldBytes }) => heldBytes / bytesPerGibibyte) },
     { title: 'Wait for an instance', unit: 'ms, 99th percentile of ten minutes', logarithmic: true, series: lines(({ waitsMs }) => percentileOf(Float64Array.from(waitsMs).sort(), 0.99)) },
     { title: 'Cost since midnight', unit: 'in the operator’s currency', series: lines(({ costMicros }) => costMicros / microsPerUnit) },
   ]);

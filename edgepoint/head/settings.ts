@@ -13,7 +13,7 @@ const headSchema = z.object({
   latitude: z.number().min(-90).max(90).default(0).describe('Where the edgepoint stands, in degrees north.'),
   longitude: z.number().min(-180).max(180).default(0).describe('Where the edgepoint stands, in degrees east.'),
   capacityBytes: z.int().min(1).default(4 * bytesPerGibibyte).describe('Memory that instances may hold together.'),
-  zramRoomBytes: z.int().min(0).optional().describe('Memory of frozen instances that zram may take; by default what it has room for. With 0 none is frozen.'),
+  frozenRoomBytes: z.int().min(0).optional().describe('Memory of instances that may be frozen; by default what zram and pagers have room for. With 0 none is frozen.'),
   storeBytes: z.int().min(0).default(bytesPerGibibyte).describe('Templates this edgepoint may keep in the object store, together; with 0 none.'),
   storeProviderBytes: z.int().min(0).default(bytesPerGibibyte / 4).describe('Of these, those of one provider.'),
   templateBytes: z.int().min(0).optional().describe('Templates this edgepoint may keep on its disk, together; by default as long as a twentieth of the disk is free.'),

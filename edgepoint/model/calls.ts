@@ -1,4 +1,5 @@
 import type { Owner } from '../../kit/ids.ts';
+import type { PagersHold } from './frozen.ts';
 import type { Offering } from './offering.ts';
 import type { ProxyVersion } from './proxy-protocol.ts';
 
@@ -162,6 +163,8 @@ export interface RestoredCalls {
 export interface RestoredNews {
   /** An instance ended without a stop: `status` is `ended`, or `snapshotted` when a snapshot with keepRunning false ended it. */
   exited(news: { instance: string; counters: KernelCounters; status: string }): void;
+  /** What pagers hold, to each head that comes and when it changes; never told where there can be none. */
+  pagersHold(news: PagersHold): void;
 }
 
 /** snapd: snapshots running instances. */

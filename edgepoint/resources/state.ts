@@ -3,6 +3,7 @@ import { ownerKey, ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { OwnAddress, RunningInstance } from '../model/calls.ts';
+import type { FrozenRoom } from '../model/frozen.ts';
 import { enterMode } from '../model/instance.ts';
 import type { Instance, InstanceMode } from '../model/instance.ts';
 import { offeringOf } from '../model/orders.ts';
@@ -143,8 +144,8 @@ export class AppEntry {
 
 export interface EdgepointEntry {
   readonly capacityBytes: number;
-  /** Memory of instances that zram still takes; null where there is none. */
-  readonly zramRoomBytes: () => number | null;
+  /** Memory of instances that can still be frozen. */
+  readonly frozenRoom: () => FrozenRoom;
   /** Names of sealed templates that lie whole in the object store, each with the key of its app. */
   stored: ReadonlyMap<string, string>;
   readonly apps: Map<string, AppEntry>;
@@ -154,8 +155,8 @@ export interface EdgepointEntry {
   readonly active: Set<AppEntry>;
 }
 
-export function openState(capacityBytes: number, zramRoomBytes: () => number | null): EdgepointEntry {
-  return { capacityBytes, zramRoomBytes, stored: new Map(), apps: new Map(), appOf: new Map(), active: new Set() };
+export function openState(capacityBytes: number, frozenRoom: () => FrozenRoom): EdgepointEntry {
+  return { capacityBytes, frozenRoom, stored: new Map(), apps: new Map(), appOf: new Map(), active: new Set() };
 }
 
 export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {

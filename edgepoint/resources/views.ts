@@ -72,7 +72,7 @@ export function viewApp(app: AppEntry): AppView {
 }
 
 export function viewEdgepoint(state: EdgepointEntry, nowBootNs: number): EdgepointView {
-  return { nowBootNs, capacityBytes: state.capacityBytes, zramRoomBytes: state.zramRoomBytes(), apps: [...state.apps.values()].map(viewApp) };
+  return { nowBootNs, capacityBytes: state.capacityBytes, frozenRoom: state.frozenRoom(), apps: [...state.apps.values()].map(viewApp) };
 }
 
 /** As `roomOf` of the plan, but looks only at the apps that have instances. */
@@ -83,7 +83,7 @@ export function viewRoom(state: EdgepointEntry, nowBootNs: number): RoomView {
     for (const entry of app.instances.values()) if (entry.facts.mode === 'draining') leavingBytes += entry.memoryBytes;
     idle.push(...idleInstances(viewApp(app), nowBootNs));
   }
-  return { capacityBytes: state.capacityBytes, usedBytes: usedBytesOf(state), leavingBytes, zramRoomBytes: state.zramRoomBytes(), idle };
+  return { capacityBytes: state.capacityBytes, usedBytes: usedBytesOf(state), leavingBytes, frozenRoom: state.frozenRoom(), idle };
 }
 
 export function usedBytesOf(state: EdgepointEntry): number {

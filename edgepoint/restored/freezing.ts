@@ -5,6 +5,7 @@ import { Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import { type InstanceCgroup, isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
 import type { FreezeTaken } from '../model/calls.ts';
+import { pagerFromBytes } from '../model/frozen.ts';
 import { learnAfterMs, learnAgainAfterMs, learnHot, lookMs, rangeBytes } from './hot-ranges.ts';
 import type { PagerAtWork } from './pager.ts';
 import type { Pagers } from './pagers.ts';
@@ -32,8 +33,6 @@ const stopTimeoutMs = 2000;
 /** Freezing mostly takes less than a millisecond; then the freezer is asked ever less often. */
 const askAgainMs = [0, 0, 1, 2, 5];
 
-/** From how much memory on a pager takes it. Of less it gives hardly more back than zram, for two processes. */
-const pagerFromBytes = 64 * 2 ** 20;
 /** Of one whose memory a pager holds already. */
 const pagerAgainFromBytes = 2 * 2 ** 20;
 

@@ -11,6 +11,7 @@ import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { AdmitOrder, OfferOrder, WantedTemplate, WeighedOffer } from '../../edgepoint/model/exchange.ts';
 import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder, SnapshotTaken } from '../../edgepoint/model/calls.ts';
+import type { PagersHold } from '../../edgepoint/model/frozen.ts';
 import { quietLog } from '../host/nats.ts';
 
 /**
@@ -132,6 +133,11 @@ export class FakeMachine {
     this.instances.delete(id);
     closeServer(found);
     for (const peer of this.peers) peer.tell('exited', { instance: id, counters: { cpuNs: 1, memoryBytes: 1 }, status: 'ended' });
+  }
+
+  /** As restored does where page faults may be answered. */
+  tellPagersHold(news: PagersHold): void {
+    for (const peer of this.peers) peer.tell('pagersHold', news);
   }
 
   private async boot(order: BootOrder): Promise<RunningInstance> {

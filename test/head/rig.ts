@@ -57,7 +57,7 @@ const packed = new Map<string, Packed>();
 
 export interface RigOptions {
   readonly capacityBytes?: number;
-  readonly zramRoomBytes?: number;
+  readonly frozenRoomBytes?: number;
   /** Default: one of its own, with this edgepoint alone. */
   readonly nats?: NatsWorld;
   readonly site?: Site;
@@ -90,7 +90,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
       ipv4: '192.0.2.1',
       capacityBytes: options.capacityBytes ?? 64 * 512 * 1024 * 1024,
       /* Not what this machine has room for. */
-      zramRoomBytes: options.zramRoomBytes ?? 0,
+      frozenRoomBytes: options.frozenRoomBytes ?? 0,
       natsUrl: nats.url,
       natsSeedFile: seedFile,
       databaseUrl,

@@ -23,6 +23,7 @@ t.test('its room is what it may take and what it may hold, whichever is less', a
   t.equal(zramRoomBytes({ ...swap, heldBytesMax: 30 }), 40, 'twice what it may still hold');
   t.equal(zramRoomBytes({ ...swap, heldBytesMax: 10 }), 0);
   t.equal(zramRoomBytes({ ...swap, heldBytes: 50, heldBytesMax: 30 }), 0);
+  t.equal(zramRoomBytes({ ...swap, heldBytesMax: 30 }, 5), 30, 'less what others hold of that');
 });
 
 t.test('the algorithm that reads back fastest is chosen, of those the kernel has', async (t) => {

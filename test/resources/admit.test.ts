@@ -53,7 +53,7 @@ for (const [story, apps, expected] of rows) {
   t.test(story, async (t) => {
     // The others would not sleep by themselves.
     const patient = apps.map((view) => ({ ...view, serving: view.serving && { ...view.serving, idleNs: 1e15 } }));
-    const plan = planEdgepoint({ nowBootNs, capacityBytes, zramRoomBytes: null, apps: patient });
+    const plan = planEdgepoint({ nowBootNs, capacityBytes, frozenRoom: { zramBytes: null, pagerBytes: null }, apps: patient });
     const soon = plan.lookAgainBootNs !== null && plan.lookAgainBootNs < nowBootNs + 60 * second;
     t.equal(printPlan({ ...plan, lookAgainBootNs: soon ? plan.lookAgainBootNs : null }), expected);
   });
@@ -61,7 +61,7 @@ for (const [story, apps, expected] of rows) {
 
 t.test('one that has some instances is not refused for want of more', async (t) => {
   const view = app({ waiting: 1, instances: [instance('i-1', { outstanding: 16 })] });
-  const plan = planApp(view, nowBootNs, () => ({ capacityBytes: 512, usedBytes: 512, leavingBytes: 0, zramRoomBytes: null, idle: [] }));
+  const plan = planApp(view, nowBootNs, () => ({ capacityBytes: 512, usedBytes: 512, leavingBytes: 0, frozenRoom: { zramBytes: null, pagerBytes: null }, idle: [] }));
   t.strictSame(plan.steps, []);
   t.match(plan.notes[0], /full/);
 });

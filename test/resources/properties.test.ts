@@ -36,10 +36,10 @@ const anApp = fc.record({
   instances,
 });
 
-const edgepoints: fc.Arbitrary<EdgepointView> = fc.tuple(fc.array(anApp, { maxLength: 5 }), fc.integer({ min: 1, max: 20 }), fc.constantFrom(null, 100, 1e9)).map(([apps, room, zram]) => ({
+const edgepoints: fc.Arbitrary<EdgepointView> = fc.tuple(fc.array(anApp, { maxLength: 5 }), fc.integer({ min: 1, max: 20 }), fc.constantFrom(null, 100, 1e9), fc.constantFrom(null, 100, 1e9)).map(([apps, room, zramBytes, pagerBytes]) => ({
   nowBootNs,
   capacityBytes: room * 512,
-  zramRoomBytes: zram,
+  frozenRoom: { zramBytes, pagerBytes },
   apps: apps.map((about, at): AppView =>
     app({
       app: `p.main.a${at}`,
@@ -118,12 +118,13 @@ property('one that is frozen is thawed before another is started', (edgepoint) =
   }
 });
 
-property('nothing is frozen where zram has no room, nor with work under way', (edgepoint) => {
+property('nothing is frozen where nobody has room for it, nor with work under way', (edgepoint) => {
   const byId = new Map(edgepoint.apps.flatMap((view) => view.instances.map((one) => [one.id, one] as const)));
   for (const step of planEdgepoint(edgepoint).steps) {
     if (step.kind !== 'freeze') continue;
     const one = byId.get(step.instance);
-    must(edgepoint.zramRoomBytes !== null && one?.mode === 'warm' && one.outstanding === 0 && one.tunnels === 0, `${step.instance} is frozen`);
+    const { zramBytes, pagerBytes } = edgepoint.frozenRoom;
+    must((zramBytes === 1e9 || pagerBytes === 1e9) && one?.mode === 'warm' && one.outstanding === 0 && one.tunnels === 0, `${step.instance} is frozen`);
   }
 });
 
@@ -175,7 +176,7 @@ t.test('a plan over 10,000 apps of which 20 are awake takes at most 5 ms', async
   const apps = Array.from({ length: 10_000 }, (_, at) =>
     app({ app: `p.main.a${at}`, instances: at % 500 === 0 ? [instance(`i-${at}`, { outstanding: 3 })] : [] }),
   );
-  const edgepoint = { nowBootNs, capacityBytes: 1e9, zramRoomBytes: 1e9, apps };
+  const edgepoint = { nowBootNs, capacityBytes: 1e9, frozenRoom: { zramBytes: 1e9, pagerBytes: null }, apps };
   const tookMs: number[] = [];
   for (let run = 0; run < 50; run += 1) {
     const fromMs = performance.now();

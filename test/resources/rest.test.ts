@@ -9,7 +9,7 @@ const order = (deployId: string) => ({
 const facts = { wakeBy: 'template' as const, wakeReason: '', staysAwake: '', snapshotPath: '/s', templateBytes: 1, coldBootMs: 100.5, restoreMs: null };
 
 t.test('an app at rest means what it meant, and only one that sleeps rests', (t) => {
-  const state = openState(1, () => null);
+  const state = openState(1, () => ({ zramBytes: null, pagerBytes: null }));
   const app = appEntry(state, owner);
   app.restIfAsleep();
   t.strictSame([app.desired, app.serving], [null, null], 'one that has nothing yet');
@@ -51,7 +51,7 @@ t.test('what is wanted may differ from what serves in any way', (t) => {
     { about: 'nothing', desired: null },
   ];
   for (const { about, desired } of rows) {
-    const app = appEntry(openState(1, () => null), owner);
+    const app = appEntry(openState(1, () => ({ zramBytes: null, pagerBytes: null })), owner);
     app.desired = desired;
     app.serving = { order: served, facts };
     app.status = 'ready';

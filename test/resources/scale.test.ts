@@ -3,7 +3,7 @@ import { planApp } from '../../edgepoint/resources/plan/plan.ts';
 import type { AppView, RoomView } from '../../edgepoint/resources/plan/view.ts';
 import { app, instance, nowBootNs, printPlan, second, serving } from './views.ts';
 
-const room: RoomView = { capacityBytes: 1e9, usedBytes: 0, leavingBytes: 0, zramRoomBytes: null, idle: [] };
+const room: RoomView = { capacityBytes: 1e9, usedBytes: 0, leavingBytes: 0, frozenRoom: { zramBytes: null, pagerBytes: null }, idle: [] };
 const busy = { outstanding: 16, lastActiveBootNs: nowBootNs };
 const idleFor = (seconds: number) => ({ sinceBootNs: nowBootNs - 100 * second, lastActiveBootNs: nowBootNs - seconds * second });
 

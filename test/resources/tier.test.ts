@@ -7,6 +7,7 @@ import type { AppView, RoomView } from '../../edgepoint/resources/plan/view.ts';
 import { app, instance, nowBootNs, printPlan, second, serving } from './views.ts';
 
 const mebibyte = 2 ** 20;
+const zramAlone = { zramBytes: 1e10, pagerBytes: null };
 const big: TierView = {
   idleNs: 15 * second,
   idleNsAllowed: 15 * second,
@@ -16,7 +17,8 @@ const big: TierView = {
   memoryBytes: 512 * mebibyte,
   gapsNs: [],
   load: 0,
-  zramRoomBytes: 1e10,
+  frozenRoom: zramAlone,
+  others: false,
   frozen: false,
   cannotFreeze: false,
 };
@@ -37,9 +39,16 @@ const rows: readonly [string, TierView, string][] = [
   ['one that boots slowly and cannot be restored', { ...small, wakeBy: 'cold', wakeMs: 4000, imageBytes: 0 }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 4.0 s longer, which is worth 60 min 0 s of holding it'],
   ['one that boots fast and cannot be restored', { ...small, wakeBy: 'cold', wakeMs: 300, imageBytes: 0 }, 'asleep: unused for 15.0 s'],
   ['one that nobody has measured', { ...big, wakeMs: null }, 'asleep: unused for 15.0 s'],
-  ['no zram', { ...big, zramRoomBytes: null }, 'asleep: unused for 15.0 s'],
-  ['zram is full', { ...big, zramRoomBytes: 100 * mebibyte }, 'asleep: unused for 15.0 s; 400.0 MiB do not fit on zram any more'],
-  ['it is on zram already', { ...big, frozen: true, zramRoomBytes: 0 }, 'frozen: a wake from disk takes its next user 190 ms longer, which is worth 13 min 59 s of holding it'],
+  ['neither zram nor pagers', { ...big, frozenRoom: { zramBytes: null, pagerBytes: null } }, 'asleep: unused for 15.0 s'],
+  ['zram is full', { ...big, frozenRoom: { zramBytes: 100 * mebibyte, pagerBytes: null } }, 'asleep: unused for 15.0 s; 400.0 MiB do not fit on zram any more'],
+  ['it is on zram already', { ...big, frozen: true, frozenRoom: { zramBytes: 0, pagerBytes: null } }, 'frozen: a wake from disk takes its next user 190 ms longer, which is worth 13 min 59 s of holding it'],
+  ['a pager would hold it, in less', { ...big, frozenRoom: { zramBytes: 1e10, pagerBytes: 1e10 } }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 190 ms longer, which is worth 24 min 34 s of holding it'],
+  ['pagers, and no zram', { ...big, frozenRoom: { zramBytes: null, pagerBytes: 1e10 } }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 190 ms longer, which is worth 24 min 34 s of holding it'],
+  ['pagers hold all they may', { ...big, frozenRoom: { zramBytes: 1e10, pagerBytes: 100 * mebibyte } }, 'asleep: unused for 15.0 s; 400.0 MiB are more than pagers may still take'],
+  ['a pager holds it already', { ...big, frozen: true, frozenRoom: { zramBytes: null, pagerBytes: 0 } }, 'frozen: a wake from disk takes its next user 190 ms longer, which is worth 24 min 34 s of holding it'],
+  ['too small for a pager, with zram', { ...big, wakeBy: 'cold', wakeMs: 1200, imageBytes: 32 * mebibyte, load: 0.99, frozenRoom: { zramBytes: 1e10, pagerBytes: 1e10 } }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 1.2 s longer, which is worth 4 min 14 s of holding it'],
+  ['too small for a pager, without zram', { ...big, wakeBy: 'cold', wakeMs: 1200, imageBytes: 32 * mebibyte, frozenRoom: { zramBytes: null, pagerBytes: 1e10 } }, 'asleep: unused for 15.0 s'],
+  ['others of its app are there', { ...big, others: true }, 'asleep: unused for 15.0 s'],
   ['it could not be frozen', { ...big, cannotFreeze: true }, 'asleep: unused for 15.0 s; it cannot be frozen'],
   ['it is wanted every five minutes', { ...big, gapsNs: [minutes(4), minutes(5), minutes(90)] }, 'frozen: unused for 15.0 s; a wake from disk takes its next user 190 ms longer, which is worth 13 min 59 s of holding it'],
   ['it is wanted once an hour', { ...big, gapsNs: [minutes(60), minutes(1), minutes(60)] }, 'asleep: unused for 15.0 s; it is usually wanted again after 60 min 0 s, too long to be held frozen'],
@@ -55,6 +64,7 @@ for (const [story, view, expected] of rows) {
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const numRuns = process.env['LONG'] ? 20_000 : 1500;
+const roomBytes = fc.oneof(fc.constant(null), fc.integer({ min: 0, max: 8000 }).map((m) => m * mebibyte));
 const views: fc.Arbitrary<TierView> = fc.record({
   idleNs: fc.integer({ min: 0, max: 7200 }).map((s) => s * second),
   idleNsAllowed: fc.integer({ min: 1, max: 600 }).map((s) => s * second),
@@ -64,7 +74,8 @@ const views: fc.Arbitrary<TierView> = fc.record({
   memoryBytes: fc.constantFrom(512, 1024, 4096).map((m) => m * mebibyte),
   gapsNs: fc.array(fc.integer({ min: 0, max: 7200 }).map((s) => s * second), { maxLength: 8 }),
   load: fc.double({ min: 0, max: 1.5, noNaN: true }),
-  zramRoomBytes: fc.oneof(fc.constant(null), fc.integer({ min: 0, max: 8000 }).map((m) => m * mebibyte)),
+  frozenRoom: fc.record({ zramBytes: roomBytes, pagerBytes: roomBytes }),
+  others: fc.boolean(),
   frozen: fc.boolean(),
   cannotFreeze: fc.boolean(),
 });
@@ -80,7 +91,12 @@ property('the longer unused, the lower the tier', (view, by) => rank[planTier({ 
 property('a slower wake is worth no less', (view, by) => view.wakeMs === null || worthNs({ ...view, wakeMs: view.wakeMs + by }) >= worthNs(view));
 property('a fuller edgepoint is worth no more', (view, by) => worthNs({ ...view, load: view.load + by / 1000 }) <= worthNs(view));
 property('an app that loses nothing by sleeping sleeps', (view) => savedMs(view) > 0 || planTier(view).tier !== 'frozen');
-property('nothing goes to zram that has no room for it', (view) => view.frozen || planTier(view).tier !== 'frozen' || (view.zramRoomBytes ?? 0) >= view.imageBytes);
+property('nothing is frozen that its holder has no room for', (view) => {
+  const { zramBytes, pagerBytes } = view.frozenRoom;
+  const roomBytes = pagerBytes !== null && (view.imageBytes || view.memoryBytes) >= 64 * mebibyte ? pagerBytes : zramBytes;
+  return view.frozen || planTier(view).tier !== 'frozen' || (roomBytes !== null && roomBytes >= view.imageBytes);
+});
+property('where pagers are, holding it is worth no less', (view) => worthNs({ ...view, frozenRoom: { zramBytes: 1, pagerBytes: 1 } }) >= worthNs({ ...view, frozenRoom: { zramBytes: 1, pagerBytes: null } }));
 property('a choice that is looked at again when it says so, is another then', (view) => {
   const { tier, forNs } = planTier(view);
   return forNs === null ? tier === 'asleep' : forNs > 0 && planTier({ ...view, idleNs: view.idleNs + forNs, frozen: tier === 'frozen' || view.frozen }).tier !== tier;
@@ -88,7 +104,7 @@ property('a choice that is looked at again when it says so, is another then', (v
 
 // ---- in the plan of an app ----
 
-const room: RoomView = { capacityBytes: 1e12, usedBytes: 0, leavingBytes: 0, zramRoomBytes: 1e10, idle: [] };
+const room: RoomView = { capacityBytes: 1e12, usedBytes: 0, leavingBytes: 0, frozenRoom: zramAlone, idle: [] };
 const slow = serving({ wakeMs: 200, imageBytes: 400 * mebibyte });
 const unused = { sinceBootNs: nowBootNs - 100 * second, lastActiveBootNs: nowBootNs - 15 * second };
 const frozen = (id: string) => instance(id, { ...unused, mode: 'frozen' });

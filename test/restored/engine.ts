@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import type { BootOrder, KernelCounters, RestoreOrder, RunningInstance, SnapshotTaken } from '../../edgepoint/model/calls.ts';
+import type { PagersHold } from '../../edgepoint/model/frozen.ts';
 import { offerings } from '../../edgepoint/model/offering.ts';
 import { connectToPeer, type PeerConnection } from '../../host/calls.ts';
 import { openLog } from '../../host/log.ts';
@@ -36,8 +37,10 @@ export interface Engine {
   readonly artefact: string;
   readonly restored: PeerConnection;
   readonly snapd: PeerConnection;
-  /** Everything restored told unasked, in order. */
+  /** Everything restored told unasked, in order: ends. */
   readonly exits: readonly Exit[];
+  /** And what pagers hold. */
+  readonly pagersHold: readonly PagersHold[];
   /** The order that boots `node server.js`; change what matters. */
   order(instance: string, change?: Partial<BootOrder>): BootOrder;
   boot(order: BootOrder): Promise<RunningInstance>;
@@ -100,8 +103,9 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
   const place = await openPlace(t, world, folder);
   const daemons = new Map<DaemonName, ChildProcess>();
   const exits: Exit[] = [];
+  const pagersHold: PagersHold[] = [];
   const log = openLog('test');
-  const restored = connectToPeer(join(runFolder, 'restored.sock'), { exited: (news: Exit) => void exits.push(news) }, { log });
+  const restored = connectToPeer(join(runFolder, 'restored.sock'), { exited: (news: Exit) => void exits.push(news), pagersHold: (news: PagersHold) => void pagersHold.push(news) }, { log });
   const snapd = connectToPeer(join(runFolder, 'snapd.sock'), {}, { log });
   t.teardown(() => {
     restored.stop();
@@ -156,6 +160,7 @@ export async function openEngine(t: Test, options: { poolSize?: number; baseRoot
     restored,
     snapd,
     exits,
+    pagersHold,
     order: (instance, change = {}) => ({
       instance,
       owner: { provider: 'ann', scope: 'main', app: 'shop' },

@@ -48,10 +48,12 @@ t.test('frozen and thawed again and again, an instance remembers every page, wha
   const { engine, boot } = await tell(t);
   const one = await boot('one');
   t.same(await say(engine, one, ['check']), ['check 0']);
+  t.match(engine.pagersHold, [{ heldBytes: 0, heldBytesMax: Number }], 'who connects hears that pagers hold nothing');
   for (const words of [...turmoil.map((word) => [word]), ['check'], turmoil, turmoil.toReversed(), ['fork', 'fork', 'check']]) {
     const { memoryBytes, givenBackBytes } = await freeze(engine, 'one');
     t.ok(memoryBytes - givenBackBytes < 4e6, `${givenBackBytes} of ${memoryBytes} bytes are not its own any more`);
     t.ok(pagerOf(engine, 'one'), 'a pager holds it');
+    t.ok((engine.pagersHold.at(-1)?.heldBytes ?? 0) > 1e6, 'and that is told');
     await thaw(engine, 'one');
     t.same(await say(engine, one, words), right(words), `${words.join(' ')}: right, with the rest still missing`);
   }
@@ -60,6 +62,7 @@ t.test('frozen and thawed again and again, an instance remembers every page, wha
   await freeze(engine, 'one');
   await engine.stop('one');
   await engine.nothingRemains(t, 'nothing is left');
+  t.equal(engine.pagersHold.at(-1)?.heldBytes, 0, 'and nothing is held');
   t.same(engine.exits, []);
 });
 

@@ -16,7 +16,7 @@ const day = (about: Partial<DayOptions> & { seed?: number } = {}): Promise<DayRe
     seconds,
     stretchSeconds: 300,
     capacityBytes: 8 * bytesPerGibibyte,
-    zramBytes: 2 * bytesPerGibibyte,
+    frozenBytes: 2 * bytesPerGibibyte,
     fixed: null,
     ...about,
   });

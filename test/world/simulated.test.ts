@@ -63,7 +63,7 @@ t.test('a simulated edgepoint has as many instances as a real one', async (t) =>
     meanRate: 0,
     peakRate: 0,
   };
-  const day = await liveOneDay({ apps: [app], arrivals: () => arrivals, seconds, stretchSeconds: 0.5, capacityBytes: 24 * bytesPerGibibyte, zramBytes: 0, fixed: null });
+  const day = await liveOneDay({ apps: [app], arrivals: () => arrivals, seconds, stretchSeconds: 0.5, capacityBytes: 24 * bytesPerGibibyte, frozenBytes: 0, fixed: null });
   const simulated: Seen = {
     wakes: day.wakes,
     most: day.peakInstances,

@@ -64,7 +64,7 @@ function withTier(view: AppView, scale: ScalePlan, nowBootNs: number, room: () =
   const { instance, idleNs } = unused;
   const frozen = instance.mode === 'frozen';
   const others = view.instances.some((other) => other.id !== instance.id && other.purpose === 'serve' && holdsMemory(other.mode));
-  const { capacityBytes, usedBytes, zramRoomBytes } = room();
+  const { capacityBytes, usedBytes, frozenRoom } = room();
   const choice = planTier({
     idleNs,
     idleNsAllowed: serving.idleNs,
@@ -74,7 +74,8 @@ function withTier(view: AppView, scale: ScalePlan, nowBootNs: number, room: () =
     memoryBytes: instance.memoryBytes,
     gapsNs: view.gapsNs,
     load: usedBytes / capacityBytes,
-    zramRoomBytes: others ? null : zramRoomBytes,
+    frozenRoom,
+    others,
     frozen,
     cannotFreeze: instance.cannotFreeze,
   });
@@ -118,7 +119,7 @@ export function roomOf(edgepoint: EdgepointView): RoomView {
     }
     idle.push(...idleInstances(view, edgepoint.nowBootNs));
   }
-  return { capacityBytes: edgepoint.capacityBytes, usedBytes, leavingBytes, zramRoomBytes: edgepoint.zramRoomBytes, idle };
+  return { capacityBytes: edgepoint.capacityBytes, usedBytes, leavingBytes, frozenRoom: edgepoint.frozenRoom, idle };
 }
 
 /**

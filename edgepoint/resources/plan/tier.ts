@@ -1,8 +1,9 @@
 import { bytesPerGibibyte, bytesPerMebibyte, formatBytes, formatMs, nsPerMs, nsPerSecond } from '../../../kit/units.ts';
 import type { WakeBy } from '../../model/app.ts';
+import { type FrozenRoom, type Holder, heldShare, pagerFromBytes } from '../../model/frozen.ts';
 
 /**
- * Where an instance belongs that nobody uses: warm, frozen (it stands still, its memory on zram), or asleep (only an image on disk).
+ * Where an instance belongs that nobody uses: warm, frozen (it stands still, its memory compressed), or asleep (only an image on disk).
  * The cost of holding it until it is wanted again stands against what its next end user would wait for a wake from disk.
  */
 export interface TierView {
@@ -20,8 +21,10 @@ export interface TierView {
   readonly gapsNs: readonly number[];
   /** The part, 0 to 1, of the edgepoint's memory that is promised. */
   readonly load: number;
-  /** Memory that zram still takes; null where there is none. Of one that is frozen already it is not asked. */
-  readonly zramRoomBytes: number | null;
+  /** Of one that is frozen already it is not asked whether there is room, only who holds it. */
+  readonly frozenRoom: FrozenRoom;
+  /** Others of its app hold memory too: of those that are unused one is held at most. */
+  readonly others: boolean;
   /** It stands still already. */
   readonly frozen: boolean;
   /** It could not be frozen before. */
@@ -45,8 +48,7 @@ const snapshotMsPerMebibyte = 0.5;
 /** A wait below this nobody notices: such an app sleeps. A cold boot is measured once only, on whatever the machine did then. */
 const unnoticedMs = 100;
 const unnoticedColdMs = 1000;
-/** What zram and the kernel still hold for a frozen instance. */
-const heldShare = 1 / 2;
+/** What a frozen instance holds beside what is held compressed for it: what its thaw needs, and what is the kernel's. */
 const heldBytesFixed = 32 * bytesPerMebibyte;
 /** The price of memory on an empty edgepoint: so many milliseconds of somebody's wait for holding a GiB for a second. It rises as memory gets scarce. */
 const priceMs = 1;
@@ -65,13 +67,26 @@ export function worthNs(view: TierView): number {
   const saved = savedMs(view);
   if (saved < (view.wakeBy === 'cold' ? unnoticedColdMs : unnoticedMs)) return 0;
   const snapshotMs = view.wakeBy === 'keep' ? (view.imageBytes / bytesPerMebibyte) * snapshotMsPerMebibyte : 0;
-  const heldGibibytes = (heldBytes(view) * heldShare + heldBytesFixed) / bytesPerGibibyte;
+  const heldGibibytes = (memoryOf(view) * heldShare[holderOf(view) ?? 'zram'] + heldBytesFixed) / bytesPerGibibyte;
   const scarcity = 1 / Math.max(0.01, 1 - Math.min(1, view.load));
   return Math.min(frozenNsMax, ((saved + snapshotMs) / (heldGibibytes * priceMs * scarcity)) * nsPerSecond);
 }
 
-function heldBytes(view: TierView): number {
+function memoryOf(view: TierView): number {
   return view.imageBytes > 0 ? view.imageBytes : view.memoryBytes;
+}
+
+/** Who would hold its memory, or does; null: nobody, so freezing it would give nothing back. */
+export function holderOf(view: TierView): Holder | null {
+  if (view.frozenRoom.pagerBytes !== null && memoryOf(view) >= pagerFromBytes) return 'pager';
+  return view.frozenRoom.zramBytes === null ? null : 'zram';
+}
+
+/** Why it cannot be frozen now; empty when it can. */
+function obstacleToFreeze(view: TierView, holder: Holder): string {
+  const roomBytes = (holder === 'pager' ? view.frozenRoom.pagerBytes : view.frozenRoom.zramBytes) ?? 0;
+  if (memoryOf(view) <= roomBytes) return '';
+  return holder === 'pager' ? `${formatBytes(memoryOf(view))} are more than pagers may still take` : `${formatBytes(memoryOf(view))} do not fit on zram any more`;
 }
 
 export function planTier(view: TierView): TierChoice {
@@ -79,10 +94,12 @@ export function planTier(view: TierView): TierChoice {
   const idle = `unused for ${seconds(view.idleNs)}`;
   const asleep = (why: string): TierChoice => ({ tier: 'asleep', reason: why === '' ? idle : `${idle}; ${why}`, forNs: null });
   if (view.cannotFreeze) return asleep('it cannot be frozen');
-  if (!view.frozen && view.zramRoomBytes === null) return asleep('');
+  const holder = holderOf(view);
+  if (!view.frozen && (view.others || holder === null)) return asleep('');
   const worth = worthNs(view);
   if (worth === 0) return asleep('');
-  if (!view.frozen && heldBytes(view) > (view.zramRoomBytes ?? 0)) return asleep(`${formatBytes(heldBytes(view))} do not fit on zram any more`);
+  const obstacle = view.frozen || holder === null ? '' : obstacleToFreeze(view, holder);
+  if (obstacle !== '') return asleep(obstacle);
   const leftNs = view.idleNsAllowed + worth - view.idleNs;
   const wait = `a wake from disk takes its next user ${formatMs(savedMs(view))} longer`;
   if (leftNs <= 0) return asleep(`holding it frozen costs more by now than that ${wait}`);

@@ -1,4 +1,5 @@
 import type { Purpose, WakeBy } from '../../model/app.ts';
+import type { FrozenRoom } from '../../model/frozen.ts';
 import type { InstanceMode } from '../../model/instance.ts';
 
 /**
@@ -69,8 +70,7 @@ export interface RoomView {
   readonly usedBytes: number;
   /** Part of usedBytes that is on its way out: instances being put to sleep. */
   readonly leavingBytes: number;
-  /** Memory of instances that zram still takes; null where the machine has no swap on zram. */
-  readonly zramRoomBytes: number | null;
+  readonly frozenRoom: FrozenRoom;
   /** Instances that could be put to sleep in favour of others. */
   readonly idle: readonly IdleView[];
 }
@@ -86,7 +86,7 @@ export interface IdleView {
 export interface EdgepointView {
   readonly nowBootNs: number;
   readonly capacityBytes: number;
-  readonly zramRoomBytes: number | null;
+  readonly frozenRoom: FrozenRoom;
   readonly apps: readonly AppView[];
 }
 
