@@ -76,7 +76,7 @@ static int receive_descriptors(int socket, int32_t *number, int *descriptors, si
 
 /* They hold what they need; nothing more can be opened, connected, started or signalled. */
 static const struct sock_filter server_calls[] = {
-    ONLY_X86_64,        LOAD_NUMBER,         ALLOW(SYS_ioctl),   ALLOW(SYS_read),   ALLOW(SYS_poll),   ALLOW(SYS_madvise),
+    ONLY_X86_64,        LOAD_NUMBER,         ALLOW(SYS_ioctl),   ALLOW(SYS_read),   ALLOW(SYS_poll),
     ALLOW(SYS_recvmsg), ALLOW(SYS_accept4),  ALLOW(SYS_close),   ALLOW(SYS_brk),    ALLOW(SYS_mmap),   ALLOW(SYS_munmap),
     ALLOW(SYS_mremap),  ALLOW(SYS_write),    ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group), KILL_OTHERWISE,
 };

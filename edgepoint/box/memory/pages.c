@@ -124,7 +124,7 @@ static enum outcome give(const struct memory *memory, uint64_t *start, uint64_t 
 static uint64_t at_least(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t at_most(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-/* A piece of one extent, of a store no more than one block; read from the disk first, because the kernel would do that page by page. */
+/* A piece of one extent, of a store no more than one block. An image lies in memory: to map it before it is copied costs more (decision 153). */
 static enum outcome give_piece(struct memory *memory, struct extent extent, uint64_t start, uint64_t end) {
   uint64_t at = start = at_least(start, extent.start);
   end = at_most(end, extent.end);
@@ -135,7 +135,6 @@ static enum outcome give_piece(struct memory *memory, struct extent extent, uint
     source = read_block(memory->store, offset / BLOCK_BYTES) + offset % BLOCK_BYTES;
   } else {
     source = memory->bytes + offset;
-    madvise((void *)source, end - start, MADV_POPULATE_READ); /* where it fails, the copying fails and says why */
   }
   enum outcome outcome = give(memory, &at, end, source);
   cut_extents(&memory->missing, start, at);
