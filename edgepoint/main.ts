@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import { giveBackWhenQuiet } from '../host/give-back.ts';
-import { shortenTimeSlice } from '../host/time-slice.ts';
+import { setTimeSlice, shortestSliceNs } from '../host/time-slice.ts';
 import { Failure, messageOf } from '../kit/errors.ts';
 
 /** The processes of an edgepoint and the two questions people ask one; each is loaded only when it is asked for. */
@@ -38,7 +38,7 @@ if (command === undefined) {
     else {
       if (!questions.has(name)) {
         giveBackWhenQuiet();
-        shortenTimeSlice();
+        setTimeSlice(0, shortestSliceNs); // instances have it too, and whoever has a longer one waits behind them
       }
       await command.run(rest);
     }
