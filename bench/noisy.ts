@@ -20,7 +20,7 @@ const bombs: Readonly<Record<string, string>> = {
 const windowMs = 500;
 const pauseMs = 3;
 const settleMs = 50;
-const goesBehindWithinMs = 10_000;
+const goesBehindWithinMs = 60_000;
 
 type Window = 'alone' | 'beside' | 'without';
 
