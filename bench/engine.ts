@@ -14,6 +14,7 @@ import { openOrphanReaper } from '../edgepoint/box/orphans.ts';
 import { openSlotPool, removeSlot, type SlotPlace } from '../edgepoint/box/slot.ts';
 import { lazyFromBytes } from '../edgepoint/restored/choose-restore.ts';
 import { readZramSwap } from '../host/zram.ts';
+import { openCourtesy } from '../edgepoint/restored/courtesy.ts';
 import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
 import { openFreezing } from '../edgepoint/restored/freezing.ts';
 import { openPagers } from '../edgepoint/restored/pagers.ts';
@@ -105,6 +106,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
     orphans,
     freezing: openFreezing({ boxProgram: tools.box, clock, swaps: () => readZramSwap() !== null, pagers }),
     pagers,
+    courtesy: openCourtesy({ clock, note: () => undefined }),
     slots,
     lazy,
     tell: () => undefined,

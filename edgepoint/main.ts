@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import { giveBackWhenQuiet } from '../host/give-back.ts';
+import { setTimeSlice, shortestSliceNs } from '../host/time-slice.ts';
 import { Failure, messageOf } from '../kit/errors.ts';
 
 /** The processes of an edgepoint and the two questions people ask one; each is loaded only when it is asked for. */
@@ -35,7 +36,10 @@ if (command === undefined) {
     const asksHow = rest.includes('--help') && questions.has(name);
     if (asksHow) writeSync(1, `edgepoint ${name}: ${command.about}\n`);
     else {
-      if (!questions.has(name)) giveBackWhenQuiet();
+      if (!questions.has(name)) {
+        giveBackWhenQuiet();
+        setTimeSlice(0, shortestSliceNs); // instances have it too, and whoever has a longer one waits behind them
+      }
       await command.run(rest);
     }
   } catch (failure) {

@@ -26,6 +26,7 @@ import { openKernelPath } from './kernel-path/open.ts';
 import { heldMark, heldQueue } from './kernel-path/table.ts';
 import type { Demand, DispatcherCalls, RestoredCalls } from './model/calls.ts';
 import { lazyFromBytes } from './restored/choose-restore.ts';
+import { openCourtesy } from './restored/courtesy.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
 import { openFreezing } from './restored/freezing.ts';
 import { openPagers } from './restored/pagers.ts';
@@ -97,6 +98,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   const hotBytes = metrics.gauge('edgepoint_hot_snapshot_bytes', 'Memory of unpacked snapshots: tmpfs, not resident memory of any process');
   const hotSnapshots = metrics.gauge('edgepoint_hot_snapshots', 'Unpacked snapshots');
   const frozenBytes = metrics.gauge('edgepoint_frozen_store_bytes', 'Memory that pagers hold for instances, compressed');
+  const behind = metrics.gauge('edgepoint_instances_behind', 'Instances that use the processor all the time, so that others go before them');
   const store = openStoreSurroundings(settings);
   const templates: HotCache = openHotCache({
     folder: store.folder,
@@ -141,6 +143,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     orphans,
     freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null, pagers }),
     pagers,
+    courtesy: openCourtesy({ clock, note: (text, fields) => log.info(text, fields), onChange: (count) => behind.set({}, count) }),
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
     },

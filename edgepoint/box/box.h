@@ -18,6 +18,8 @@
 #define WORK_DESCRIPTOR 51
 #define MOST_ORDER_BYTES (4u << 20)
 #define IDS_PER_INSTANCE 65536
+/* Of processor time: the least that kernel/sched/syscalls.c lets one ask for */
+#define SHORTEST_SLICE_NS 100000
 /* Of a link's limit before there is an order, and the least a limit lets pass at once: ip-link(8), gso_max_size */
 #define FIRST_BYTES_PER_SECOND 125000000
 #define MOST_PACKET (512u << 10)

@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { codeOf } from '../../kit/errors.ts';
 import type { CgroupPaths, KernelCounters } from '../model/calls.ts';
 import type { Offering } from '../model/offering.ts';
 
@@ -109,20 +110,39 @@ export function cgroupProcesses(cgroup: InstanceCgroup): number[] {
   return [...new Set(lines)].map(Number);
 }
 
+/**
+ * Lets everything of an edgepoint's other instances go before this one, or takes that back: `cpu.idle` (cgroup-v2.rst; version 1 has the same file),
+ * which whoever wakes interrupts at once. Idempotent. False where the kernel has none (before 5.15) or the cgroup is gone.
+ */
+export function setBehindOthers(cgroup: Pick<InstanceCgroup, 'cpuLimit'>, behind: boolean): boolean {
+  try {
+    const file = join(cgroup.cpuLimit, 'cpu.idle');
+    if (!existsSync(file)) return false;
+    writeFileSync(file, behind ? '1' : '0');
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'ENODEV'].includes(codeOf(error))) return false;
+    throw error;
+  }
+}
+
+function readOrZero(folder: string, file: string): string {
+  try {
+    return readFileSync(join(folder, file), 'utf8');
+  } catch {
+    return '0'; // gone: nothing more was used
+  }
+}
+
+/** Processor time it has used, in nanoseconds; 0 when the cgroup is gone. */
+export function readCpuNs(cgroup: Pick<CgroupPaths, 'version' | 'cpu'>): number {
+  if (cgroup.version === 1) return Number(readOrZero(cgroup.cpu, 'cpuacct.usage'));
+  return Number(/usage_usec (\d+)/.exec(readOrZero(cgroup.cpu, 'cpu.stat'))?.[1] ?? 0) * 1000;
+}
+
 /** What the kernel has counted; zeros when the cgroup is gone. */
 export function readCounters(cgroup: InstanceCgroup): KernelCounters {
-  const read = (folder: string, file: string): string => {
-    try {
-      return readFileSync(join(folder, file), 'utf8');
-    } catch {
-      return '0'; // gone: nothing more was used
-    }
-  };
-  if (cgroup.version === 2) {
-    const usageUs = Number(/usage_usec (\d+)/.exec(read(cgroup.cpu, 'cpu.stat'))?.[1] ?? 0);
-    return { cpuNs: usageUs * 1000, memoryBytes: Number(read(cgroup.memory, 'memory.current')) };
-  }
-  return { cpuNs: Number(read(cgroup.cpu, 'cpuacct.usage')), memoryBytes: Number(read(cgroup.memory, 'memory.usage_in_bytes')) };
+  return { cpuNs: readCpuNs(cgroup), memoryBytes: Number(readOrZero(cgroup.memory, cgroup.version === 2 ? 'memory.current' : 'memory.usage_in_bytes')) };
 }
 
 /** Removes the folders; true when all are gone (a dying process keeps one busy for a moment). */

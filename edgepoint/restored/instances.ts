@@ -20,6 +20,7 @@ import { removeSlot, type Slot, slotCgroup, type SlotPlace, type SlotPool } from
 import { explainCriuLog } from '../box/dump-failure.ts';
 import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
 import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
+import type { Courtesy } from './courtesy.ts';
 import type { ExitWatch } from './exit-watch.ts';
 import { followFill } from './fills.ts';
 import type { Freezable, Freezing } from './freezing.ts';
@@ -61,6 +62,7 @@ export interface InstancesOptions {
   readonly orphans: Pick<OrphanReaper, 'expect'>;
   readonly freezing: Freezing;
   readonly pagers: Pick<Pagers, 'follow' | 'forget'>;
+  readonly courtesy: Courtesy;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
   readonly warn: (text: string, fields: Record<string, unknown>) => void;
@@ -196,6 +198,7 @@ export function openInstances(options: InstancesOptions): Instances {
     rmSync(snapshottedMark(runFolder, instance), { force: true });
     for (const path of [fillPath(runFolder, instance), heldPath(runFolder, instance), pagerPath(runFolder, instance)]) rmSync(path, { force: true });
     options.pagers.forget(instance);
+    options.courtesy.forget(instance);
     removeRecord(runFolder, instance);
     records.delete(instance);
     taken.delete(record.address);
@@ -218,8 +221,13 @@ export function openInstances(options: InstancesOptions): Instances {
     return { instance, cgroup: slotCgroup(options.place, slot), pid, hotPath: hotPath(runFolder, instance) };
   }
 
+  function beCourteous({ order: { instance, offering }, slot }: InstanceRecord): void {
+    options.courtesy.follow(instance, slotCgroup(options.place, slot), offering);
+  }
+
   /** An instance whose memory will never be whole is ended; its end is then noticed as any other. */
-  function follow({ order: { instance }, slot, running, startTicks }: InstanceRecord): void {
+  function follow(record: InstanceRecord): void {
+    const { order: { instance }, slot, running, startTicks } = record;
     const endIt = (reason: string): void => {
       if (running === null || processStartTicks(running.pid) !== startTicks) return;
       options.warn('an instance is ended because its memory could not be filled', { instance, reason });
@@ -229,6 +237,7 @@ export function openInstances(options: InstancesOptions): Instances {
       if (isFrozen(cgroup, true)) setFrozen(cgroup, false);
     };
     options.pagers.follow(instance, endIt);
+    if (!options.freezing.frozen(slotCgroup(options.place, slot))) beCourteous(record);
     followFill(runFolder, instance).then(
       (fill) => fill.kind === 'failed' && endIt(fill.reason),
       (error: unknown) => endIt(messageOf(error)),
@@ -341,13 +350,20 @@ export function openInstances(options: InstancesOptions): Instances {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
       const record = records.get(instance);
       if (!record?.running || ending.has(instance) || stopping.has(instance)) throw new Failure('no-such-instance', `${instance} does not run`);
-      return options.freezing.freeze(freezable(record.slot, record.running));
+      options.courtesy.forget(instance); // who stands still uses nothing
+      try {
+        return await options.freezing.freeze(freezable(record.slot, record.running));
+      } catch (error) {
+        if (records.get(instance) === record) beCourteous(record);
+        throw error;
+      }
     },
 
     async thaw({ instance }): Promise<{ tookMs: number }> {
       await starting.get(instance)?.catch(() => undefined); // as a freeze waits, so that none overtakes another
       const record = records.get(instance);
       if (!record?.running) throw new Failure('no-such-instance', `${instance} does not run`);
+      beCourteous(record);
       return options.freezing.thaw(freezable(record.slot, record.running));
     },
 

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { release } from 'node:os';
 import { basename } from 'node:path';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 
@@ -35,11 +36,27 @@ export function isolationOf(instance: RunningInstance, runFolder: string): Recor
     environment: read('environ').split('\0'),
     arguments: read('cmdline').split('\0'),
     session: sessionOf(read('stat')),
+    scheduling: schedulingOf(pid),
     owner: statSync(`/proc/${pid}/environ`).uid,
     cgroups: plain(read('cgroup')).split('\n').filter((line) => line.includes('SLOT')),
     limitsOfCgroup: limitsOf(instance),
     descriptors: descriptorsOf(pid),
   };
+}
+
+/** From Linux 6.12 on one may ask for a time slice; before, it is the kernel's own business. */
+export const knowsSlices = ((version) => (version[0] ?? 0) * 100 + (version[1] ?? 0) >= 612)(release().split('.').map(Number));
+
+/** Policy, priority and time slice of its threads, each kind once (/proc/PID/sched). */
+function schedulingOf(pid: number): string[] {
+  const fields = readdirSync(`/proc/${pid}/task`).map((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/sched`, 'utf8')
+      .split('\n')
+      .filter((line) => (knowsSlices ? /^(policy|prio|se\.slice) / : /^(policy|prio) /).test(line))
+      .map((line) => line.replaceAll(/\s+/g, ''))
+      .join(' '),
+  );
+  return [...new Set(fields)];
 }
 
 /** Mount point, root, options, propagation, kind and the file system's options; not numbers and not the layers below an overlay. */
@@ -68,8 +85,8 @@ function limitsOf(instance: RunningInstance): Record<string, string> {
   const { cgroup } = instance;
   const cpuLimit = cgroup.version === 1 ? cgroup.cpu.replace('/cpuacct/', '/cpu/') : cgroup.cpu;
   const files = cgroup.version === 1
-    ? [`${cpuLimit}/cpu.cfs_quota_us`, `${cpuLimit}/cpu.cfs_period_us`, `${cgroup.memory}/memory.limit_in_bytes`, `${cgroup.pids}/pids.max`]
-    : [`${cpuLimit}/cpu.max`, `${cgroup.memory}/memory.max`, `${cgroup.pids}/pids.max`];
+    ? [`${cpuLimit}/cpu.cfs_quota_us`, `${cpuLimit}/cpu.idle`, `${cpuLimit}/cpu.cfs_period_us`, `${cgroup.memory}/memory.limit_in_bytes`, `${cgroup.pids}/pids.max`]
+    : [`${cpuLimit}/cpu.max`, `${cpuLimit}/cpu.idle`, `${cgroup.memory}/memory.max`, `${cgroup.pids}/pids.max`];
   return Object.fromEntries(files.map((file) => [basename(file), readFileSync(file, 'utf8').trim()]));
 }
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { isolationOf, namespaces, namespacesOf } from './facts.ts';
+import { isolationOf, knowsSlices, namespaces, namespacesOf } from './facts.ts';
 import { lineUp } from './line-up.ts';
 
 for (const ownNetwork of [false, true]) {
@@ -24,6 +24,7 @@ for (const ownNetwork of [false, true]) {
     for (const fact of ['NoNewPrivs:\t1', 'Seccomp:\t2', 'Seccomp_filters:\t1', 'CapAmb:\t0000000000000000', 'CapInh:\t0000000000000000', 'CapBnd:\t00000000000004fb', 'CapEff:\t00000000000004fb', 'CapPrm:\t00000000000004fb']) {
       t.ok((expected['status'] as string[]).includes(fact), fact);
     }
+    t.same(expected['scheduling'], [`policy:0 prio:120${knowsSlices ? ' se.slice:100000' : ''}`], 'all its threads have the shortest time slice');
     t.notOk((expected['descriptors'] as string[]).some((target) => target.includes('OUTSIDE')), 'no descriptor points outside');
     for (const [label, instance] of others) {
       const found = isolationOf(instance, engine.runFolder);
