@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { ownerKey, siteKey } from '../ids.ts';
 import type { Owner, Site } from '../ids.ts';
 
-/** Names and values of secrets, as they are once they are opened. */
-export const plainSecretsSchema = z.record(z.string(), z.string());
+/** Names and values of secrets, as they are once they are opened. A name becomes that of a file. */
+export const plainSecretsSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().regex(/^[^\0]*$/));
 export type PlainSecrets = z.output<typeof plainSecretsSchema>;
 
 /** The secrets of one release, for one edgepoint alone (`host/wrap.ts`). */
