@@ -158,6 +158,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       publisher.changed(null);
     } catch (failure) {
       warn('restored could not say for which key secrets are to be wrapped', { failure });
+      wakeIn(secondLookMs, () => restoredLink.up && opens === '' && void learnKey());
     }
   };
   const snapd = snapdOver(snapdLink);

@@ -11,7 +11,7 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
     ],
   },
   { exit: 5, about: 'there is no such app, release, variable or secret', codes: ['app-unknown', 'deploy-unknown', 'release-unknown', 'release-serves', 'variable-unknown'] },
-  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut'] },
+  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'edgepoint-key-unknown'] },
   { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
 ];
 

@@ -89,7 +89,7 @@ export function openVault(installationKey: Buffer, keys: ProviderKeys, randomByt
     async open(place, sealed) {
       if (sealed === '') return {};
       const plain = openBytes(derived(await keyOf(place.owner.provider), 'rows'), rowAbout(place), sealed);
-      if (plain === null) throw new Failure('secrets-spoilt', `the secrets of ${place.owner.app} ${place.release} in the database have been altered`, { remedy: 'Set them again.' });
+      if (plain === null) throw new Failure('secrets-spoilt', `the secrets of ${place.owner.app} ${place.release} in the database have been altered`, { remedy: 'Go back to another release; the operator may have a copy of the database.' });
       return JSON.parse(plain.toString()) as Record<string, Secret>;
     },
     async wrap({ owner, release }, site, recipientKey, secrets) {

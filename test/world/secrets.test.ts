@@ -76,11 +76,17 @@ t.test('a secret is changed under load without a lost request', async (t) => {
     t.same(bad.map(({ status, error }) => `${status} ${error}`), [], `${what}: of ${prober.probes.length - before} requests none was lost`);
     t.comment(`${what}: ${Math.round(performance.now() - beganMs)} ms, ${prober.probes.length - before} requests meanwhile`);
   }
+  const needy = `if (!process.env.KEY) { console.log('there is no KEY'); process.exit(2); }\n`;
+  const [head = '', ...rest] = server.split("const bootedMs");
+  const ran = await ada.conduit(['deploy', writeApp(world.folder, 'needy', { server: `${head}${needy}const bootedMs${rest.join('const bootedMs')}` })]);
+  t.match(ran, { exitCode: 1, stdout: /there is no KEY/ }, 'an app that cannot begin without its secret fails at its first deploy');
+  await setSecret(world, ada, 'needy', 'hidden-three');
+  for (const { ipv4 } of world.edgepoints) t.match(await saidBy(ipv4, 'needy'), { env: digestOf('hidden-three') }, 'and begins as soon as it is set');
   await prober.stop();
   t.same(prober.probes.filter(({ status }) => status !== 200), [], `${prober.probes.length} requests, none lost`);
   const { releases } = await ada.json<ReleasesAnswer>(['releases', 'shop']);
   t.same(releases.map(({ release, about, current }) => [release, about, current]), [[4, 'env: set MARK', false], [3, 'secrets: set KEY', false], [2, 'secrets: set KEY', true], [1, '', false]]);
-  await conduit(ada, ['delete', 'shop', '--yes']);
+  for (const app of ['shop', 'needy']) await conduit(ada, ['delete', app, '--yes']);
   await asleep(world);
   await world.stop(t);
 });
