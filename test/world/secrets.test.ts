@@ -1,110 +1,16 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
-import type { ReleasesAnswer } from '../../conduit/api/answers.ts';
 import { bunPath } from './held-world.ts';
 import { ask, asleep, instanceProcesses, openFaultWorld, runCommand, until, writeApp } from './faults/fault-world.ts';
 import type { FaultWorld, Provider, Ran } from './faults/fault-world.ts';
 import { startProber } from './faults/prober.ts';
 import type { Prober } from './faults/prober.ts';
+import { conduit, digestOf, saidBy, server, setSecret } from './secret-app.ts';
 
 const repository = join(import.meta.dirname, '../..');
-
-/** Says of its secret only what it digests to, as it began with it and as its file has it now. */
-const server = `import { createServer } from 'node:http';
-import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-const bootedMs = Date.now();
-while (Date.now() - bootedMs < 300);
-const digest = (text) => createHash('sha256').update(text ?? '').digest('hex');
-const path = '/run/secrets/KEY';
-createServer((request, response) => {
-  if (request.url === '/crash') throw new Error('the program broke');
-  if (request.url === '/log') console.log('a line of the program');
-  response.end(JSON.stringify({ mark: process.env.MARK, env: digest(process.env.KEY), file: existsSync(path) ? digest(readFileSync(path, 'utf8')) : '' }));
-}).listen(process.env.PORT, '0.0.0.0');
-process.on('SIGTERM', () => process.exit(0));
-`;
-
-const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex');
-
-interface Said {
-  readonly mark?: string;
-  readonly env: string;
-  readonly file: string;
-}
-
-async function saidBy(ipv4: string, app: string, path = '/'): Promise<Said> {
-  const answer = await ask({ host: ipv4, name: `${app}.edge.test`, path });
-  if (answer.status !== 200) throw new Error(`${app}: ${answer.status} ${answer.error}${answer.body}`);
-  return JSON.parse(answer.body) as Said;
-}
-
-async function setSecret(world: FaultWorld, provider: Provider, app: string, value: string): Promise<Ran> {
-  const file = join(world.folder, 'value');
-  writeFileSync(file, value, { mode: 0o600 });
-  const ran = await provider.conduit(['secrets', 'set', 'KEY', '--app', app, '--file', file]);
-  if (ran.exitCode !== 0) throw new Error(`${ran.stdout}${ran.stderr}`);
-  return ran;
-}
-
-t.test('a secret is changed under load without a lost request', async (t) => {
-  const world = await openFaultWorld(t);
-  const ada = await world.newProvider('ada');
-  const [first] = world.edgepoints;
-  if (first === undefined) throw new Error('a world without an edgepoint');
-  await ada.deploy(writeApp(world.folder, 'shop', { server, manifest: '[scale]\nidleSeconds = 2\n' }));
-  await setSecret(world, ada, 'shop', 'hidden-one');
-  const lanes = (['kept', 'fresh'] as const).flatMap((connection) => (['GET', 'POST'] as const).map((method) => ({ name: 'shop.edge.test', connection, method, pauseMs: 5 })));
-  const prober = startProber(first.ipv4, 'secrets', lanes);
-  t.teardown(() => prober.stop());
-  await until('requests are answered', () => prober.probes.length > 200);
-  const rows: readonly (readonly [what: string, change: () => Promise<unknown>, key: string, mark: string | undefined])[] = [
-    ['a secret set anew', () => setSecret(world, ada, 'shop', 'hidden-two'), 'hidden-two', undefined],
-    ['a variable', () => conduit(ada, ['env', 'set', 'MARK=here', '--app', 'shop']), 'hidden-two', 'here'],
-    ['a way back', () => conduit(ada, ['rollback', 'shop', '--to', '2']), 'hidden-one', undefined],
-  ];
-  for (const [what, change, key, mark] of rows) {
-    const before = prober.probes.length;
-    const beganMs = performance.now();
-    await change();
-    // While the old instances drain either may answer (decision 150).
-    const isNew = (said: Said): boolean => said.env === digestOf(key) && said.file === digestOf(key) && said.mark === mark;
-    for (const { ipv4 } of world.edgepoints) {
-      let inARow = 0;
-      await until(`${what}: the app answers with it, and soon with nothing else`, async () => {
-        inARow = isNew(await saidBy(ipv4, 'shop')) ? inARow + 1 : 0;
-        return inARow === 20;
-      });
-    }
-    const wellFrom = prober.probes.length;
-    await until('requests go on', () => prober.probes.length > wellFrom + 100);
-    const bad = prober.probes.slice(before).filter(({ endedMs, status }) => endedMs !== 0 && status !== 200);
-    t.same(bad.map(({ status, error }) => `${status} ${error}`), [], `${what}: of ${prober.probes.length - before} requests none was lost`);
-    t.comment(`${what}: ${Math.round(performance.now() - beganMs)} ms, ${prober.probes.length - before} requests meanwhile`);
-  }
-  const needy = `if (!process.env.KEY) { console.log('there is no KEY'); process.exit(2); }\n`;
-  const [head = '', ...rest] = server.split("const bootedMs");
-  const ran = await ada.conduit(['deploy', writeApp(world.folder, 'needy', { server: `${head}${needy}const bootedMs${rest.join('const bootedMs')}` })]);
-  t.match(ran, { exitCode: 1, stdout: /there is no KEY/ }, 'an app that cannot begin without its secret fails at its first deploy');
-  await setSecret(world, ada, 'needy', 'hidden-three');
-  for (const { ipv4 } of world.edgepoints) t.match(await saidBy(ipv4, 'needy'), { env: digestOf('hidden-three') }, 'and begins as soon as it is set: no release before it serves');
-  await prober.stop();
-  t.same(prober.probes.filter(({ status }) => status !== 200), [], `${prober.probes.length} requests, none lost`);
-  const { releases } = await ada.json<ReleasesAnswer>(['releases', 'shop']);
-  t.same(releases.map(({ release, about, current }) => [release, about, current]), [[4, 'env: set MARK', false], [3, 'secrets: set KEY', false], [2, 'secrets: set KEY', true], [1, '', false]]);
-  for (const app of ['shop', 'needy']) await conduit(ada, ['delete', app, '--yes']);
-  await asleep(world);
-  await world.stop(t);
-});
-
-async function conduit(provider: Provider, words: readonly string[]): Promise<Ran> {
-  const ran = await provider.conduit(words);
-  if (ran.exitCode !== 0) throw new Error(`conduit ${words.join(' ')}: ${ran.stdout}${ran.stderr}`);
-  return ran;
-}
 
 /** The value as it is, and encoded as base64 (at each of the three places it may have in a longer text) and as hexadecimal digits. */
 function formsOf(value: string): string[] {
