@@ -97,6 +97,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
   const instances: Instances = openInstances({
     place,
     templates,
+    openSecrets: () => ({}),
     baseRootName: store.baseRootName,
     runFolder,
     subnet,

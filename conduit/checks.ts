@@ -8,7 +8,10 @@ import { checkOrderMessage, checkUidSlots, checksPerProviderMax } from '../kit/w
 import { artefactBucket, buckets, checkKey, checkObject } from '../kit/wire/subjects.ts';
 import { encodeMessage } from '../kit/wire/version.ts';
 import type { CheckAnswer } from './api/answers.ts';
-import { judgeUpload, ownedOrFree } from './deploy.ts';
+import { noConfiguration } from './configuration/change.ts';
+import { configurationFor } from './configuration/told.ts';
+import type { Vault } from './configuration/vault.ts';
+import { configurationOf, judgeUpload, ownedOrFree } from './deploy.ts';
 import type { UploadRequest } from './deploy.ts';
 import { hostsOf } from './describe-app.ts';
 import type { Edgepoints } from './edgepoints.ts';
@@ -37,6 +40,7 @@ export interface ChecksPorts {
   readonly apps: AppStore;
   readonly store: CheckStore;
   readonly uploads: Uploads;
+  readonly vault: Vault;
   readonly edgepoints: Edgepoints;
   readonly sites: readonly Site[];
   readonly zoneName: string;
@@ -117,14 +121,17 @@ export function openChecks(ports: ChecksPorts): Checks {
       const { sites } = placeApp({ manifest, sites: ports.sites, current, pinned: await ports.apps.pinned(), refusing: new Set() });
       const chosen = await ports.edgepoints.chooseOnceHeard((seen) => chooseCheckSite({ sites, seen }));
       if (chosen === null) throw new Failure('no-edgepoint', 'no edgepoint that could host it is reachable', { remedy: 'Try again later, or tell the operator.' });
+      const serving = previous === null ? null : await ports.apps.release(previous.id, previous.release);
+      const configuration = previous === null || serving === null ? noConfiguration : await configurationOf(ports, previous, serving);
       const checkId = newId('check', ports.randomBytes);
       const check: StoredCheck = { checkId, owner, site: chosen.site, place };
       const release = (previous?.release ?? (await ports.apps.lastRelease(owner))) + 1;
+      const told = await configurationFor(ports, { owner, release }, chosen.site, { manifest, configuration });
       const uidSlot = checkUidSlots.first + ((await store.add(check)) % (checkUidSlots.last - checkUidSlots.first + 1));
       try {
         const object = checkObject(provider, place);
         await bus.putObject(artefactBucket(check.site), object, Readable.toWeb(readUpload(upload.path)) as unknown as ReadableStream<Uint8Array>);
-        const order = { checkId, ...owner, release, artefactDigest: upload.digest, artefactBytes: upload.bytes, object, manifest, hosts: hostsOf(manifest.app, ports.zoneName), uidSlot };
+        const order = { checkId, ...owner, release, artefactDigest: upload.digest, artefactBytes: upload.bytes, object, ...told, hosts: hostsOf(manifest.app, ports.zoneName), uidSlot };
         await bus.putKv(buckets.desired, checkKey(check.site, provider, place), encodeMessage(checkOrderMessage, order));
       } catch (thrown) {
         await end(check);

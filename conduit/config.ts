@@ -11,6 +11,7 @@ export const conduitSettings = {
     listen: z.string().regex(/^.+:\d{1,5}$/).default('127.0.0.1:7700').describe('host:port of the API and the web page'),
     databaseUrl: z.string().default('file:conduit.db').describe('libSQL: file:PATH, libsql://… or http://…'),
     databaseToken: z.string().default('').describe('token of a remote libSQL server'),
+    keyFile: z.string().default('conduit.key').describe('the key of this installation, under which secrets are kept; made when there is none. Keep a copy apart from the database'),
     natsUrl: z.string().default('nats://127.0.0.1:4222').describe('the message bus'),
     natsSeedFile: z.string().default('').describe('file with the NKEY seed of the conduit’s bus user'),
     zoneName: z.string().default('edge.test').describe('DNS zone of the apps: each is <app>.<zoneName>'),

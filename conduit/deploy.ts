@@ -4,7 +4,10 @@ import type { Owner, RandomBytes, Site } from '../kit/ids.ts';
 import type { Manifest } from '../kit/wire/manifest.ts';
 import type { Clock } from '../kit/clock.ts';
 import { inspectArchive } from './archive.ts';
-import type { DeployAnswer } from './api/answers.ts';
+import type { ConfiguredAnswer, DeployAnswer } from './api/answers.ts';
+import { changeConfiguration, configuredManifest, noConfiguration } from './configuration/change.ts';
+import type { Configuration, ConfigurationChange } from './configuration/change.ts';
+import type { Vault } from './configuration/vault.ts';
 import type { Edgepoints } from './edgepoints.ts';
 import { hostsOf } from './describe-app.ts';
 import { manifestFailure, manifestFile, readManifest } from './manifest/read.ts';
@@ -19,6 +22,7 @@ import type { ReceivedUpload, Uploads } from './uploads.ts';
 export interface DeployPorts {
   readonly apps: AppStore;
   readonly uploads: Uploads;
+  readonly vault: Vault;
   readonly edgepoints: Edgepoints;
   readonly sites: readonly Site[];
   readonly zoneName: string;
@@ -42,6 +46,8 @@ export interface Deploys {
   accept(request: UploadRequest): Promise<DeployAnswer>;
   /** Has an earlier release serve again (null: the one before); it is written to the database when this returns. */
   rollback(speaker: Speaker, app: string, to: number | null): Promise<DeployAnswer>;
+  /** Sets variables or secrets: a new release of the same artefact. One that serves already when nothing changes. */
+  configure(speaker: Speaker, app: string, change: ConfigurationChange): Promise<ConfiguredAnswer>;
   remove(speaker: Speaker, app: string): Promise<void>;
   /** Places every app anew; used when the operator's edgepoints have changed. */
   placeAll(): Promise<void>;
@@ -86,10 +92,10 @@ export function openDeploys(ports: DeployPorts): Deploys {
         const placement = await choosePlace(ports, target.manifest, (await apps.placements(app.id)).hosting);
         const deployId = newId('dp', ports.randomBytes);
         await apps.serveRelease(app, { release: target.release, deployId, sites: placement.sites, reason: placement.reason });
-        await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
-        ports.onChange();
+        await settle(ports, app.owner);
         return answerOf(ports, { ...target, deployId }, placement);
       }),
+    configure: (speaker, name, change) => inTurn(async () => writeConfiguration(ports, await ownApp(apps, speaker, name), change)),
     remove: (speaker, name) =>
       inTurn(async () => {
         const app = await ownApp(apps, speaker, name);
@@ -149,8 +155,10 @@ async function write(ports: DeployPorts, request: UploadRequest, upload: Receive
   const placement = await choosePlace(ports, manifest, current);
   if (placement.sites.length === 0) throw new Failure('no-edgepoint', 'the operator has no edgepoint yet', { remedy: 'Tell the operator; try again later.' });
   const owner: Owner = { provider: request.speaker.provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };
-  // Counted on from the newest, also after a way back, and from a deleted app of this name, so that nothing an edgepoint still holds of it can be taken for the new one's.
-  const release = (await apps.lastRelease(owner)) + 1;
+  const release = await nextRelease(apps, owner);
+  // What was set stays set; it is judged again, for the manifest has changed.
+  const configuration = previous === null ? noConfiguration : await configurationOf(ports, previous, await currentRelease(apps, previous));
+  configuredManifest(manifest, configuration);
   const deployId = newId('dp', ports.randomBytes);
   const uidSlot = previous?.uidSlot ?? (await freeUidSlot(apps));
   // The artefact is durable before the row that names it.
@@ -166,13 +174,58 @@ async function write(ports: DeployPorts, request: UploadRequest, upload: Receive
     sites: placement.sites,
     placementReason: placement.reason,
     createdWallMs: clock.wallMs(),
+    env: configuration.env,
+    secrets: await ports.vault.seal({ owner, release }, configuration.secrets),
+    about: '',
   });
-  await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
-  ports.onChange();
+  await settle(ports, owner);
   return answerOf(ports, { release, deployId, manifest, artefactDigest: upload.digest, artefactBytes: upload.bytes }, placement);
 }
 
-function answerOf(ports: DeployPorts, { manifest, ...release }: Omit<StoredRelease, 'createdWallMs'>, placement: Awaited<ReturnType<typeof choosePlace>>): DeployAnswer {
+async function writeConfiguration(ports: DeployPorts, app: StoredApp, change: ConfigurationChange): Promise<ConfiguredAnswer> {
+  const { apps, clock } = ports;
+  const { owner } = app;
+  const current = await currentRelease(apps, app);
+  const release = await nextRelease(apps, owner);
+  const createdWallMs = clock.wallMs();
+  const changed = changeConfiguration(await configurationOf(ports, app, current), change, { release, wallMs: createdWallMs });
+  const { hosting } = await apps.placements(app.id);
+  if (changed === null) return { ...answerOf(ports, current, { sites: hosting, reason: app.placementReason }), changed: false, about: '' };
+  const { after, about } = changed;
+  configuredManifest(current.manifest, after);
+  const placement = await choosePlace(ports, current.manifest, hosting);
+  const deployId = newId('dp', ports.randomBytes);
+  const next = { ...current, release, deployId, createdWallMs, about, env: after.env, secrets: await ports.vault.seal({ owner, release }, after.secrets) };
+  await apps.addRelease(app, { ...next, owner, uidSlot: app.uidSlot, sites: placement.sites, placementReason: placement.reason });
+  await settle(ports, owner);
+  return { ...answerOf(ports, next, placement), changed: true, about };
+}
+
+/** Counted on from the newest, also after a way back, and from a deleted app of this name, so that nothing an edgepoint still holds of it can be taken for the new one's. */
+const nextRelease = async (apps: AppStore, owner: Owner): Promise<number> => (await apps.lastRelease(owner)) + 1;
+
+/** After a new release: what older ones left is given up, and the bus is told. */
+async function settle({ apps, uploads, onChange }: DeployPorts, owner: Owner): Promise<void> {
+  const app = await apps.findByName(owner.app);
+  if (app !== null) await apps.forgetConfigurations(app.id, keptReleases);
+  await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
+  onChange();
+}
+
+async function currentRelease(apps: AppStore, app: StoredApp): Promise<StoredRelease> {
+  const release = await apps.release(app.id, app.release);
+  if (release === null) throw new Error(`broken invariant: release ${app.release} of ${app.owner.app} has no row`);
+  return release;
+}
+
+/** What was set of a release of the app. */
+export async function configurationOf({ vault }: { readonly vault: Vault }, { owner }: Pick<StoredApp, 'owner'>, { release, env, secrets }: StoredRelease): Promise<Configuration> {
+  return { env, secrets: await vault.open({ owner, release }, secrets) };
+}
+
+type Answered = Pick<StoredRelease, 'release' | 'deployId' | 'manifest' | 'artefactDigest' | 'artefactBytes'>;
+
+function answerOf(ports: DeployPorts, { manifest, ...release }: Answered, placement: { readonly sites: readonly Site[]; readonly reason: string }): DeployAnswer {
   const hosts = hostsOf(manifest.app, ports.zoneName);
   const { deployId, artefactDigest, artefactBytes } = release;
   return {

@@ -19,6 +19,8 @@ export interface Edgepoints {
    * heartbeats before it gives up.
    */
   chooseOnceHeard<T>(choose: (seen: ReadonlyMap<string, SeenEdgepoint>) => T | null): Promise<T | null>;
+  /** Calls back when an edgepoint tells another key than before, for which secrets are wrapped. */
+  onNewKey(callback: () => void): void;
   /** Calls back after each change; returns what stops it. */
   onChange(callback: () => void): () => void;
   stop(): void;
@@ -39,8 +41,11 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
   const tell = (): void => {
     for (const callback of callbacks) callback();
   };
+  const keyCallbacks: (() => void)[] = [];
   const watch = await bus.watchKv(buckets.state, '>', (key, text) => {
+    const opened = states.edgepoint(key)?.opens ?? '';
     const refused = states.take(key, text);
+    if (opened !== '' && opened !== (states.edgepoint(key)?.opens ?? opened)) for (const callback of keyCallbacks) callback();
     if (refused !== '') log.warn('an edgepoint said what is not understood', { key, reason: refused });
     tell();
   });
@@ -85,6 +90,7 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
         await nextChange(leftMs);
       }
     },
+    onNewKey: (callback) => void keyCallbacks.push(callback),
     onChange(callback) {
       callbacks.add(callback);
       return () => callbacks.delete(callback);

@@ -14,11 +14,12 @@ import { Failure, codeOf, messageOf } from '../kit/errors.ts';
 import { nsPerMs } from '../kit/units.ts';
 import { openFollow } from './api/follow.ts';
 import { answerJson, apiRoutes } from './api/routes.ts';
-import type { Environment } from './api/routes.ts';
+import type { Environment } from './api/ports.ts';
 import { openSignIn } from './api/sign-in.ts';
 import { conduitSettings } from './config.ts';
 import type { ConduitSettings } from './config.ts';
 import { openChecks } from './checks.ts';
+import { openInstallationKey, openVault } from './configuration/vault.ts';
 import { openDeploys } from './deploy.ts';
 import { describeApp } from './describe-app.ts';
 import { reachableOf, watchEdgepoints, whenReachableChanges } from './edgepoints.ts';
@@ -31,6 +32,7 @@ import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
 import { openCheckStore } from './store/checks.ts';
 import { migrations } from './store/migrations.ts';
+import { openProviderKeys } from './store/provider-keys.ts';
 import { openUploads, overshootBytes } from './uploads.ts';
 import { askUsage } from './usage.ts';
 import { webRoutes } from './web/routes.tsx';
@@ -45,6 +47,8 @@ async function openParts(settings: ConduitSettings, log: Log) {
   const database = await openConduitDatabase(settings, log);
   const apps = openAppStore(database);
   const accounts = openAccountStore(database);
+  const providerKeys = openProviderKeys(database);
+  const vault = openVault(await openInstallationKey(settings.keyFile, providerKeys, randomBytes), providerKeys, randomBytes);
   const uploads = await openUploads(settings.uploadFolder, settings.uploadBytesMax);
   await uploads.sweep(await apps.neededArtefacts(keptReleases));
 
@@ -61,7 +65,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
     changes.tell();
   };
   const reachable = (): ReadonlySet<string> => reachableOf(edgepoints.seen());
-  const publisher = startPublisher({ bus, apps, uploads, sites, zoneName, reachable, log, onPublished });
+  const publisher = startPublisher({ bus, apps, uploads, vault, edgepoints, sites, zoneName, reachable, log, onPublished });
   whenReachableChanges(edgepoints, () => {
     apps
       .markCronUnpublished()
@@ -72,14 +76,15 @@ async function openParts(settings: ConduitSettings, log: Log) {
     publisher.wake();
     changes.tell();
   };
-  const deploys = openDeploys({ apps, uploads, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
+  const deploys = openDeploys({ apps, uploads, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
-  const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
+  const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, vault, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
   await checks.recover();
-  bus.onUp(() => {
-    publisher.verifyAll().catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
-  });
-  return { settings, log, clock, metrics, database, apps, accounts, bus, edgepoints, changes, publisher, deploys, checks };
+  const verifyAll = (): void => void publisher.verifyAll().catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
+  // What was wrapped for its former key it cannot open.
+  edgepoints.onNewKey(verifyAll);
+  bus.onUp(verifyAll);
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, checks };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -99,7 +104,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys, checks } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, checks } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id)]);
@@ -117,7 +122,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, checks, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ apps, deploys, checks, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));

@@ -7,6 +7,9 @@ import { siteKey } from '../kit/ids.ts';
 import { desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
 import { artefactBucket, buckets, desiredKey, namesKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
+import { configurationFor } from './configuration/told.ts';
+import type { TellPorts, ToldConfiguration } from './configuration/told.ts';
+import { configurationOf } from './deploy.ts';
 import { hostsOf } from './describe-app.ts';
 import { chooseCronSite } from './placement.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
@@ -26,7 +29,7 @@ export interface Publisher {
   stop(): Promise<void>;
 }
 
-export interface PublisherPorts {
+export interface PublisherPorts extends TellPorts {
   readonly bus: Bus;
   readonly apps: AppStore;
   readonly uploads: Uploads;
@@ -112,11 +115,21 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   const { bus, apps } = ports;
   const { hosting, leaving } = await apps.placements(app.id);
   const release = await apps.release(app.id, app.release);
+  let keyless: unknown = null;
   if (app.deletedWallMs === null && release) {
     for (const site of hosting) await putArtefact(ports, site, release.artefactDigest, verifyObjects);
     const cronSite = release.manifest.cron.length === 0 ? '' : chooseCronSite({ hosting, current: await cronSiteNow(bus, app, hosting), reachable: ports.reachable() });
-    const desired = desiredText(ports, app, release, hosting, cronSite);
-    for (const site of hosting) await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desired);
+    const configuration = await configurationOf(ports, app, release);
+    for (const site of hosting) {
+      try {
+        const told = await configurationFor(ports, { owner: app.owner, release: release.release }, site, { manifest: release.manifest, configuration });
+        await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desiredText(ports, app, { release, told, hosting, cronSite }));
+      } catch (thrown) {
+        // One that has not told its key holds back neither the others nor the names.
+        if (codeOf(thrown) !== 'edgepoint-key-unknown') throw thrown;
+        keyless = thrown;
+      }
+    }
     await putIfDiffers(bus, buckets.names, namesKey(app.owner), nameText(ports, app, hosting));
   } else {
     // End users first: no name leads to an edgepoint that has been told to forget the app. A new app may have the name already.
@@ -125,6 +138,7 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   }
   for (const site of leaving) await leaveSite(ports, app, site);
   for (const site of [...hosting, ...leaving]) await removeOldArtefacts(ports, site);
+  if (keyless !== null) throw keyless;
 }
 
 /** Deletes the key, unless the same provider has an app of this name there again. */
@@ -169,13 +183,14 @@ async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string)
   if ((await bus.getKv(bucket, key)) !== text) await bus.putKv(bucket, key, text);
 }
 
-function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease, hosting: readonly Site[], cronSite: string): string {
+function desiredText(ports: PublisherPorts, app: StoredApp, about: { release: StoredRelease; told: ToldConfiguration; hosting: readonly Site[]; cronSite: string }): string {
+  const { release, told, hosting, cronSite } = about;
   return encodeMessage(desiredAppMessage, {
     ...app.owner,
     release: app.release,
     artefactDigest: release.artefactDigest,
     artefactBytes: release.artefactBytes,
-    manifest: release.manifest,
+    ...told,
     hosts: hostsOf(app.owner.app, ports.zoneName),
     uidSlot: app.uidSlot,
     deployId: release.deployId,

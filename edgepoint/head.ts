@@ -29,7 +29,7 @@ import { openMessageOutbox } from './head/event-outbox.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
-import { DispatcherLink, exchangeOver, restoredOver, snapdOver } from './head/peers.ts';
+import { DispatcherLink, exchangeOver, restoredOver, secretsOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
@@ -136,7 +136,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   };
   const restoredLink: PeerConnection = connectToPeer(`${settings.runFolder}/restored.sock`, news, {
     log,
-    onUp: () => void look(),
+    onUp: () => {
+      void look();
+      void learnKey();
+    },
     onDown: () => {
       ownPath.pause();
       demands.forget('own');
@@ -150,6 +153,17 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   };
   const snapdLink = connectToPeer(`${settings.runFolder}/snapd.sock`, {}, { log });
   const restored = restoredOver(restoredLink);
+  /** For which key secrets are to be wrapped; empty until restored has said. */
+  let opens = '';
+  const learnKey = async (): Promise<void> => {
+    try {
+      opens = await secretsOver(restoredLink).opens();
+      publisher.changed(null);
+    } catch (failure) {
+      warn('restored could not say for which key secrets are to be wrapped', { failure });
+      wakeIn(secondLookMs, () => restoredLink.up && opens === '' && void learnKey());
+    }
+  };
   const snapd = snapdOver(snapdLink);
   const probe = openProbe(clock);
 
@@ -183,7 +197,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), ...(tasks === null ? {} : { cron: tasks }), epoch });
     },
     describeSelf: (epoch, complete) => {
-      const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId });
+      const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId, opens });
       return encodeMessage(edgepointStateMessage, { ...facts, epoch, complete });
     },
     put: (app, text) => (text === null ? bus.deleteKv(buckets.state, keyOf(app)) : bus.putKv(buckets.state, keyOf(app), text)),
@@ -321,7 +335,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       warn('restored could not say what runs', { failure });
     }
   };
-  if (restoredLink.up) void look();
+  if (restoredLink.up) {
+    void look();
+    void learnKey();
+  }
   const secondLook = setTimeout(() => void look().then(() => checker.sweep()), secondLookMs);
 
   const forgetShared = (): void => {
@@ -408,7 +425,7 @@ function wakeIn(ms: number, callback: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
-function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId'> {
+function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId' | 'opens'> {
   const { zone, edgepoint, ipv4, ipv6, latitude, longitude } = settings;
   return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
 }

@@ -25,12 +25,14 @@ import { allRecords } from './box/record.ts';
 import { openKernelPath } from './kernel-path/open.ts';
 import { heldMark, heldQueue } from './kernel-path/table.ts';
 import type { Demand, DispatcherCalls, RestoredCalls } from './model/calls.ts';
+import { publicText } from '../host/wrap.ts';
 import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openCourtesy } from './restored/courtesy.ts';
 import { openExitWatch } from './restored/exit-watch.ts';
 import { openFreezing } from './restored/freezing.ts';
 import { openPagers } from './restored/pagers.ts';
 import { type Instances, openInstances } from './restored/instances.ts';
+import { openSecrets } from './restored/secrets.ts';
 import { openStoreSurroundings } from './template-store.ts';
 import { type HotCache, openHotCache } from './templates/hot-cache.ts';
 
@@ -131,6 +133,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   const instances: Instances = openInstances({
     place,
     templates,
+    openSecrets: (order) => openSecrets(order, store.ports.site, store.ports.keys.openingKey),
     baseRootName: store.baseRootName,
     runFolder,
     subnet,
@@ -202,6 +205,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       freeze: (order: Order<'freeze'>) => instances.freeze(order),
       thaw: (order: Order<'thaw'>) => instances.thaw(order),
       list: () => instances.list(),
+      opens: () => Promise.resolve(publicText(store.ports.keys.openingKey())),
       ...(ownPath === null ? {} : ownPathCalls(ownPath)),
     },
     {

@@ -103,6 +103,7 @@ function conduitDaemon(plan: WorldPlan): Daemon {
       ...onTheBus(plan, base.name),
       listen: `127.0.0.1:${plan.conduitPort}`,
       databaseUrl: `file:${join(plan.dataFolder, 'conduit/conduit.db')}`,
+      keyFile: join(plan.dataFolder, 'conduit/conduit.key'),
       uploadFolder: join(plan.dataFolder, 'conduit/uploads'),
       zoneName,
       sites: plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint })),

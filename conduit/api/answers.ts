@@ -24,12 +24,35 @@ export const deployAnswerSchema = z.object({
 });
 export type DeployAnswer = z.output<typeof deployAnswerSchema>;
 
+/** The release that setting variables or secrets has made; `changed` false: there was nothing to change, and it is the one that serves. */
+export const configuredAnswerSchema = deployAnswerSchema.extend({ changed: z.boolean(), about: z.string() });
+export type ConfiguredAnswer = z.output<typeof configuredAnswerSchema>;
+
+/** Variables of `[env]` and those set over them; `from` says which. */
+export const envAnswerSchema = z.object({ app: z.string(), release: z.int(), variables: z.array(z.object({ name: z.string(), value: z.string(), from: z.enum(['manifest', 'set']) })) });
+export type EnvAnswer = z.output<typeof envAnswerSchema>;
+
+/** Values are told to nobody. `release`: the one that began with the present value. */
+export const secretsAnswerSchema = z.object({ app: z.string(), release: z.int(), secrets: z.array(z.object({ name: z.string(), setWallMs: z.number(), release: z.int() })) });
+export type SecretsAnswer = z.output<typeof secretsAnswerSchema>;
+
 export const releasesAnswerSchema = z.object({
   app: z.string(),
   /** The one that serves. */
   current: z.int(),
   /** Newest first; `kept`: it can be gone back to. */
-  releases: z.array(z.object({ release: z.int(), artefactDigest: z.string(), artefactBytes: z.int(), createdWallMs: z.number(), current: z.boolean(), kept: z.boolean() })),
+  releases: z.array(
+    z.object({
+      release: z.int(),
+      artefactDigest: z.string(),
+      artefactBytes: z.int(),
+      createdWallMs: z.number(),
+      current: z.boolean(),
+      kept: z.boolean(),
+      /** Which variables were set, when that made it and no upload did. */
+      about: z.string().default(''),
+    }),
+  ),
 });
 export type ReleasesAnswer = z.output<typeof releasesAnswerSchema>;
 

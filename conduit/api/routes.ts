@@ -4,38 +4,14 @@ import { z } from 'zod';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { namePattern } from '../../kit/ids.ts';
 import type { Log } from '../../host/log.ts';
-import type { Checks } from '../checks.ts';
-import type { Deploys, UploadRequest } from '../deploy.ts';
+import type { UploadRequest } from '../deploy.ts';
 import { ownApp } from '../deploy.ts';
-import type { AppStore, StoredApp } from '../store/apps.ts';
-import type { Speaker } from '../store/accounts.ts';
+import type { StoredApp } from '../store/apps.ts';
 import { keptReleases } from '../rollback.ts';
-import type { AppAnswer, ReleasesAnswer } from './answers.ts';
+import type { ReleasesAnswer } from './answers.ts';
+import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
-import type { Follow } from './follow.ts';
-import type { SignIn } from './sign-in.ts';
-import type { UsageReport } from '../../kit/wire/usage.ts';
-
-export interface ApiPorts {
-  readonly apps: AppStore;
-  readonly deploys: Deploys;
-  readonly checks: Checks;
-  readonly signIn: SignIn;
-  readonly follow: Follow;
-  readonly describe: (app: StoredApp) => Promise<AppAnswer>;
-  readonly usage: (provider: string, app: string) => Promise<UsageReport>;
-  readonly uploadBytesMax: number;
-  readonly zoneName: string;
-  readonly log: Log;
-}
-
-/** What Bun.serve hands in beside the request. */
-export interface Environment {
-  Bindings: { readonly address: string };
-  Variables: { speaker: Speaker };
-}
-
-type Ask = Context<Environment>;
+import type { ApiPorts, Ask, Environment } from './ports.ts';
 
 export function apiRoutes(ports: ApiPorts): Hono<Environment> {
   const api = new Hono<Environment>();
@@ -73,6 +49,8 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     return c.json(await ports.deploys.rollback(c.get('speaker'), appName(c), release ?? null), 201);
   });
 
+  configurationRoutes(api, ports, { own: (c) => own(ports, c), appName });
+
   api.post('/apps/:app/checks', async (c) => {
     const check = await ports.checks.begin(uploadOf(c));
     try {
@@ -109,9 +87,9 @@ const releasesMost = 50;
 
 async function releasesOf({ apps }: ApiPorts, app: StoredApp): Promise<ReleasesAnswer> {
   const found = await apps.releases(app.id, releasesMost);
-  const releases = found.map(({ release, artefactDigest, artefactBytes, createdWallMs }, index) => {
+  const releases = found.map(({ release, artefactDigest, artefactBytes, createdWallMs, about }, index) => {
     const current = release === app.release;
-    return { release, artefactDigest, artefactBytes, createdWallMs, current, kept: current || index < keptReleases };
+    return { release, artefactDigest, artefactBytes, createdWallMs, current, kept: current || index < keptReleases, about };
   });
   return { app: app.owner.app, current: app.release, releases };
 }

@@ -9,7 +9,7 @@ import type { Credentials } from './credentials.ts';
 export interface Client {
   readonly url: string;
   get<S extends z.ZodType>(path: string, schema: S): Promise<z.output<S>>;
-  send<S extends z.ZodType>(method: 'POST' | 'DELETE', path: string, schema: S, body?: Upload): Promise<z.output<S>>;
+  send<S extends z.ZodType>(method: 'POST' | 'PATCH' | 'DELETE', path: string, schema: S, body?: Upload): Promise<z.output<S>>;
   /** The lines of an NDJSON stream, each parsed; those of a kind not known here are passed over. With a body it is asked by POST. */
   lines<S extends z.ZodType>(path: string, schema: S, body?: Upload): AsyncGenerator<z.output<S>>;
 }
@@ -17,6 +17,17 @@ export interface Client {
 export interface Upload {
   readonly stream: AsyncIterable<Uint8Array>;
   readonly headers: Readonly<Record<string, string>>;
+}
+
+/** A JSON value as a body. */
+export function jsonUpload(value: unknown): Upload {
+  const bytes = Buffer.from(JSON.stringify(value));
+  return {
+    stream: (async function* () {
+      yield bytes;
+    })(),
+    headers: { 'content-type': 'application/json' },
+  };
 }
 
 export function openClient(credentials: Credentials): Client {

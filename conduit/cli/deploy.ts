@@ -27,7 +27,7 @@ export async function rollBack(app: string, options: { to: number | null; watch:
   await follow(await conduit.send('POST', `/apps/${encodeURIComponent(app)}/rollback${which}`, deployAnswerSchema), options, conduit, terminal);
 }
 
-async function follow(answer: DeployAnswer, options: { watch: boolean }, conduit: Client, terminal: Terminal): Promise<void> {
+export async function follow(answer: DeployAnswer, options: { watch: boolean }, conduit: Client, terminal: Terminal): Promise<void> {
   terminal.tell({ type: 'release', ...answer });
   const places = answer.sites.map(({ zone, edgepoint }) => `${zone}/${edgepoint}`).join(', ');
   terminal.say(`release ${answer.release} goes to ${places} (${answer.placementReason})`);

@@ -2,9 +2,16 @@
 const rows: readonly { readonly exit: number; readonly about: string; readonly codes: readonly string[] }[] = [
   { exit: 2, about: 'the command line is wrong', codes: ['command-line', 'needs-yes', 'not-confirmed'] },
   { exit: 3, about: 'not logged in, or the token is refused', codes: ['not-logged-in', 'token-missing', 'token-wrong', 'too-many-attempts', 'credentials-unreadable'] },
-  { exit: 4, about: 'the manifest or the folder is refused', codes: ['manifest-', 'archive-', 'upload-too-big', 'name-taken'] },
-  { exit: 5, about: 'there is no such app or release', codes: ['app-unknown', 'deploy-unknown', 'release-unknown', 'release-serves'] },
-  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut'] },
+  {
+    exit: 4,
+    about: 'the manifest, the folder, a variable or a secret is refused',
+    codes: [
+      'manifest-', 'archive-', 'upload-too-big', 'name-taken', 'variable-name', 'variable-reserved', 'variable-is-', 'value-', 'secret-empty', 'change-empty',
+      'too-many-variables', 'configuration-too-big', 'body-too-big',
+    ],
+  },
+  { exit: 5, about: 'there is no such app, release, variable or secret', codes: ['app-unknown', 'deploy-unknown', 'release-unknown', 'release-serves', 'variable-unknown'] },
+  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'edgepoint-key-unknown'] },
   { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
 ];
 

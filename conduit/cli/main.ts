@@ -9,9 +9,12 @@ import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
 import type { Client } from './client.ts';
 import { credentialsSchema, readCredentials, writeCredentials } from './credentials.ts';
+import { listEnv, listSecrets, setEnv, setSecret, unsetNames } from './configuration.ts';
+import type { ChangeOptions } from './configuration.ts';
 import { deployFolder, rollBack } from './deploy.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
+import { manifestFile } from '../manifest/read.ts';
 import { showApps, showReleases, showStatus, showUsage } from './show.ts';
 import { harmless, openTerminal } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
@@ -69,6 +72,8 @@ function describeProgram(): Command {
     .option('--no-watch', 'return as soon as the conduit has it')
     .action(async (app: string, { to, watch }: { to?: number; watch: boolean }, self: Command) => rollBack(app, { to: to ?? null, watch }, await connect(), terminalOf(self)));
 
+  describeConfiguration(program);
+
   command(program, 'list', 'Lists your apps.', ['conduit list', 'conduit list --json'])
     .alias('ls')
     .action(async (_options: unknown, self: Command) => {
@@ -110,6 +115,34 @@ function describeProgram(): Command {
       terminal.say(`${app} is deleted.`);
     });
   return program;
+}
+
+/** `conduit env …` and `conduit secrets …`; each change is a release of its own. */
+function describeConfiguration(program: Command): void {
+  const changes = (parent: Command, usage: string, about: string, examples: readonly string[]): Command =>
+    command(parent, usage, about, examples).option('--app <app>', `the app (default: that of ${manifestFile} here)`).option('--no-watch', 'return as soon as the conduit has it');
+  const lists = (parent: Command, about: string, example: string): Command => command(parent, 'list', about, [example]).option('--app <app>', `the app (default: that of ${manifestFile} here)`);
+
+  const env = program.command('env').description('Variables of an app, set over those of its manifest; everybody who may list them reads them.');
+  changes(env, 'set <variables...>', 'Sets variables, as NAME=VALUE; the app is rolled over without a lost request.', ['conduit env set LOG=debug REGION=eu --app hello']).action(
+    async (words: string[], options: ChangeOptions, self: Command) => setEnv(words, options, connect, terminalOf(self)),
+  );
+  lists(env, 'Lists variables, those of the manifest too.', 'conduit env list --app hello').action(async (options: { app?: string }, self: Command) => listEnv(options, connect, terminalOf(self)));
+  changes(env, 'unset <names...>', 'Takes away what was set; what the manifest says counts again.', ['conduit env unset LOG --app hello']).action(
+    async (names: string[], options: ChangeOptions, self: Command) => unsetNames('env', names, options, connect, terminalOf(self)),
+  );
+
+  const secrets = program.command('secrets').description('Secrets of an app: variables and files of /run/secrets, which nobody can read back.');
+  const sets = (usage: string, about: string, mustBeSet: boolean, examples: readonly string[]): Command =>
+    changes(secrets, usage, about, examples)
+      .option('--file <file>', 'the value is what this file holds (default: stdin, or you are asked for it)')
+      .action(async (name: string, options: ChangeOptions & { file?: string }, self: Command) => setSecret(name, { ...options, mustBeSet }, connect, terminalOf(self)));
+  sets('set <name>', 'Sets a secret; the app is rolled over without a lost request.', false, ['conduit secrets set DATABASE_URL --app hello < url.txt', 'conduit secrets set TLS_KEY --file key.pem']);
+  sets('rotate <name>', 'Sets a secret anew that is set already.', true, ['conduit secrets rotate DATABASE_URL --app hello < url.txt']);
+  lists(secrets, 'Lists names, and since which release each has its value.', 'conduit secrets list --app hello').action(async (options: { app?: string }, self: Command) => listSecrets(options, connect, terminalOf(self)));
+  changes(secrets, 'unset <names...>', 'Takes secrets away.', ['conduit secrets unset DATABASE_URL --app hello']).action(
+    async (names: string[], options: ChangeOptions, self: Command) => unsetNames('secrets', names, options, connect, terminalOf(self)),
+  );
 }
 
 async function login(url: string, token: string, terminal: Terminal): Promise<void> {

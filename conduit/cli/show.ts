@@ -2,7 +2,7 @@ import { formatBytes, formatMs, microsPerUnit } from '../../kit/units.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
 import { readSchedule } from '../../kit/schedule.ts';
 import type { AppState, CronState } from '../../kit/wire/edgepoint-state.ts';
-import type { AppAnswer, AppAtSite, ReleasesAnswer } from '../api/answers.ts';
+import type { AppAnswer, AppAtSite, EnvAnswer, ReleasesAnswer, SecretsAnswer } from '../api/answers.ts';
 import { columns, harmless } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -33,10 +33,26 @@ export function showStatus(app: AppAnswer, terminal: Terminal): void {
 }
 
 export function showReleases({ releases }: ReleasesAnswer, terminal: Terminal): void {
-  const rows = releases.map((one) => [`${one.release}`, one.current ? 'serves' : one.kept ? 'kept' : '', formatBytes(one.artefactBytes), new Date(one.createdWallMs).toISOString(), one.artefactDigest.slice(0, 19)]);
-  const [head = '', ...lines] = columns([['RELEASE', '', 'SIZE', 'DEPLOYED', 'ARTEFACT'], ...rows]);
+  const rows = releases.map((one) => [`${one.release}`, one.current ? 'serves' : one.kept ? 'kept' : '', formatBytes(one.artefactBytes), new Date(one.createdWallMs).toISOString(), one.artefactDigest.slice(0, 19), one.about || 'deploy']);
+  const [head = '', ...lines] = columns([['RELEASE', '', 'SIZE', 'DEPLOYED', 'ARTEFACT', 'BY'], ...rows]);
   terminal.say(terminal.paint('dim', head));
   lines.forEach((line, index) => terminal.say(releases[index]?.current ? terminal.paint('green', line) : line));
+}
+
+export function showEnv({ variables }: EnvAnswer, terminal: Terminal): void {
+  if (variables.length === 0) return terminal.say('No variable is set, neither by `[env]` of the manifest nor by `conduit env set`.');
+  showRows(['NAME', 'FROM', 'VALUE'], variables.map(({ name, from, value }) => [name, from, harmless(value.replaceAll('\n', '\\n'))]), terminal);
+}
+
+export function showSecrets({ secrets }: SecretsAnswer, terminal: Terminal): void {
+  if (secrets.length === 0) return terminal.say('No secret is set.');
+  showRows(['NAME', 'SINCE RELEASE', 'SET'], secrets.map(({ name, release, setWallMs }) => [name, `${release}`, new Date(setWallMs).toISOString()]), terminal);
+}
+
+function showRows(heads: readonly string[], rows: readonly (readonly string[])[], terminal: Terminal): void {
+  const [head = '', ...lines] = columns([heads, ...rows]);
+  terminal.say(terminal.paint('dim', head));
+  for (const line of lines) terminal.say(line);
 }
 
 const templatePlaces: Readonly<Record<AppState['templateAt'], string>> = {

@@ -24,6 +24,12 @@ export interface StoredRelease {
   readonly manifest: Manifest;
   readonly deployId: string;
   readonly createdWallMs: number;
+  /** What `conduit env` has set. */
+  readonly env: Readonly<Record<string, string>>;
+  /** What `conduit secrets` has set, sealed (configuration/vault.ts); empty for none. */
+  readonly secrets: string;
+  /** What made it, when it was no upload: which variables were set. */
+  readonly about: string;
 }
 
 export interface NewRelease extends StoredRelease {
@@ -52,6 +58,8 @@ export interface AppStore {
   /** Has a release that is there already serve, under a new deploy. */
   serveRelease(app: StoredApp, about: { release: number; deployId: string; sites: readonly Site[]; reason: string }): Promise<void>;
   place(app: StoredApp, sites: readonly Site[], reason: string): Promise<void>;
+  /** Forgets what was set of releases that are neither current nor among the newest `kept`. */
+  forgetConfigurations(appId: number, kept: number): Promise<void>;
   markDeleted(app: StoredApp, wallMs: number): Promise<void>;
   /** The outbox: the longest waiting first. */
   unpublished(most: number): Promise<readonly StoredApp[]>;
@@ -132,8 +140,12 @@ export function openAppStore(database: Client): AppStore {
             args: [appId, provider, scope, app, next.uidSlot, next.release, next.placementReason, next.createdWallMs],
           };
       const releaseRow: InStatement = {
-        sql: 'INSERT INTO releases (appId, provider, scope, app, release, artefactDigest, artefactBytes, manifest, deployId, createdWallMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
-        args: [appId, provider, scope, app, next.release, next.artefactDigest, next.artefactBytes, JSON.stringify(next.manifest), next.deployId, next.createdWallMs],
+        sql: `INSERT INTO releases (appId, provider, scope, app, release, artefactDigest, artefactBytes, manifest, deployId, createdWallMs, env, secrets, about)
+              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        args: [
+          appId, provider, scope, app, next.release, next.artefactDigest, next.artefactBytes, JSON.stringify(next.manifest), next.deployId, next.createdWallMs,
+          JSON.stringify(next.env), next.secrets, next.about,
+        ],
       };
       await database.batch([appRow, releaseRow, ...placeStatements(appId, next.sites)], 'write');
     },
@@ -159,9 +171,18 @@ export function openAppStore(database: Client): AppStore {
         [
           { sql: 'UPDATE apps SET deletedWallMs = ?, generation = generation + 1 WHERE id = ? AND deletedWallMs IS NULL', args: [wallMs, app.id] },
           { sql: 'UPDATE placements SET leaving = 1 WHERE appId = ?', args: [app.id] },
+          { sql: "UPDATE releases SET env = '{}', secrets = '' WHERE appId = ?", args: [app.id] },
         ],
         'write',
       );
+    },
+    async forgetConfigurations(appId, kept) {
+      await database.execute({
+        sql: `UPDATE releases SET env = '{}', secrets = '' WHERE appId = ? AND (env <> '{}' OR secrets <> '')
+                AND release <> (SELECT apps.release FROM apps WHERE apps.id = releases.appId)
+                AND (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = releases.appId AND newer.release > releases.release) >= ?`,
+        args: [appId, kept],
+      });
     },
     async unpublished(most) {
       return (await rows('SELECT * FROM apps WHERE generation <> publishedGeneration ORDER BY id LIMIT ?', [most])).map(appOf);
@@ -270,5 +291,8 @@ function releaseOf(row: Row): StoredRelease {
     manifest: manifestSchema.parse(JSON.parse(String(row['manifest']))),
     deployId: String(row['deployId']),
     createdWallMs: Number(row['createdWallMs']),
+    env: JSON.parse(String(row['env'])) as Record<string, string>,
+    secrets: String(row['secrets']),
+    about: String(row['about']),
   };
 }

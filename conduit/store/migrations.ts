@@ -46,4 +46,15 @@ export const migrations: readonly Migration[] = [
         provider TEXT NOT NULL, scope TEXT NOT NULL, app TEXT NOT NULL, zone TEXT NOT NULL, edgepoint TEXT NOT NULL, place INTEGER NOT NULL)`,
     ],
   },
+  {
+    number: 3,
+    name: 'variables and secrets of releases',
+    sql: [
+      // env: JSON; secrets: sealed (configuration/vault.ts), empty for none; about: what made the release, when no upload did.
+      `ALTER TABLE releases ADD COLUMN env TEXT NOT NULL DEFAULT '{}'`,
+      `ALTER TABLE releases ADD COLUMN secrets TEXT NOT NULL DEFAULT ''`,
+      `ALTER TABLE releases ADD COLUMN about TEXT NOT NULL DEFAULT ''`,
+      `CREATE TABLE provider_keys (provider TEXT PRIMARY KEY REFERENCES providers (provider), wrapped TEXT NOT NULL)`,
+    ],
+  },
 ];

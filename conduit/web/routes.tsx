@@ -7,7 +7,7 @@ import { bodyLimit } from 'hono/body-limit';
 import type { AppAnswer } from '../api/answers.ts';
 import { answerFailure } from '../api/failures.ts';
 import { streamLines, whenGone } from '../api/lines.ts';
-import type { Environment } from '../api/routes.ts';
+import type { Environment } from '../api/ports.ts';
 import type { SignIn } from '../api/sign-in.ts';
 import { sessionMs } from '../store/accounts.ts';
 import type { AccountStore, Speaker } from '../store/accounts.ts';

@@ -1,3 +1,4 @@
+import type { PlainSecrets } from '../../kit/wire/secrets.ts';
 import type { BootOrder, BoxOrder, ProcessOrder, RestoreOrder } from '../model/calls.ts';
 import { type FileValues, fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
@@ -19,6 +20,8 @@ export interface BoxFacts {
   readonly guard: string;
   /** Addresses of the app's other instances on this edgepoint, when this one starts. */
   readonly peers?: readonly string[];
+  /** Those of the order, opened. */
+  readonly secrets?: PlainSecrets;
 }
 
 const idsPerInstance = 65_536;
@@ -33,6 +36,7 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
   const options: readonly (readonly string[])[] = [
     ...order.volumes.map((volume) => ['--volume', volume.imagePath, volume.mountPath]),
     ...(order.files ?? []).map((file) => ['--file', file.path, fillText(file.text, ownValues(order, facts))]),
+    ...Object.entries(facts.secrets ?? {}).map(([name, value]) => ['--secret', name, value]),
     ['--folder', facts.folder],
     ['--base', facts.base],
     ['--artefact', order.artefactPath],
@@ -72,7 +76,7 @@ export function guardedEnvironment(env: Readonly<Record<string, string>>, guard:
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   const fill = (env: Readonly<Record<string, string>>): Record<string, string> =>
     Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fillText(value, ownValues(order, facts))]));
-  const environment = Object.entries(guardedEnvironment(fill(order.env), facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  const environment = Object.entries(guardedEnvironment({ ...facts.secrets, ...fill(order.env) }, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   const processes = (order.processes ?? []).map((one) => processWords({ ...one, env: fill(one.env) }, facts.guard)).flatMap((words) => ['--process', `${words.length}`, ...words]);
   return ['boot', ...boxArguments(order, facts), ...environment, ...processes, '--', ...order.command];
 }

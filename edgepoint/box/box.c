@@ -103,6 +103,12 @@ static char **read_options(char **argument, struct box *box) {
       file->text = next(&argument);
       errno = EINVAL;
       if (file->path[0] != '/') fail("--file %s", file->path);
+    } else if (!strcmp(name, "--secret") && box->secret_count < MOST_SECRETS) {
+      struct file *secret = &box->secrets[box->secret_count++];
+      secret->path = next(&argument);
+      secret->text = next(&argument);
+      errno = EINVAL;
+      if (strchr(secret->path, '/') || secret->path[0] == '.') fail("--secret %s", secret->path);
     } else if (!strcmp(name, "--process") && box->process_count < MOST_PROCESSES - 1) {
       /* --process COUNT WORDS... */
       int count = atoi(next(&argument));

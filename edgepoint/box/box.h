@@ -10,6 +10,7 @@
 #define MOST_VOLUMES 8
 #define MOST_ENVIRONMENT 512
 #define MOST_FILES 16
+#define MOST_SECRETS 128
 #define MOST_PROCESSES 9
 /* Where the first process of an instance with several lies, as the instance sees it. */
 #define INIT_PATH "/run/edgepoint/init"
@@ -67,6 +68,8 @@ struct box {
   int volume_count;
   struct file files[MOST_FILES]; /* written afresh at each boot and restore */
   int file_count;
+  struct file secrets[MOST_SECRETS]; /* path: the name in /run/secrets; written as files are */
+  int secret_count;
   struct process_words processes[MOST_PROCESSES]; /* of a boot: beside the first */
   int process_count;
   uid_t first_uid;       /* what uid 0 inside is outside */

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { assertInvariant } from '../../kit/errors.ts';
 import type { KernelCounters } from '../model/calls.ts';
 import type { Offering } from '../model/offering.ts';
 import { cgroupFolders, cgroupOf, cgroupProcesses, type InstanceCgroup, isFrozen, limitCgroup, makeCgroup, readCounters, removeCgroup, setFrozen } from './cgroup.ts';
@@ -124,6 +125,7 @@ function openSlot(place: SlotPlace, name: string): Slot {
     name,
     cgroup,
     async run(offering, order, timeoutMs) {
+      assertInvariant(!order.some((word) => word.includes('\0')), 'no word of an order has a NUL, which would end it and begin another');
       limitCgroup(cgroup, offering);
       const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
       try {

@@ -11,8 +11,8 @@ import { reportPreparation, sentenceOfReport } from './report.ts';
 import { judgePreparation, tryAgain, type Measured } from './verdict.ts';
 
 /** All that a template depends on of a release; another app of the same name and number has another. */
-export function wantedTemplate({ owner, release, artefactDigest, manifest, uidSlot }: ReleaseOrder): WantedTemplate {
-  const text = JSON.stringify({ owner: [owner.provider, owner.scope, owner.app], release, artefactDigest, manifest, uidSlot });
+export function wantedTemplate({ owner, release, artefactDigest, manifest, uidSlot, secrets }: ReleaseOrder): WantedTemplate {
+  const text = JSON.stringify({ owner: [owner.provider, owner.scope, owner.app], release, artefactDigest, manifest, uidSlot, secrets: secrets?.digest });
   return { owner, release, orderDigest: createHash('sha256').update(text).digest('hex') };
 }
 

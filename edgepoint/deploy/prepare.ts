@@ -15,8 +15,8 @@ export type TellStage = (stage: string, text: string, about?: { tookMs?: number;
 const warmupTimeoutMs = 30_000;
 const logTailBytesMax = 2000;
 
-/** Failures of the edgepoint, not of the release: worth another try by itself. */
-const passing: ReadonlySet<string> = new Set(['peer-gone', 'peer-slow', 'bus-away', 'edgepoint-full', 'too-many-calls', 'superseded']);
+/** Failures of the edgepoint, not of the release: worth another try by itself. Secrets are wrapped anew when an edgepoint tells another key. */
+const passing: ReadonlySet<string> = new Set(['peer-gone', 'peer-slow', 'bus-away', 'edgepoint-full', 'too-many-calls', 'superseded', 'secrets-unreadable']);
 
 export function isPassing(thrown: unknown): boolean {
   return passing.has(codeOf(thrown));

@@ -13,13 +13,14 @@ import type { CheckWish } from '../deploy/check.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 
 export function orderOf(desired: DesiredApp): ReleaseOrder {
-  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite } = desired;
-  return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite };
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite, secrets } = desired;
+  return { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite, ...(secrets === undefined ? {} : { secrets }) };
 }
 
 export function checkOf(order: CheckOrder): CheckWish {
-  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, checkId, artefactBytes, object } = order;
-  return { checkId, artefactBytes, object, order: { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId: checkId } };
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, checkId, artefactBytes, object, secrets } = order;
+  const wished: ReleaseOrder = { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId: checkId, ...(secrets === undefined ? {} : { secrets }) };
+  return { checkId, artefactBytes, object, order: wished };
 }
 
 /** Null when the key is not one of an app: whoever writes keys is not always right. */

@@ -2,7 +2,7 @@ import type { Peer, PeerConnection } from '../../host/calls.ts';
 import { Failure, codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
-import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
+import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
 /** A daemon that was killed under a call is asked again when it is back: every call of restored may be repeated. */
@@ -38,6 +38,11 @@ export function restoredOver(connection: Pick<PeerConnection, 'call'>): Restored
     thaw: async (order) => (await repeated(call, 'thaw', order, stopTimeoutMs)) as { tookMs: number },
     list: async () => (await repeated(call, 'list', {}, stopTimeoutMs)) as readonly RunningInstance[],
   };
+}
+
+/** restored's part in keeping secrets, over its socket. */
+export function secretsOver(connection: Pick<PeerConnection, 'call'>): SecretsCalls {
+  return { opens: async () => (await repeated((method, params, options) => connection.call(method, params, options), 'opens', {}, stopTimeoutMs)) as string };
 }
 
 /** snapd, over its socket. A snapshot that ends its instance may be repeated; one of an instance that runs on begins anew with its deploy. */

@@ -1,5 +1,6 @@
 import type { Owner } from '../../kit/ids.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
+import type { WrappedSecrets } from '../../kit/wire/secrets.ts';
 import type { KernelCounters, RunningInstance } from './calls.ts';
 
 /** How a sleeping app is woken: from its release's template, from its own last snapshot, or by a cold boot. */
@@ -19,6 +20,8 @@ export interface ReleaseOrder {
   readonly sites?: readonly string[];
   /** `<zone>.<edgepoint>` of the one that makes the requests of the manifest's `cron`; missing, or empty, when there is none. */
   readonly cronSite?: string;
+  /** Missing when it has none. */
+  readonly secrets?: WrappedSecrets;
 }
 
 /** What preparing a release has shown about it. */

@@ -1,4 +1,5 @@
 import type { Owner } from '../../kit/ids.ts';
+import type { WrappedSecrets } from '../../kit/wire/secrets.ts';
 import type { PagersHold } from './frozen.ts';
 import type { Offering } from './offering.ts';
 import type { ProxyVersion } from './proxy-protocol.ts';
@@ -38,6 +39,8 @@ export interface BoxOrder {
   readonly hostname: string;
   /** Files of its own, written afresh at each boot and restore; none when missing. */
   readonly files?: readonly FileOrder[];
+  /** Variables of a boot, and files in `/run/secrets` at each boot and restore; only restored opens them. None when missing. */
+  readonly secrets?: WrappedSecrets;
   /**
    * True for `state = "keep"`: the network namespace belongs to the instance's user namespace, the only place where CRIU can restore
    * connections; it costs a wake a few milliseconds. Must be the same for an instance's boot and all its restores.
@@ -159,6 +162,11 @@ export interface RestoredCalls {
   stop(order: { instance: string; graceMs: number }): Promise<KernelCounters | null>;
   list(): Promise<readonly RunningInstance[]>;
 }
+/** restored, too: what is wrapped for the key that it tells (X25519, SubjectPublicKeyInfo in base64) it opens. */
+export interface SecretsCalls {
+  opens(): Promise<string>;
+}
+
 /** restored tells the head, unasked. */
 export interface RestoredNews {
   /** An instance ended without a stop: `status` is `ended`, or `snapshotted` when a snapshot with keepRunning false ended it. */

@@ -57,6 +57,7 @@ function boxOrder(order: ReleaseOrder, instance: string, address: string | null,
       path,
       text: fillText(text, valuesOf(order)),
     })),
+    ...(order.secrets === undefined ? {} : { secrets: order.secrets }),
     ownNetwork: order.manifest.state === 'keep',
     address,
   };

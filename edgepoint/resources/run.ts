@@ -123,6 +123,10 @@ export class ResourceManager implements Manages {
   want(order: ReleaseOrder): AppEntry {
     const app = appEntry(this.state, order.owner);
     app.desired = order;
+    // The same secrets wrapped anew, for another key of this edgepoint: what serves opens these from now on.
+    if (app.serving !== null && app.serving.order.release === order.release && order.secrets !== undefined) {
+      app.serving = { ...app.serving, order: { ...app.serving.order, secrets: order.secrets } };
+    }
     if (app.serving === null) {
       app.status = 'preparing';
       app.reason = '';

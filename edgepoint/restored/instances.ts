@@ -5,6 +5,7 @@ import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
 import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
+import type { PlainSecrets } from '../../kit/wire/secrets.ts';
 import { instanceIpv6, instancePrefixLength } from '../model/instance-address.ts';
 import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
@@ -46,6 +47,8 @@ export interface TemplateSource {
 /** What restored needs of its surroundings; each a thing of the composition. */
 export interface InstancesOptions {
   readonly templates: TemplateSource;
+  /** Opens the secrets of an order; throws a Failure when they are not for this edgepoint. */
+  readonly openSecrets: (order: BoxOrder) => PlainSecrets;
   /** Names what the base root is now. */
   readonly baseRootName: () => string;
   readonly place: SlotPlace;
@@ -122,6 +125,7 @@ export function openInstances(options: InstancesOptions): Instances {
 
   async function start(order: BoxOrder, from: { path: string; layer: string | null; unpackMs: number } | null, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
     const begunNs = clock.bootNs();
+    const secrets = options.openSecrets(order);
     for (const volume of order.volumes) await prepareVolume(volume);
     const address = takeAddress(order.address);
     const slot = await options.slots.take().catch((error: unknown) => {
@@ -148,6 +152,7 @@ export function openInstances(options: InstancesOptions): Instances {
         gateway: gatewayOf(options.subnet),
         ...(options.ipv6 === true ? { ipv6: { address: instanceIpv6(address), prefixLength: instancePrefixLength, gateway: instanceIpv6(gatewayOf(options.subnet)) } } : {}),
         peers: peersOf(order),
+        secrets,
       });
       const endNs = clock.bootNs();
       const stepsMs: Record<string, number> = { ...(from === null ? {} : { unpack: from.unpackMs }), prepare: (boxNs - begunNs) / nsPerMs, start: (endNs - boxNs) / nsPerMs };

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { manifestSchema } from './manifest.ts';
+import { wrappedSecretsSchema } from './secrets.ts';
 import { defineMessage } from './version.ts';
 
 /** Checks of one provider at once: each has a place of its own, so that what is written over and over stays bounded. */
@@ -25,8 +26,10 @@ export const checkOrderSchema = z.object({
   /** Its name in the edgepoint's object store: not its digest, which an app's release may have too. */
   object: z.string(),
   manifest: manifestSchema,
+  /** Those of the app's present release. */
+  secrets: wrappedSecretsSchema.optional(),
   hosts: z.array(z.string()),
   uidSlot: z.int().min(checkUidSlots.first).max(checkUidSlots.last),
 });
 export type CheckOrder = z.output<typeof checkOrderSchema>;
-export const checkOrderMessage = defineMessage('check-order', { major: 1, minor: 0 }, checkOrderSchema);
+export const checkOrderMessage = defineMessage('check-order', { major: 1, minor: 1 }, checkOrderSchema);

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { manifestSchema } from './manifest.ts';
+import { wrappedSecretsSchema } from './secrets.ts';
 import { defineMessage } from './version.ts';
 
 /**
@@ -15,7 +16,10 @@ export const desiredAppSchema = z.object({
   /** `sha256:` and 64 hexadecimal digits of the uploaded tar.gz. */
   artefactDigest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
   artefactBytes: z.int().min(0),
+  /** With the variables that `conduit env` has set. */
   manifest: manifestSchema,
+  /** Missing when it has none. */
+  secrets: wrappedSecretsSchema.optional(),
   /** The app's names in DNS, without the closing dot; the Host values its requests carry. */
   hosts: z.array(z.string()),
   /** 1 to 60,000: instances of this app see uid 0 to 65535 as `uidSlot * 65536` onwards on the machine. */
@@ -28,7 +32,7 @@ export const desiredAppSchema = z.object({
   cronSite: z.string().default(''),
 });
 export type DesiredApp = z.output<typeof desiredAppSchema>;
-export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 4 }, desiredAppSchema);
+export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 5 }, desiredAppSchema);
 
 /** The name table the global dispatcher answers from: KV bucket `names`, key `<provider>.<scope>.<app>`, written by the conduit. */
 export const nameEntrySchema = z.object({

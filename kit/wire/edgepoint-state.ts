@@ -79,9 +79,11 @@ export const edgepointStateSchema = z.object({
   epoch: z.string(),
   /** All apps were put in this epoch: an entry of another epoch is of an app that is gone. */
   complete: z.boolean(),
+  /** Its X25519 public key (SubjectPublicKeyInfo, base64), for which secrets are wrapped; empty while it has not told. */
+  opens: z.string().max(200).default(''),
 });
 export type EdgepointState = z.output<typeof edgepointStateSchema>;
-export const edgepointStateMessage = defineMessage('edgepoint-state', { major: 2, minor: 0 }, edgepointStateSchema);
+export const edgepointStateMessage = defineMessage('edgepoint-state', { major: 2, minor: 1 }, edgepointStateSchema);
 
 /** Core NATS subject `heartbeat.<zone>.<edgepoint>`, every 2 s; three missed and the global dispatcher answers without it. */
 export const heartbeatSchema = z.object({ zone: z.string(), edgepoint: z.string(), bootId: z.string(), bootNs: z.number() });

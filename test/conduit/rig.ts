@@ -55,7 +55,7 @@ export interface ConduitWorld {
   /** Makes an account, or one more token of it. */
   token(provider: string): Promise<string>;
   /** The command, run from the sources by Bun in a home of its own. */
-  cli(args: readonly string[], options?: { token?: string; cwd?: string; env?: Record<string, string> }): Promise<Ran>;
+  cli(args: readonly string[], options?: { token?: string; cwd?: string; env?: Record<string, string>; input?: string }): Promise<Ran>;
   ask(token: string, path: string, init?: RequestInit): Promise<Response>;
   start(): Promise<void>;
   kill(signal: NodeJS.Signals): Promise<number | null>;
@@ -79,6 +79,7 @@ export async function startConduit(t: Test, settings: Record<string, unknown> = 
       JSON.stringify({
         listen: `127.0.0.1:${port}`,
         databaseUrl: `file:${join(folder, 'conduit.db')}`,
+        keyFile: join(folder, 'conduit.key'),
         natsUrl: nats.url,
         natsSeedFile: seedFile,
         zoneName: 'edge.test',
@@ -113,6 +114,7 @@ export async function startConduit(t: Test, settings: Record<string, unknown> = 
     cli: (args, options = {}) =>
       run(bun, [join(root, 'conduit/cli/main.ts'), ...args], {
         cwd: options.cwd ?? folder,
+        ...(options.input === undefined ? {} : { input: options.input }),
         env: { HOME: folder, ...(options.token ? { CONDUIT_URL: world.url, CONDUIT_TOKEN: options.token } : {}), ...options.env },
       }),
     ask: (token, path, init = {}) => fetch(`${world.url}/v1${path}`, { ...init, headers: { authorization: `Bearer ${token}`, ...(init.headers as Record<string, string>) } }),
@@ -157,7 +159,7 @@ export interface FakeEdgepoint {
   log(owner: Owner, text: string): Promise<void>;
 }
 
-export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, options: { fail?: string; silent?: boolean; beatMs?: number } = {}): Promise<FakeEdgepoint> {
+export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, options: { fail?: string; silent?: boolean; beatMs?: number; opens?: string } = {}): Promise<FakeEdgepoint> {
   const bus = await nats.bus(siteKey(site));
   const checks = new Map<string, CheckOrder>();
   const checksSeen: CheckOrder[] = [];
@@ -170,7 +172,7 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
   const epoch = 'e1';
   const publish = async (key: string, app: AppState): Promise<void> => void (await bus.putKv(buckets.state, appStateKey(site, key), encodeMessage(appStateMessage, { ...app, epoch })));
   await bus.putKv(buckets.state, stateKey(site), encodeMessage(edgepointStateMessage, {
-    ...site, bootId: 'boot', ipv4: '10.0.0.1', ipv6: 'fd00::1', latitude: 0, longitude: 0, load: 0, capacityBytes: 1, accepting: true, epoch, complete: true,
+    ...site, bootId: 'boot', ipv4: '10.0.0.1', ipv6: 'fd00::1', latitude: 0, longitude: 0, load: 0, capacityBytes: 1, accepting: true, epoch, complete: true, opens: options.opens ?? '',
   }));
   const watch = await bus.watchKv(buckets.desired, `${siteKey(site)}.>`, async (key, text) => {
     seen.push({ key, text });

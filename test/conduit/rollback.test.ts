@@ -14,6 +14,9 @@ const stored = (release: number): StoredRelease => ({
   manifest: manifestSchema.parse({ app: 'shop', command: ['node'], port: 1 }),
   deployId: `dp-${release}`,
   createdWallMs: release,
+  env: {},
+  secrets: '',
+  about: '',
 });
 
 const rows: readonly (readonly [story: string, current: number, newest: number, to: number | null, chosen: number | string])[] = [

@@ -25,7 +25,7 @@ export function edgepoint(site: string, ipv4: string, place: Location, more: Par
   const [zone = '', name = ''] = site.split('.');
   return {
     zone, edgepoint: name, bootId: 'boot', ipv4, ipv6: `2001:db8::${ipv4.split('.')[3] ?? '0'}`, ...place,
-    load: 0.1, capacityBytes: 2 ** 30, accepting: true, epoch: 'e1', complete: true,
+    load: 0.1, capacityBytes: 2 ** 30, accepting: true, epoch: 'e1', complete: true, opens: '',
     apps: ['shop', 'only'].map((app) => ({
       provider: 'p', scope: 'main', app, release: 1, status: 'ready' as const, wakeBy: 'template' as const, wakeReason: '', reason: '', state: 'template' as const,
       instances: {}, templateBytes: 0, templateAt: '', coldBootMs: null, restoreMs: null,

@@ -88,6 +88,7 @@ export class FakeMachine {
       stop: (order: { instance: string }) => this.stopInstance(order.instance),
       freeze: (order: { instance: string }) => this.freeze(order.instance),
       thaw: (order: { instance: string }) => this.thaw(order.instance),
+      opens: () => 'the key of this machine',
       list: () => [...this.instances.values()].map(({ running, frozen }) => (frozen ? { ...running, frozen } : running)),
     } as Handlers;
     const snapd: Handlers = {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -138,4 +139,32 @@ t.test('requests wait for memory that others use, and get it when those are done
   const answers = await Promise.all(apps.map((app) => rig.dispatcher.ask(app)));
   t.same(answers.map(({ status }) => status), apps.map(() => 200));
   t.ok(rig.machine.serving().length <= 2);
+});
+
+t.test('the head hands secrets on as they came: to each boot and restore, also after it was killed', async (t) => {
+  const rig = await startRig(t);
+  await until('it tells for which key they are to be wrapped', () => rig.state()?.opens === 'the key of this machine');
+  const secretsOf = (wrapped: string) => ({ digest: createHash('sha256').update(wrapped).digest('hex'), wrapped });
+  const [one, two] = [secretsOf('one'), secretsOf('two')];
+  await rig.deploy('shop', { scale: { idleSeconds: 0.2 } }, 1, [], 'd1', { secrets: one });
+  await rig.ended('shop');
+  await rig.dispatcher.ask('shop');
+  t.ok(rig.machine.orders.length >= 3, 'a boot, a trial restore and a wake');
+  t.strictSame(new Set(rig.machine.orders.map(({ secrets }) => secrets?.wrapped)), new Set(['one']));
+  await until('it sleeps', () => rig.machine.instances.size === 0);
+  await rig.killHead('SIGKILL');
+  await rig.startHead();
+  const before = rig.machine.orders.length;
+  await rig.dispatcher.ask('shop');
+  t.strictSame(rig.machine.orders.slice(before).map(({ secrets }) => secrets?.wrapped), ['one']);
+  await rig.deploy('shop', { scale: { idleSeconds: 0.2 } }, 1, [], 'd1', { secrets: { ...one, wrapped: 'one for another key' } });
+  await until('what is wrapped anew is what the next wake gets', async () => {
+    await until('it sleeps', () => rig.machine.instances.size === 0);
+    await rig.dispatcher.ask('shop');
+    return rig.machine.orders.at(-1)?.secrets?.wrapped === 'one for another key';
+  });
+  await rig.deploy('shop', { scale: { idleSeconds: 0.2 } }, 2, [], 'd2', { secrets: two });
+  t.equal((await rig.ended('shop', 2)).stage, 'ready');
+  await rig.dispatcher.ask('shop');
+  t.equal(rig.machine.orders.at(-1)?.secrets?.wrapped, 'two');
 });

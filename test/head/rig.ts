@@ -9,6 +9,7 @@ import type { Test } from 'tap';
 import type { Bus } from '../../host/bus.ts';
 import { checkOrderMessage } from '../../kit/wire/check.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
+import type { DesiredApp } from '../../kit/wire/desired.ts';
 import { PublishedStates } from '../../kit/published-states.ts';
 import type { AppState, AppStateEntry, EdgepointState } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage } from '../../kit/wire/event.ts';
@@ -34,7 +35,7 @@ export interface Rig {
   startHead(): Promise<void>;
   killHead(signal: NodeJS.Signals): Promise<void>;
   /** `sites`: who else hosts it. The artefact of an app and release is the same for every rig of a test. */
-  deploy(app: string, manifest: Record<string, unknown>, release?: number, sites?: readonly Site[], deployId?: string): Promise<void>;
+  deploy(app: string, manifest: Record<string, unknown>, release?: number, sites?: readonly Site[], deployId?: string, more?: Partial<DesiredApp>): Promise<void>;
   remove(app: string): Promise<void>;
   /** Wishes a check in the one place there is, as the conduit does; `endCheck` takes it back. */
   check(checkId: string, app: string, manifest: Record<string, unknown>): Promise<void>;
@@ -176,7 +177,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
     };
     await conduit.putKv(buckets.desired, checkKey(site, 'prov', 1), encodeMessage(checkOrderMessage, order));
   };
-  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1, sites: readonly Site[] = [], deployId = `deploy-${app}-${release}`): Promise<void> => {
+  const deploy = async (app: string, manifest: Record<string, unknown>, release = 1, sites: readonly Site[] = [], deployId = `deploy-${app}-${release}`, more: Partial<DesiredApp> = {}): Promise<void> => {
     const { bytes, digest } = await pack(app, release);
     await conduit.putObject(artefactBucket(site), digest, bytes);
     const owner = { provider: 'prov', scope: 'main', app };
@@ -190,6 +191,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
       uidSlot: 7,
       deployId,
       sites: sites.map(siteKey),
+      ...more,
     });
     await conduit.putKv(buckets.desired, desiredKey(site, owner), text);
   };

@@ -1,0 +1,33 @@
+import type { Context } from 'hono';
+import type { Log } from '../../host/log.ts';
+import type { UsageReport } from '../../kit/wire/usage.ts';
+import type { Checks } from '../checks.ts';
+import type { Vault } from '../configuration/vault.ts';
+import type { Deploys } from '../deploy.ts';
+import type { Speaker } from '../store/accounts.ts';
+import type { AppStore, StoredApp } from '../store/apps.ts';
+import type { AppAnswer } from './answers.ts';
+import type { Follow } from './follow.ts';
+import type { SignIn } from './sign-in.ts';
+
+export interface ApiPorts {
+  readonly apps: AppStore;
+  readonly deploys: Deploys;
+  readonly checks: Checks;
+  readonly vault: Vault;
+  readonly signIn: SignIn;
+  readonly follow: Follow;
+  readonly describe: (app: StoredApp) => Promise<AppAnswer>;
+  readonly usage: (provider: string, app: string) => Promise<UsageReport>;
+  readonly uploadBytesMax: number;
+  readonly zoneName: string;
+  readonly log: Log;
+}
+
+/** What Bun.serve hands in beside the request. */
+export interface Environment {
+  Bindings: { readonly address: string };
+  Variables: { speaker: Speaker };
+}
+
+export type Ask = Context<Environment>;
