@@ -10,7 +10,9 @@ import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { Failure } from '../kit/errors.ts';
+import { Challenges } from './dispatcher/challenges.ts';
 import { CertificateFolder } from './dispatcher/tls/certificate-folder.ts';
+import { ReceivedCertificates } from './dispatcher/tls/received.ts';
 import { DemandTeller } from './dispatcher/demand.ts';
 import { openGauges } from './dispatcher/gauges.ts';
 import { SharedAddress } from './dispatcher/shared-address.ts';
@@ -18,6 +20,7 @@ import type { SecureSettings } from './dispatcher/shared-address.ts';
 import { readListen } from './dispatcher/listen.ts';
 import { Switchboard } from './dispatcher/switchboard.ts';
 import type { Demand, DispatcherCalls, Route, TaskCalls, TaskOrder } from './model/calls.ts';
+import type { CertificateCalls, CertificateOrder, ChallengeOrder } from './model/certificates.ts';
 
 const settings = {
   name: 'edgepoint dispatcher',
@@ -63,22 +66,26 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
     (demand: Demand) => head.tell('demand', demand),
     (app) => app.demand(switchboard.waitingFor(app), epoch),
   );
+  const challenges = new Challenges();
   const secure = openSecure(read, log, gauges.handshake);
+  const received = secure === null ? null : openReceived(read.certificatesFolder, log);
   // Listens before the head can hear of it, so that whoever knows it is up can connect.
   const address = new SharedAddress({
     listenFds,
     listen: listen.map(readListen),
     secure,
     https: secure === null ? null : { port: read.httpsPort, always: read.redirectToHttps, has: (hostName) => secure.certificates.table.find(hostName) !== null },
+    challenge: (hostName, target) => challenges.answerTo(hostName, target),
     switchboard,
     nowMs,
     answered: (app, status) => gauges.answered(app === null ? '' : ownerKey(app.owner), status),
     broken: (error) => log.error('a broken invariant: the connection it was found on is cut', { error }),
   });
-  const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard, address), {
+  const head = connectToPeer(`${runFolder}/head.sock`, orders(switchboard, address, challenges, received), {
     log,
     onUp: () => {
       log.info('the head is there');
+      if (received !== null) head.tell('sealTo', { publicKey: received.sealTo });
       for (const app of switchboard.allApps()) teller.demandChanged(app, false);
       teller.flush();
     },
@@ -115,9 +122,21 @@ function openSecure(read: z.output<typeof settings.schema>, log: Log, handshakeO
   return { listenFds, listen: secureListen.map(readListen), certificates, handshakesPerSecond, handshakeOver };
 }
 
-/** What the head may order, by the names of `DispatcherCalls` and `TaskCalls`. */
-function orders(switchboard: Switchboard, tasks: TaskCalls): Handlers {
+function openReceived(folder: string, log: Log): ReceivedCertificates {
+  return new ReceivedCertificates(folder, {
+    stored: (name) => log.info(`a certificate for ${name} came`, { name }),
+    refused: (name, reason) => log.warn(`the certificate for ${name} that came is not used: ${reason}`, { name, reason }),
+  });
+}
+
+/** What the head may order, by the names of `DispatcherCalls`, `TaskCalls` and `CertificateCalls`. */
+function orders(switchboard: Switchboard, tasks: TaskCalls, challenges: Challenges, received: ReceivedCertificates | null): Handlers {
   const calls: DispatcherCalls = switchboard;
+  const proofs: CertificateCalls = {
+    certificate: async (order) => received?.take(order),
+    certificates: async ({ names }) => received?.keepOnly(names),
+    challenge: async (order) => challenges.take(order),
+  };
   return {
     routes: (routes: readonly Route[]) => calls.routes(routes),
     route: (route: Route) => calls.route(route),
@@ -125,5 +144,8 @@ function orders(switchboard: Switchboard, tasks: TaskCalls): Handlers {
     drain: (order: Parameters<DispatcherCalls['drain']>[0]) => calls.drain(order),
     unpark: (order: Parameters<DispatcherCalls['unpark']>[0]) => calls.unpark(order),
     ask: (order: TaskOrder) => tasks.ask(order),
+    certificate: (order: CertificateOrder) => proofs.certificate(order),
+    certificates: (order: { names: readonly string[] }) => proofs.certificates(order),
+    challenge: (order: ChallengeOrder) => proofs.challenge(order),
   } as Handlers;
 }

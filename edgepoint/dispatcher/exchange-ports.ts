@@ -51,5 +51,7 @@ export interface ExchangePorts {
   /** False while the dispatcher is about to stop. */
   keepsConnections(): boolean;
   readonly https: HttpsPort | null;
+  /** What to answer an authority that asks for a challenge under way; null: it is a request like any other. */
+  challenge(hostName: string, target: string): string | null;
   answered(app: AppState | null, status: number): void;
 }

@@ -280,4 +280,6 @@ export interface DispatcherNews {
   demand(demand: Demand): void;
   /** An instance refused or reset a connection before it answered. */
   suspect(news: { instance: string; reason: string }): void;
+  /** On connecting, when it speaks TLS: the key that certificates for it are sealed with (`edgepoint-state`). */
+  sealTo(news: { publicKey: string }): void;
 }

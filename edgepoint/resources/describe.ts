@@ -14,6 +14,7 @@ export interface EdgepointFacts {
   readonly ipv6: string;
   readonly latitude: number;
   readonly longitude: number;
+  readonly sealTo: string;
 }
 
 /** The load is published in steps of this, so that the state is not rewritten for each instance of a big edgepoint. */
