@@ -15,6 +15,7 @@ interface StartOptions {
   readonly data?: string;
   readonly acmeDirectory?: string;
   readonly acmeCa?: string;
+  readonly acmeResolver?: string;
   readonly once?: boolean;
   readonly json?: boolean;
 }
@@ -33,7 +34,8 @@ function withStartOptions(command: Command): Command {
     .option('--port <number>', "the conduit's port on 127.0.0.1; 0 for any free one", readPort, 7700)
     .option('--data <folder>', 'keep databases, artefacts and snapshots there across runs (default: a temporary folder)')
     .option('--acme-directory <url>', 'ask this ACME authority for certificates (https); it must be able to ask the global dispatcher')
-    .option('--acme-ca <file>', "who vouches for that authority's own server, as PEM (default: the public ones)");
+    .option('--acme-ca <file>', "who vouches for that authority's own server, as PEM (default: the public ones)")
+    .option('--acme-resolver <address>', "with it, providers' own domains are looked up at this resolver (default: the machine's)");
 }
 
 function readPort(text: string): number {
@@ -85,7 +87,9 @@ program
     for (const thing of await withWorldsLock(say, findLeft)) console.log(thing);
   });
 
-const acmeOf = ({ acmeDirectory, acmeCa }: StartOptions): AcmePlan | null => (acmeDirectory === undefined ? null : { directoryUrl: acmeDirectory, caFile: acmeCa ?? '' });
+function acmeOf({ acmeDirectory, acmeCa = '', acmeResolver = '' }: StartOptions): AcmePlan | null {
+  return acmeDirectory === undefined ? null : { directoryUrl: acmeDirectory, caFile: acmeCa, resolver: acmeResolver };
+}
 
 /** Brings a world up, lets `work` use it (null: hold it until a signal), and takes it down whatever happens. Returns the exit code. */
 async function hold(options: StartOptions, work: (world: World) => Promise<number | null>): Promise<number> {

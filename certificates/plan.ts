@@ -27,7 +27,7 @@ export interface Attempts {
 }
 
 export interface RenewalRules {
-  /** After the first failure; four times as long after each further one. */
+  /** After the first failure; four times as long after each further one, but no longer than a twelfth of the lifetime of one that is held. */
   readonly retryMs: number;
   readonly retryMsMax: number;
 }
@@ -52,6 +52,8 @@ export interface RenewalPlan {
   readonly warnings: readonly CertificateWarning[];
   /** Held ones that nobody wants any more. */
   readonly unwanted: readonly string[];
+  /** When the same question has another answer at the earliest though nothing else happens; Infinity: never. */
+  readonly nextMs: number;
 }
 
 /** Of a lifetime: renewed when so much of it has passed, and warned of when so little is left. */
@@ -62,16 +64,19 @@ export function planRenewals(nowMs: number, wanted: readonly WantedCertificate[]
   const orders: { readonly order: CertificateOrder; readonly endsMs: number }[] = [];
   const waiting: { name: string; untilMs: number; reason: string }[] = [];
   const warnings: CertificateWarning[] = [];
+  let nextMs = Infinity;
   for (const want of wanted) {
     const have = held.get(want.name) ?? null;
     const tried = attempts.get(want.name) ?? null;
     const { reason, dueMs } = whyDue(want, have);
-    const backOffMs = tried === null ? -Infinity : backOffUntil(tried, nowMs, rules);
+    const backOffMs = tried === null ? -Infinity : backOffUntil(tried, nowMs, longest(have, rules));
     const untilMs = Math.max(dueMs, backOffMs);
     if (nowMs >= untilMs) orders.push({ order: { ...want, reason }, endsMs: have?.notAfterMs ?? -Infinity });
     else waiting.push({ name: want.name, untilMs, reason: untilMs === dueMs ? reason : `the last attempt failed (${tried?.code ?? ''}), and the next is not due` });
     const warning = warningOf(want.name, have, tried, nowMs);
     if (warning !== null) warnings.push(warning);
+    const turns = [untilMs, ...(have === null ? [] : [have.notAfterMs - lifetimeMs(have) * warnBelow, have.notAfterMs])];
+    nextMs = Math.min(nextMs, ...turns.filter((turn) => turn > nowMs));
   }
   const names = new Set(wanted.map(({ name }) => name));
   return {
@@ -79,13 +84,18 @@ export function planRenewals(nowMs: number, wanted: readonly WantedCertificate[]
     waiting,
     warnings,
     unwanted: [...held.keys()].filter((name) => !names.has(name)),
+    nextMs,
   };
 }
+
+const lifetimeMs = (have: HeldCertificate): number => have.notAfterMs - have.notBeforeMs;
+const longest = (have: HeldCertificate | null, rules: RenewalRules): RenewalRules =>
+  have === null ? rules : { ...rules, retryMsMax: Math.max(rules.retryMs, Math.min(rules.retryMsMax, lifetimeMs(have) / 12)) };
 
 function whyDue(want: WantedCertificate, have: HeldCertificate | null): { reason: string; dueMs: number } {
   if (have === null) return { reason: 'there is none yet', dueMs: -Infinity };
   if (want.names.some((name) => !have.names.includes(name))) return { reason: `it lacks ${want.names.filter((name) => !have.names.includes(name)).join(', ')}`, dueMs: -Infinity };
-  const dueMs = have.notBeforeMs + (have.notAfterMs - have.notBeforeMs) * renewAfter;
+  const dueMs = have.notBeforeMs + lifetimeMs(have) * renewAfter;
   return { reason: `two thirds of its lifetime have passed at ${new Date(dueMs).toISOString()}`, dueMs };
 }
 
@@ -100,6 +110,6 @@ function warningOf(name: string, have: HeldCertificate | null, tried: Attempts |
   const leftMs = have.notAfterMs - nowMs;
   const ends = new Date(have.notAfterMs).toISOString();
   if (leftMs <= 0) return { name, code: 'certificate-ended', text: `the certificate for ${name} has ended at ${ends}${why}` };
-  if (leftMs < (have.notAfterMs - have.notBeforeMs) * warnBelow) return { name, code: 'certificate-ends-soon', text: `the certificate for ${name} ends at ${ends}${why}` };
+  if (leftMs < lifetimeMs(have) * warnBelow) return { name, code: 'certificate-ends-soon', text: `the certificate for ${name} ends at ${ends}${why}` };
   return null;
 }

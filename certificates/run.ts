@@ -86,7 +86,7 @@ export class Certifier {
       const plan = await this.plan();
       await this.keepBus(plan);
       const [order] = plan.orders;
-      if (order === undefined) waitMs = Math.min(lookMsMax, ...plan.waiting.map(({ untilMs }) => Math.max(lookMsMin, untilMs - this.ports.nowMs())));
+      if (order === undefined) waitMs = Math.min(lookMsMax, Math.max(lookMsMin, plan.nextMs - this.ports.nowMs()));
       else if (this.ports.bus.up) {
         await this.order(order, order.reason);
         waitMs = 0;

@@ -30,6 +30,10 @@ import type { Speaker } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
 import { openCheckStore } from './store/checks.ts';
+import { openDomainStore } from './store/domains.ts';
+import { openDomains } from './domains/domains.ts';
+import { watchIssued } from './domains/issued.ts';
+import { openLookUp } from './domains/look-up.ts';
 import { migrations } from './store/migrations.ts';
 import { openUploads, overshootBytes } from './uploads.ts';
 import { askUsage } from './usage.ts';
@@ -61,7 +65,8 @@ async function openParts(settings: ConduitSettings, log: Log) {
     changes.tell();
   };
   const reachable = (): ReadonlySet<string> => reachableOf(edgepoints.seen());
-  const publisher = startPublisher({ bus, apps, uploads, sites, zoneName, reachable, log, onPublished });
+  const domainStore = openDomainStore(database);
+  const publisher = startPublisher({ bus, apps, domains: domainStore, uploads, sites, zoneName, reachable, log, onPublished });
   whenReachableChanges(edgepoints, () => {
     apps
       .markCronUnpublished()
@@ -74,12 +79,15 @@ async function openParts(settings: ConduitSettings, log: Log) {
   };
   const deploys = openDeploys({ apps, uploads, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
+  const issued = await watchIssued(bus, log);
+  const lookUp = openLookUp(settings.resolver);
+  const domains = openDomains({ apps, domains: domainStore, edgepoints, issued, lookUp, zoneName, domainsPerProvider: settings.domainsPerProvider, wallMs: clock.wallMs, onChange });
   const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
   await checks.recover();
   bus.onUp(() => {
     publisher.verifyAll().catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
   });
-  return { settings, log, clock, metrics, database, apps, accounts, bus, edgepoints, changes, publisher, deploys, checks };
+  return { settings, log, clock, metrics, database, apps, accounts, bus, edgepoints, changes, publisher, deploys, domains, issued, checks };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -99,7 +107,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys, checks } = parts;
+  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys, domains, checks } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id)]);
@@ -117,7 +125,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, checks, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
@@ -149,6 +157,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     await parts.publisher.stop();
     parts.checks.stop();
     parts.edgepoints.stop();
+    parts.issued.stop();
     await parts.bus.close();
     parts.database.close();
     health?.stop();

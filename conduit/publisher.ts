@@ -10,6 +10,8 @@ import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 import { hostsOf } from './describe-app.ts';
 import { chooseCronSite } from './placement.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
+import type { DomainStore } from './store/domains.ts';
+import { wantedDomainMessage } from '../kit/wire/certificates.ts';
 import { readUpload } from './uploads.ts';
 import type { Uploads } from './uploads.ts';
 
@@ -29,6 +31,7 @@ export interface Publisher {
 export interface PublisherPorts {
   readonly bus: Bus;
   readonly apps: AppStore;
+  readonly domains: DomainStore;
   readonly uploads: Uploads;
   readonly sites: readonly Site[];
   readonly zoneName: string;
@@ -112,16 +115,24 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   const { bus, apps } = ports;
   const { hosting, leaving } = await apps.placements(app.id);
   const release = await apps.release(app.id, app.release);
+  const domains = await ports.domains.ofApp(app.id);
   if (app.deletedWallMs === null && release) {
     for (const site of hosting) await putArtefact(ports, site, release.artefactDigest, verifyObjects);
     const cronSite = release.manifest.cron.length === 0 ? '' : chooseCronSite({ hosting, current: await cronSiteNow(bus, app, hosting), reachable: ports.reachable() });
-    const desired = desiredText(ports, app, release, hosting, cronSite);
+    const desired = desiredText(ports, app, release, { hosting, cronSite, domains: domains.proved });
     for (const site of hosting) await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desired);
     await putIfDiffers(bus, buckets.names, namesKey(app.owner), nameText(ports, app, hosting));
+    for (const domain of domains.proved) await putIfDiffers(bus, buckets.domains, domain, encodeMessage(wantedDomainMessage, { domain, ...app.owner, sites: hosting.map(siteKey) }));
   } else {
     // End users first: no name leads to an edgepoint that has been told to forget the app. A new app may have the name already.
     const successor = await apps.findByName(app.owner.app);
     if (!successor || namesKey(successor.owner) !== namesKey(app.owner)) await bus.deleteKv(buckets.names, namesKey(app.owner));
+  }
+  const lost = app.deletedWallMs === null ? domains.leaving : [...domains.leaving, ...domains.proved];
+  for (const domain of lost) {
+    // Who has proved it meanwhile says himself whose it is.
+    if (!(await ports.domains.isProved(domain))) await bus.deleteKv(buckets.domains, domain);
+    await ports.domains.forget(app.id, domain);
   }
   for (const site of leaving) await leaveSite(ports, app, site);
   for (const site of [...hosting, ...leaving]) await removeOldArtefacts(ports, site);
@@ -169,18 +180,19 @@ async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string)
   if ((await bus.getKv(bucket, key)) !== text) await bus.putKv(bucket, key, text);
 }
 
-function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease, hosting: readonly Site[], cronSite: string): string {
+function desiredText(ports: PublisherPorts, app: StoredApp, release: StoredRelease, where: { hosting: readonly Site[]; cronSite: string; domains: readonly string[] }): string {
   return encodeMessage(desiredAppMessage, {
     ...app.owner,
     release: app.release,
     artefactDigest: release.artefactDigest,
     artefactBytes: release.artefactBytes,
     manifest: release.manifest,
-    hosts: hostsOf(app.owner.app, ports.zoneName),
+    // Its name in the zone first: instances are called by it.
+    hosts: [...hostsOf(app.owner.app, ports.zoneName), ...where.domains],
     uidSlot: app.uidSlot,
     deployId: release.deployId,
-    sites: hosting.map(siteKey),
-    cronSite,
+    sites: where.hosting.map(siteKey),
+    cronSite: where.cronSite,
   });
 }
 

@@ -107,6 +107,7 @@ function conduitDaemon(plan: WorldPlan): Daemon {
       uploadFolder: join(plan.dataFolder, 'conduit/uploads'),
       zoneName,
       sites: plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint })),
+      resolver: plan.acme?.resolver ?? '',
     },
     stage: stages.shared,
   };

@@ -51,6 +51,8 @@ export interface AcmePlan {
   readonly directoryUrl: string;
   /** PEM file of who vouches for the authority's server, readable by all; empty for the public ones. */
   readonly caFile: string;
+  /** Where the conduit looks up providers' domains, ADDRESS:PORT; empty: at the machine's resolver. */
+  readonly resolver: string;
 }
 
 export interface WorldPlan {

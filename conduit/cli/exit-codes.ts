@@ -3,9 +3,10 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 2, about: 'the command line is wrong', codes: ['command-line', 'needs-yes', 'not-confirmed'] },
   { exit: 3, about: 'not logged in, or the token is refused', codes: ['not-logged-in', 'token-missing', 'token-wrong', 'too-many-attempts', 'credentials-unreadable'] },
   { exit: 4, about: 'the manifest or the folder is refused', codes: ['manifest-', 'archive-', 'upload-too-big', 'name-taken'] },
-  { exit: 5, about: 'there is no such app or release', codes: ['app-unknown', 'deploy-unknown', 'release-unknown', 'release-serves'] },
+  { exit: 5, about: 'there is no such app, release or domain', codes: ['app-unknown', 'domain-unknown', 'deploy-unknown', 'release-unknown', 'release-serves'] },
   { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut'] },
   { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
+  { exit: 8, about: 'a domain cannot be added, or its record is not there (domains)', codes: ['domain-', 'too-many-domains'] },
 ];
 
 /** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */

@@ -3,9 +3,12 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
+import type { Test } from 'tap';
 import { openPebble } from '../certificates/pebble.ts';
 import { openResolver } from '../certificates/resolver.ts';
-import { openFaultWorld, until, writeApp } from './faults/fault-world.ts';
+import type { TestResolver } from '../certificates/resolver.ts';
+import { ask, openFaultWorld, until, writeApp } from './faults/fault-world.ts';
+import type { FaultWorld, Provider } from './faults/fault-world.ts';
 
 t.setTimeout(110_000);
 const run = promisify(execFile);
@@ -17,7 +20,7 @@ t.test('an authority is asked once, and every app has HTTPS at every edgepoint',
   const resolver = await openResolver(t, 'edge.test', () => (JSON.parse(readFileSync(config, 'utf8')) as { nameservers: string[] }).nameservers[0] ?? '');
   const pebble = await openPebble(t, { resolver: resolver.address });
   await pebble.start();
-  const world = await openFaultWorld(t, ['--world', id, '--acme-directory', pebble.directoryUrl, '--acme-ca', pebble.caFile]);
+  const world = await openFaultWorld(t, ['--world', id, '--acme-directory', pebble.directoryUrl, '--acme-ca', pebble.caFile, '--acme-resolver', resolver.address]);
   const ada = await world.newProvider('ada');
   await ada.deploy(writeApp(world.folder, 'front', { manifest: '[scale]\nidleSeconds = 1' }));
   const files = (dataFolder: string): string[] => readdirSync(join(dataFolder, 'certificates')).filter((name) => name.endsWith('.pem'));
@@ -57,7 +60,89 @@ t.test('an authority is asked once, and every app has HTTPS at every edgepoint',
   const log = world.logOf('certificates');
   t.notMatch(log, /PRIVATE KEY/, 'no key in the log');
   t.equal(pebble.log().match(/Issued certificate serial/g)?.length, 1, 'one certificate for all edgepoints');
+  await customDomains(t, { world, resolver, root, ada });
   t.comment(log.split('\n').filter((line) => line.includes('edge.test')).join('\n'));
   await world.allHealthy();
   await world.stop(t);
 });
+
+interface Placed {
+  readonly world: FaultWorld;
+  readonly resolver: TestResolver;
+  readonly root: string;
+  readonly ada: Provider;
+}
+
+async function customDomains(t: Test, { world, resolver, root, ada }: Placed): Promise<void> {
+  const [site] = world.edgepoints;
+  if (site === undefined) return;
+  const eve = await world.newProvider('eve');
+  await eve.deploy(writeApp(world.folder, 'other', { manifest: '[scale]\nidleSeconds = 1' }));
+  const pageOf = async (domain: string): Promise<string> => (await run('curl', ['--silent', '--show-error', '--cacert', root, '--resolve', `${domain}:443:${site.ipv4}`, `https://${domain}/`])).stdout;
+
+  // A CNAME that comes while it is watched; first a wrong one.
+  resolver.records.set('shop.example', { cname: 'elsewhere.example' });
+  const adding = ada.conduit(['domains', 'add', 'Shop.Example.', '--app', 'front']);
+  await until('it waits', async () => (await ada.json<Domains>(['domains', 'list'])).domains.some(({ condition }) => condition === 'waiting'));
+  // It has looked at least once by then.
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  resolver.records.set('shop.example', { cname: 'front.edge.test' });
+  const added = await adding;
+  t.equal(added.exitCode, 0, added.stdout + added.stderr);
+  for (const part of ['shop.example.  CNAME  front.edge.test.', 'the CNAME of shop.example leads to elsewhere.example, not to front.edge.test', 'the CNAME of shop.example is there', 'https://shop.example/ leads to front']) t.match(added.stdout, part);
+  t.comment(added.stdout);
+  await until('the domain answers with its own certificate', async () => (await pageOf('shop.example').catch(() => '')).includes('bootedMs'));
+  t.match(await ada.json<Domains>(['domains', 'list']), { domains: [{ domain: 'shop.example', app: 'front', condition: 'active', code: '' }] });
+
+  // Nobody else gets it: its record names another app.
+  t.match(await firstLook(world, eve, '/apps/other/domains/shop.example'), { code: 'domain-points-elsewhere', text: 'the CNAME of shop.example leads to front.edge.test, not to other.edge.test' });
+  t.match(await eve.json<Domains>(['domains', 'list']), { domains: [{ condition: 'waiting' }] }, 'a claim alone is worth nothing');
+  t.ok((await pageOf('shop.example')).includes('bootedMs'), 'it leads where it led');
+  t.match(await ada.json<Domains>(['domains', 'list']), { domains: [{ condition: 'active' }] });
+
+  // The apex of a zone: addresses, and a TXT record that says for which app.
+  resolver.records.set('apex.example', { a: [site.ipv4] });
+  resolver.records.set('_edgepoint.apex.example', { txt: ['front.edge.test'] });
+  const apex = await ada.conduit(['domains', 'add', 'apex.example', '--app', 'front']);
+  t.equal(apex.exitCode, 0, apex.stdout + apex.stderr);
+  await until('the apex answers', async () => (await pageOf('apex.example').catch(() => '')).includes('bootedMs'));
+
+  t.match(await firstLook(world, eve, '/apps/other/domains/apex.example'), { code: 'domain-unproved', text: 'names front.edge.test, not other.edge.test' }, 'addresses alone prove nothing');
+
+  // Clear answers.
+  for (const [domain, exitCode, said] of [['app.edge.test', 8, 'domain-invalid'], ['no_name', 8, 'domain-invalid'], ['10.1.2.3', 8, 'domain-invalid']] as const) {
+    const refused = await ada.conduit(['domains', 'add', domain, '--app', 'front', '--json']);
+    t.equal(refused.exitCode, exitCode, refused.stderr);
+    t.match(refused.stderr, `"code":"${said}"`);
+  }
+  t.match((await ada.conduit(['domains', 'add', 'x.example', '--app', 'other', '--json'])).stderr, '"code":"app-unknown"', 'an app of somebody else');
+  t.match((await eve.conduit(['domains', 'remove', 'apex.example', '--json'])).stderr, '"code":"domain-unknown"', 'a domain of somebody else');
+
+  // What is removed is gone, here and at the edgepoints.
+  t.equal((await ada.conduit(['domains', 'remove', 'shop.example'])).exitCode, 0);
+  await until('its certificate is taken back', () => world.edgepoints.every(({ dataFolder }) => !readdirSync(join(dataFolder, 'certificates')).includes('acme-shop.example.pem')));
+  await until('and it leads nowhere', async () => (await ask({ host: site.ipv4, name: 'shop.example', path: '/' })).status === 404);
+  const challenge = await ask({ host: site.ipv4, name: 'front.edge.test', path: '/.well-known/acme-challenge/no-such-token-at-all' });
+  t.match(challenge.body, 'bootedMs', "any other token is the app's own business");
+}
+
+/** What the API says of the records of a domain first; then nobody watches any more. */
+async function firstLook(world: FaultWorld, provider: Provider, path: string): Promise<unknown> {
+  const leaving = new AbortController();
+  const answer = await fetch(`${world.held.description.conduitUrl}/v1${path}`, { method: 'POST', headers: { authorization: `Bearer ${provider.token}` }, signal: leaving.signal });
+  let text = '';
+  try {
+    for await (const bytes of answer.body ?? []) {
+      text += Buffer.from(bytes).toString();
+      const look = text.split('\n').slice(0, -1).map((line) => JSON.parse(line) as { type: string }).find(({ type }) => type === 'look');
+      if (look !== undefined) return look;
+    }
+  } finally {
+    leaving.abort();
+  }
+  return text;
+}
+
+interface Domains {
+  readonly domains: readonly { readonly domain: string; readonly app: string; readonly condition: string; readonly code: string }[];
+}
