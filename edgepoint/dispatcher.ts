@@ -12,6 +12,7 @@ import { openMetrics } from '../host/metrics.ts';
 import { Failure } from '../kit/errors.ts';
 import { Challenges } from './dispatcher/challenges.ts';
 import { CertificateFolder } from './dispatcher/tls/certificate-folder.ts';
+import type { Certificate } from './dispatcher/tls/certificates.ts';
 import { ReceivedCertificates } from './dispatcher/tls/received.ts';
 import { DemandTeller } from './dispatcher/demand.ts';
 import { openGauges } from './dispatcher/gauges.ts';
@@ -33,7 +34,7 @@ const settings = {
     secureListen: z.array(z.string()).default([]).describe('Addresses to listen on with TLS.'),
     certificatesFolder: z.string().default('').describe("Folder of NAME.pem files, each a private key with its chain, readable by the dispatcher's user alone; '' for no TLS."),
     handshakesPerSecond: z.int().min(1).default(50).describe('TLS handshakes that one network (an IPv4 address, an IPv6 /64) may begin each second; ten times as many in a burst.'),
-    redirectToHttps: z.boolean().default(false).describe('Send plain HTTP of every app to https, where there is a certificate for the host; otherwise only of apps that ask for it.'),
+    redirectToHttps: z.boolean().default(true).describe('Send plain HTTP of apps to https, where there is a certificate for the host and the app does not say otherwise; if not, only of apps that ask for it.'),
     httpsPort: z.int().min(1).max(65_535).default(443).describe('The port by which end users reach the TLS sockets.'),
     runFolder: z.string().describe("Folder of the edgepoint's sockets; head.sock is there."),
     health: z.string().default('').describe("Where /healthz and /metrics are served: unix:/path or host:port; '' for nowhere."),
@@ -74,7 +75,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
     listenFds,
     listen: listen.map(readListen),
     secure,
-    https: secure === null ? null : { port: read.httpsPort, always: read.redirectToHttps, has: (hostName) => secure.certificates.table.find(hostName) !== null },
+    https: secure === null ? null : { port: read.httpsPort, always: read.redirectToHttps, has: (hostName) => isGood(secure.certificates.table.find(hostName)) },
     challenge: (hostName, target) => challenges.answerTo(hostName, target),
     switchboard,
     nowMs,
@@ -109,6 +110,9 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
   head.stop();
   served?.stop();
 }
+
+/** Nobody is sent where a certificate has ended. */
+const isGood = (certificate: Certificate | null): boolean => certificate !== null && certificate.notAfterMs > Date.now();
 
 /** The sockets that speak TLS, and their certificates; null when there shall be none. */
 function openSecure(read: z.output<typeof settings.schema>, log: Log, handshakeOver: (outcome: string) => void): SecureSettings | null {

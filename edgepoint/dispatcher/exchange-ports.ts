@@ -37,7 +37,7 @@ export interface ExchangeClient extends TunnelClient {
 /** Where requests of plain HTTP may be sent instead. */
 export interface HttpsPort {
   readonly port: number;
-  /** For every app; otherwise for those whose route says so. */
+  /** For every app whose route says nothing of it. */
   readonly always: boolean;
   /** Whether there is a certificate for that host: nobody is sent where no handshake can succeed. */
   has(hostName: string): boolean;

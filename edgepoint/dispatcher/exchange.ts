@@ -116,7 +116,7 @@ export class Exchange implements Waiter, UpstreamUser {
   elsewhere(terms: RouteTerms): OwnAnswer | null {
     const { https } = this.ports;
     if (https === null || this.client.facts.scheme === 'https') return null;
-    const url = httpsUrl(this.head, { httpsOnly: terms.httpsOnly === true }, https);
+    const url = httpsUrl(this.head, terms, https);
     return url === null ? null : elsewhere(url);
   }
 

@@ -8,8 +8,8 @@ export const worldPackages = [
   'ca-certificates', 'curl', 'e2fsprogs', 'gcc', 'iproute2', 'iptables', 'knot-dnsutils', 'kmod', 'libc6-dev', 'libzstd-dev', 'mmdebstrap', 'nftables', 'procps', 'runc', 'unbound', 'util-linux',
 ] as const;
 
-/** What only tests use: an ACME authority. */
-export const testPackages = ['pebble'] as const;
+/** What only tests use: an ACME authority, and a browser with the tool that tells it whom to trust. */
+export const testPackages = ['chromium', 'libnss3-tools', 'pebble'] as const;
 
 /** Peers that benchmarks run beside us. */
 export const peerPackages = ['haproxy', 'libnginx-mod-stream', 'nghttp2-client', 'nginx-light', 'podman', 'wrk'] as const;
