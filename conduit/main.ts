@@ -80,7 +80,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   const deploys = openDeploys({ apps, uploads, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
   const issued = await watchIssued(bus, log);
-  const lookUp = openLookUp(settings.resolver);
+  const lookUp = openLookUp(settings.resolver, zoneName);
   const domains = openDomains({ apps, domains: domainStore, edgepoints, issued, lookUp, zoneName, domainsPerProvider: settings.domainsPerProvider, wallMs: clock.wallMs, onChange });
   const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
   await checks.recover();
@@ -107,12 +107,12 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys, domains, checks } = parts;
+  const { settings, log, clock, metrics, apps, accounts, bus, edgepoints, changes, deploys, domains, issued, checks } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id)]);
     if (!release) throw new Error(`broken invariant: release ${app.release} of ${app.owner.app} has no row`);
-    return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName });
+    return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName, certificate: issued.of(zoneName), nowWallMs: clock.wallMs() });
   };
   const signIn = openSignIn(accounts, () => clock.bootNs() / nsPerMs);
   const follow = openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, checkMs: settings.checkSeconds * 1000, followersMax });

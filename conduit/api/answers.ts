@@ -45,6 +45,8 @@ export const appAnswerSchema = z.object({
   deployId: z.string(),
   hosts: z.array(z.string()),
   url: z.string(),
+  /** How it stands with the certificate of its name; null where no authority is asked. */
+  certificate: z.object({ untilWallMs: z.number().nullable(), code: z.string(), text: z.string() }).nullable().default(null),
   /** `template`: every wake begins from the release's template. `keep`: memory and private disk continue. */
   state: z.enum(['template', 'keep']),
   stateMeaning: z.string(),

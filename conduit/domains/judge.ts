@@ -2,7 +2,7 @@ import { domainPattern } from '../../kit/wire/certificates.ts';
 
 /** What a resolver said of a domain. */
 export interface FoundRecords {
-  /** Where its CNAME leads, through further ones; the first last. Empty when it has none. */
+  /** Where its CNAME leads, through further ones, the first first; ends at the first name in the zone. Empty when it has none. */
   readonly cnames: readonly string[];
   readonly addresses: readonly string[];
   /** TXT of `_edgepoint.DOMAIN`. */

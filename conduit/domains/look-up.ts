@@ -11,13 +11,13 @@ const notThere = new Set(['ENOTFOUND', 'ENODATA']);
 
 export type LookUp = (domain: string) => Promise<FoundRecords>;
 
-/** Asks a resolver (ADDRESS or ADDRESS:PORT; empty: the machine's own) what a domain has. Never rejects. */
-export function openLookUp(server: string): LookUp {
+/** Asks a resolver (ADDRESS or ADDRESS:PORT; empty: the machine's own) what a domain has; where names of the zone lead is known. Never rejects. */
+export function openLookUp(server: string, zoneName: string): LookUp {
   return async (domain) => {
     const resolver = new Resolver({ timeout: 2_000, tries: 2 });
     try {
       if (server !== '') resolver.setServers([server]);
-      const cnames = await follow(resolver, domain);
+      const cnames = await follow(resolver, domain, zoneName);
       const ask = async <T>(question: Promise<T[]>): Promise<T[]> => (await question.catch(none<T>)).slice(0, valuesMax);
       const [ipv4, ipv6, texts] = cnames.length > 0 ? [[], [], []] : await Promise.all([ask(resolver.resolve4(domain)), ask(resolver.resolve6(domain)), ask(resolver.resolveTxt(textName(domain)))]);
       return { cnames, addresses: [...ipv4, ...ipv6.map(canonical)], texts: texts.map((parts) => parts.join('').trim().toLowerCase()), fault: '' };
@@ -27,13 +27,14 @@ export function openLookUp(server: string): LookUp {
   };
 }
 
-async function follow(resolver: Resolver, domain: string): Promise<string[]> {
+async function follow(resolver: Resolver, domain: string, zoneName: string): Promise<string[]> {
   const found: string[] = [];
   for (let name = domain; found.length < hopsMax; name = found.at(-1) ?? '') {
     const [next] = await resolver.resolveCname(name).catch(none<string>);
     const plain = next?.toLowerCase().replace(/\.$/, '');
     if (plain === undefined || plain === '' || found.includes(plain)) break;
     found.push(plain);
+    if (plain.endsWith(`.${zoneName}`)) break;
   }
   return found;
 }

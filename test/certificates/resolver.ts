@@ -24,7 +24,8 @@ export interface TestResolver {
 export async function openResolver(t: Test, zoneName: string, zoneServer: () => string): Promise<TestResolver> {
   const socket = createSocket('udp4');
   const records = new Map<string, Records>();
-  socket.on('message', (query, from) => void answer(query, from));
+  // Whom the zone's server does not answer is not answered here.
+  socket.on('message', (query, from) => void answer(query, from).catch(() => undefined));
   const answer = async (query: Buffer, from: RemoteInfo): Promise<void> => {
     const name = nameOf(query);
     const type = query.readUInt16BE(name.end);

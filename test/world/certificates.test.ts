@@ -61,6 +61,7 @@ t.test('an authority is asked once, and every app has HTTPS at every edgepoint',
   const log = world.logOf('certificates');
   t.notMatch(log, /PRIVATE KEY/, 'no key in the log');
   t.equal(pebble.log().match(/Issued certificate serial/g)?.length, 1, 'one certificate for all edgepoints');
+  t.match(await ada.status('front'), { url: 'https://front.edge.test/', certificate: { untilWallMs: Number, code: '' } }, 'the provider is told');
   await inTheBrowser(t, world, root);
   await customDomains(t, { world, resolver, root, ada });
   t.comment(log.split('\n').filter((line) => line.includes('edge.test')).join('\n'));
