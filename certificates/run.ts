@@ -7,7 +7,7 @@ import { buckets } from '../kit/wire/subjects.ts';
 import { encodeMessage } from '../kit/wire/version.ts';
 import type { Authority, Stage } from './authority.ts';
 import { planRenewals } from './plan.ts';
-import type { CertificateWarning, RenewalPlan, RenewalRules, WantedCertificate } from './plan.ts';
+import type { Attempts, CertificateWarning, RenewalPlan, RenewalRules, WantedCertificate } from './plan.ts';
 import { share } from './share.ts';
 import type { Shared } from './share.ts';
 import type { CertificateStore, StoredCertificate } from './store.ts';
@@ -53,6 +53,7 @@ export class Certifier {
   private cleared = false;
   warnings: readonly CertificateWarning[] = [];
   held: ReadonlyMap<string, StoredCertificate> = new Map();
+  private attempts: ReadonlyMap<string, Attempts> = new Map();
 
   constructor(ports: CertifierPorts) {
     this.ports = ports;
@@ -101,7 +102,8 @@ export class Certifier {
   private async plan(): Promise<RenewalPlan> {
     const { store, wishes, nowMs, rules, log } = this.ports;
     this.held = await store.certificates();
-    const plan = planRenewals(nowMs(), wishes(), this.held, await store.attempts(), rules);
+    this.attempts = await store.attempts();
+    const plan = planRenewals(nowMs(), wishes(), this.held, this.attempts, rules);
     this.warnings = plan.warnings;
     for (const { name, code, text } of plan.warnings) if (!this.said.has(`${code} ${name}`)) log.warn(text, { code, name });
     this.said = new Set(plan.warnings.map(({ name, code }) => `${code} ${name}`));
@@ -143,7 +145,7 @@ export class Certifier {
       await share(sites, shared, gone, { bus, sealTo, pem: (name) => store.pem(name), onShared: (site, name) => log.info(`${site} is given the certificate for ${name}`, { site, name }) });
       this.told.set('', state);
     }
-    for (const { name, names } of wanted) await this.tell(name, await this.statusText(name, names, plan));
+    for (const { name, names } of wanted) await this.tell(name, this.statusText(name, names, plan));
     for (const name of gone) {
       await this.tell(name, null);
       // Kept till it ends: who takes a domain back and adds it again needs no other.
@@ -151,10 +153,10 @@ export class Certifier {
     }
   }
 
-  private async statusText(name: string, names: readonly string[], plan: RenewalPlan): Promise<string> {
+  private statusText(name: string, names: readonly string[], plan: RenewalPlan): string {
     const have = this.held.get(name);
     const warning = plan.warnings.find((each) => each.name === name);
-    const attempt = (await this.ports.store.attempts()).get(name);
+    const attempt = this.attempts.get(name);
     const nextMs = plan.waiting.find((each) => each.name === name)?.untilMs ?? null;
     return encodeMessage(issuedCertificateMessage, {
       name,

@@ -9,7 +9,7 @@ import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
-import { Failure } from '../kit/errors.ts';
+import { Failure, messageOf } from '../kit/errors.ts';
 import { Challenges } from './dispatcher/challenges.ts';
 import { CertificateFolder } from './dispatcher/tls/certificate-folder.ts';
 import type { Certificate } from './dispatcher/tls/certificates.ts';
@@ -126,11 +126,17 @@ function openSecure(read: z.output<typeof settings.schema>, log: Log, handshakeO
   return { listenFds, listen: secureListen.map(readListen), certificates, handshakesPerSecond, handshakeOver };
 }
 
-function openReceived(folder: string, log: Log): ReceivedCertificates {
-  return new ReceivedCertificates(folder, {
-    stored: (name) => log.info(`a certificate for ${name} came`, { name }),
-    refused: (name, reason) => log.warn(`the certificate for ${name} that came is not used: ${reason}`, { name, reason }),
-  });
+/** Null where the operator keeps the folder to himself: then no certificate comes by itself. */
+function openReceived(folder: string, log: Log): ReceivedCertificates | null {
+  try {
+    return new ReceivedCertificates(folder, {
+      stored: (name) => log.info(`a certificate for ${name} came`, { name }),
+      refused: (name, reason) => log.warn(`the certificate for ${name} that came is not used: ${reason}`, { name, reason }),
+    });
+  } catch (thrown) {
+    log.warn(`certificates of an authority cannot be taken: ${messageOf(thrown)}`, { folder });
+    return null;
+  }
 }
 
 /** What the head may order, by the names of `DispatcherCalls`, `TaskCalls` and `CertificateCalls`. */

@@ -41,7 +41,7 @@ t.test('an authority that is away costs nothing that is there', { timeout: 120_0
   t.notMatch(world.log(), /PRIVATE KEY/);
 });
 
-t.test('keys are sealed wherever they lie, and a certifier that was killed goes on', { timeout: 60_000 }, async (t) => {
+t.test('keys are sealed wherever they lie, and a certifier that was killed goes on', { timeout: 100_000 }, async (t) => {
   const world = await openCertifierWorld(t, {});
   await world.pebble.start();
   const one = await openReceiver(t, world.nats, siteA);
@@ -77,7 +77,7 @@ t.test('keys are sealed wherever they lie, and a certifier that was killed goes 
   t.equal(more.pem(zone), '', 'and gives nothing');
 });
 
-t.test('an authority that wants to know its customers is shown who asks', { timeout: 60_000 }, async (t) => {
+t.test('an authority that wants to know its customers is shown who asks', { timeout: 100_000 }, async (t) => {
   const binding = { kid: 'kid-1', hmacKey: 'zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W' };
   const world = await openCertifierWorld(t, { pebble: { binding }, settings: { bindingKeyId: binding.kid, bindingKeyFile: '/dev/stdin' } });
   const keyFile = join(world.folder, 'binding');
@@ -95,7 +95,7 @@ t.test('an authority that wants to know its customers is shown who asks', { time
   await until(`it gives one\n${world.log()}`, async () => ((await world.issued(zone))?.notAfterMs ?? 0) > 0, 30_000);
 });
 
-t.test('what is on the bus and is not for this edgepoint, or of no use, changes nothing', { timeout: 60_000 }, async (t) => {
+t.test('what is on the bus and is not for this edgepoint, or of no use, changes nothing', { timeout: 100_000 }, async (t) => {
   const world = await openCertifierWorld(t, {});
   await world.pebble.start();
   const one = await openReceiver(t, world.nats, siteA);

@@ -11,10 +11,10 @@ import type { TestResolver } from '../certificates/resolver.ts';
 import { ask, openFaultWorld, until, writeApp } from './faults/fault-world.ts';
 import type { FaultWorld, Provider } from './faults/fault-world.ts';
 
-t.setTimeout(110_000);
+t.setTimeout(170_000);
 const run = promisify(execFile);
 
-t.test('an authority is asked once, and every app has HTTPS at every edgepoint', { timeout: 110_000 }, async (t) => {
+t.test('an authority is asked once, and every app has HTTPS at every edgepoint', { timeout: 170_000 }, async (t) => {
   const id = Array.from({ length: 4 }, () => 'abcdefghjkmnpqrstvwxyz'[Math.floor(Math.random() * 22)]).join('');
   // The authority asks as soon as the world begins: where, stands in what the world writes before.
   const config = `/run/edgepoint/${id}/daemons/certificates/config.json`;
