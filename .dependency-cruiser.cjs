@@ -3,14 +3,14 @@ const part = (name) => `^${name}/`;
 module.exports = {
   forbidden: [
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
-    { name: 'kit-imports-nothing-of-ours', severity: 'error', from: { path: '^kit/' }, to: { path: '^(host|edgepoint|conduit|metering|global-dispatcher|images|bench|simulator|world)' } },
+    { name: 'kit-imports-nothing-of-ours', severity: 'error', from: { path: '^kit/' }, to: { path: '^(host|edgepoint|conduit|metering|global-dispatcher|certificates|images|bench|simulator|world)' } },
     { name: 'kit-is-pure', severity: 'error', from: { path: '^kit/' }, to: { dependencyTypes: ['core'] } },
-    { name: 'host-imports-only-kit', severity: 'error', from: { path: '^host/' }, to: { path: '^(edgepoint|conduit|metering|global-dispatcher|images|bench|simulator|world)' } },
-    ...['edgepoint', 'conduit', 'metering', 'global-dispatcher'].map((name) => ({
+    { name: 'host-imports-only-kit', severity: 'error', from: { path: '^host/' }, to: { path: '^(edgepoint|conduit|metering|global-dispatcher|certificates|images|bench|simulator|world)' } },
+    ...['edgepoint', 'conduit', 'metering', 'global-dispatcher', 'certificates'].map((name) => ({
       name: `${name}-imports-no-other-part`,
       severity: 'error',
       from: { path: part(name) },
-      to: { path: `^(edgepoint|conduit|metering|global-dispatcher|images|bench|simulator)/`, pathNot: part(name) },
+      to: { path: `^(edgepoint|conduit|metering|global-dispatcher|certificates|images|bench|simulator)/`, pathNot: part(name) },
     })),
     {
       name: 'a-room-imports-no-other-room',
@@ -28,7 +28,7 @@ module.exports = {
       name: 'decisions-are-pure',
       comment: 'a plan imports no adapter, no clock, no library that acts',
       severity: 'error',
-      from: { path: '^(edgepoint/(resources/plan/|exchange/plan|cron/plan|model/)|global-dispatcher/choose|metering/rating)' },
+      from: { path: '^(edgepoint/(resources/plan/|exchange/plan|cron/plan|model/)|global-dispatcher/choose|metering/rating|certificates/plan)' },
       to: { path: '^(host/|node_modules/)|^(node|bun):', pathNot: 'node_modules/zod' },
     },
     { name: 'nothing-imports-world-but-tests-and-benches', severity: 'error', from: { pathNot: '^(test|bench)/|^world' }, to: { path: '^world' } },

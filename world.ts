@@ -5,6 +5,7 @@ import { setUp } from './images/host/set-up.ts';
 import { cleanDeadWorlds, findLeft, summary, withWorldsLock } from './world/clean.ts';
 import { answerRequests } from './world/remote.ts';
 import { startWorld } from './world/start.ts';
+import type { AcmePlan } from './world/plan.ts';
 import type { World } from './world/start.ts';
 import { runStory } from './world/story.ts';
 
@@ -12,6 +13,9 @@ interface StartOptions {
   readonly world?: string;
   readonly port: number;
   readonly data?: string;
+  readonly acmeDirectory?: string;
+  readonly acmeCa?: string;
+  readonly acmeResolver?: string;
   readonly once?: boolean;
   readonly json?: boolean;
 }
@@ -28,7 +32,10 @@ function withStartOptions(command: Command): Command {
   return command
     .option('--world <id>', 'four characters of a-z and 0-9 that name this world (default: a free one)')
     .option('--port <number>', "the conduit's port on 127.0.0.1; 0 for any free one", readPort, 7700)
-    .option('--data <folder>', 'keep databases, artefacts and snapshots there across runs (default: a temporary folder)');
+    .option('--data <folder>', 'keep databases, artefacts and snapshots there across runs (default: a temporary folder)')
+    .option('--acme-directory <url>', 'ask this ACME authority for certificates (https); it must be able to ask the global dispatcher')
+    .option('--acme-ca <file>', "who vouches for that authority's own server, as PEM (default: the public ones)")
+    .option('--acme-resolver <address>', "with it, providers' own domains are looked up at this resolver (default: the machine's)");
 }
 
 function readPort(text: string): number {
@@ -80,6 +87,10 @@ program
     for (const thing of await withWorldsLock(say, findLeft)) console.log(thing);
   });
 
+function acmeOf({ acmeDirectory, acmeCa = '', acmeResolver = '' }: StartOptions): AcmePlan | null {
+  return acmeDirectory === undefined ? null : { directoryUrl: acmeDirectory, caFile: acmeCa, resolver: acmeResolver };
+}
+
 /** Brings a world up, lets `work` use it (null: hold it until a signal), and takes it down whatever happens. Returns the exit code. */
 async function hold(options: StartOptions, work: (world: World) => Promise<number | null>): Promise<number> {
   const ending = new AbortController();
@@ -102,7 +113,7 @@ async function hold(options: StartOptions, work: (world: World) => Promise<numbe
     }
   });
   const startedMs = performance.now();
-  const world = await startWorld({ id: options.world ?? null, conduitPort: options.port, dataFolder: options.data ?? null, say, signal: ending.signal });
+  const world = await startWorld({ id: options.world ?? null, conduitPort: options.port, dataFolder: options.data ?? null, acme: acmeOf(options), say, signal: ending.signal });
   try {
     const { id, absent } = world.describe();
     say(`World ${id} is up after ${formatMs(performance.now() - startedMs)}.`);

@@ -34,7 +34,7 @@ export async function openDispatcher({ cpu, certificatesFolder = '' }: { cpu?: n
   await head.ready;
   const entry = join(import.meta.dir, '../edgepoint/main.ts');
   const argv = [process.execPath, entry, 'dispatcher', '--run-folder', folder, '--listen', JSON.stringify([`127.0.0.1:${port}`])];
-  if (securePort !== 0) argv.push('--secure-listen', JSON.stringify([`127.0.0.1:${securePort}`]), '--certificates-folder', certificatesFolder, '--handshakes-per-second', '1000000');
+  if (securePort !== 0) argv.push('--secure-listen', JSON.stringify([`127.0.0.1:${securePort}`]), '--certificates-folder', certificatesFolder, '--handshakes-per-second', '1000000', '--redirect-to-https', 'false');
   const child = Bun.spawn(cpu === undefined ? argv : ['taskset', '--cpu-list', `${cpu}`, ...argv], {
     stdio: ['ignore', 'ignore', 'inherit'],
     env: { ...process.env, EDGEPOINT_LOG_LEVEL: 'warn' },

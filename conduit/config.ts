@@ -30,6 +30,8 @@ export const conduitSettings = {
     uploadsMax: z.number().int().min(1).max(64).default(4).describe('uploads under way at once'),
     checksMax: z.number().int().min(1).max(64).default(8).describe('checks (conduit check) under way at once, of all providers'),
     checkSeconds: z.number().min(1).max(3600).default(600).describe('how long a check may take before it is broken off'),
+    resolver: z.string().default('').describe('the resolver at which records of providers’ own domains are looked up, 192.0.2.1 or 192.0.2.1:53; empty: the machine’s'),
+    domainsPerProvider: z.number().int().min(0).max(9_000).default(50).describe('providers’ own domains, for each provider'),
     health: z.string().default('').describe('unix:/path or host:port of /healthz and /metrics; empty: none'),
   }),
 };

@@ -1,5 +1,6 @@
 import { siteKey } from '../kit/ids.ts';
 import type { Owner, Site } from '../kit/ids.ts';
+import type { IssuedCertificate } from '../kit/wire/certificates.ts';
 import type { AppState, EdgepointState } from '../kit/wire/edgepoint-state.ts';
 import type { AppAnswer, AppAtSite } from './api/answers.ts';
 import type { StoredApp, StoredRelease } from './store/apps.ts';
@@ -24,8 +25,11 @@ export function describeApp(input: {
   readonly hosting: readonly Site[];
   readonly seen: ReadonlyMap<string, SeenEdgepoint>;
   readonly zoneName: string;
+  /** Of the zone; null when nobody has said anything of one. */
+  readonly certificate: IssuedCertificate | null;
+  readonly nowWallMs: number;
 }): AppAnswer {
-  const { app, release, hosting, seen, zoneName } = input;
+  const { app, release, hosting, seen, zoneName, certificate, nowWallMs } = input;
   const sites = hosting.map((site): AppAtSite => {
     const edgepoint = seen.get(siteKey(site));
     const state = edgepoint?.app(app.owner) ?? null;
@@ -37,7 +41,8 @@ export function describeApp(input: {
     release: app.release,
     deployId: release.deployId,
     hosts,
-    url: `http://${hosts[0] ?? ''}/`,
+    url: `${(certificate?.notAfterMs ?? 0) > nowWallMs ? 'https' : 'http'}://${hosts[0] ?? ''}/`,
+    certificate: certificate === null ? null : { untilWallMs: certificate.notAfterMs, code: certificate.code, text: certificate.text },
     state: release.manifest.state,
     stateMeaning: stateMeanings[release.manifest.state],
     offering: release.manifest.offering,

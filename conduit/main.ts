@@ -31,6 +31,10 @@ import type { Speaker } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
 import { openCheckStore } from './store/checks.ts';
+import { openDomainStore } from './store/domains.ts';
+import { openDomains } from './domains/domains.ts';
+import { watchIssued } from './domains/issued.ts';
+import { openLookUp } from './domains/look-up.ts';
 import { migrations } from './store/migrations.ts';
 import { openProviderKeys } from './store/provider-keys.ts';
 import { openUploads, overshootBytes } from './uploads.ts';
@@ -65,7 +69,8 @@ async function openParts(settings: ConduitSettings, log: Log) {
     changes.tell();
   };
   const reachable = (): ReadonlySet<string> => reachableOf(edgepoints.seen());
-  const publisher = startPublisher({ bus, apps, uploads, vault, edgepoints, sites, zoneName, reachable, log, onPublished });
+  const domainStore = openDomainStore(database);
+  const publisher = startPublisher({ bus, apps, domains: domainStore, uploads, vault, edgepoints, sites, zoneName, reachable, log, onPublished });
   whenReachableChanges(edgepoints, () => {
     apps
       .markCronUnpublished()
@@ -78,13 +83,16 @@ async function openParts(settings: ConduitSettings, log: Log) {
   };
   const deploys = openDeploys({ apps, uploads, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
+  const issued = await watchIssued(bus, log);
+  const lookUp = openLookUp(settings.resolver, zoneName);
+  const domains = openDomains({ apps, domains: domainStore, edgepoints, issued, lookUp, zoneName, domainsPerProvider: settings.domainsPerProvider, wallMs: clock.wallMs, onChange });
   const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, vault, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
   await checks.recover();
   const verifyAll = (): void => void publisher.verifyAll().catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
   // What was wrapped for its former key it cannot open.
   edgepoints.onNewKey(verifyAll);
   bus.onUp(verifyAll);
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, checks };
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -104,12 +112,12 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, checks } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id)]);
     if (!release) throw new Error(`broken invariant: release ${app.release} of ${app.owner.app} has no row`);
-    return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName });
+    return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName, certificate: issued.of(zoneName), nowWallMs: clock.wallMs() });
   };
   const signIn = openSignIn(accounts, () => clock.bootNs() / nsPerMs);
   const follow = openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, checkMs: settings.checkSeconds * 1000, followersMax });
@@ -122,7 +130,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, checks, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
@@ -154,6 +162,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     await parts.publisher.stop();
     parts.checks.stop();
     parts.edgepoints.stop();
+    parts.issued.stop();
     await parts.bus.close();
     parts.database.close();
     health?.stop();

@@ -13,6 +13,8 @@ import { configurationOf } from './deploy.ts';
 import { hostsOf } from './describe-app.ts';
 import { chooseCronSite } from './placement.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
+import type { DomainStore } from './store/domains.ts';
+import { wantedDomainMessage } from '../kit/wire/certificates.ts';
 import { readUpload } from './uploads.ts';
 import type { Uploads } from './uploads.ts';
 
@@ -32,6 +34,7 @@ export interface Publisher {
 export interface PublisherPorts extends TellPorts {
   readonly bus: Bus;
   readonly apps: AppStore;
+  readonly domains: DomainStore;
   readonly uploads: Uploads;
   readonly sites: readonly Site[];
   readonly zoneName: string;
@@ -115,6 +118,7 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   const { bus, apps } = ports;
   const { hosting, leaving } = await apps.placements(app.id);
   const release = await apps.release(app.id, app.release);
+  const domains = await ports.domains.ofApp(app.id);
   let keyless: unknown = null;
   if (app.deletedWallMs === null && release) {
     for (const site of hosting) await putArtefact(ports, site, release.artefactDigest, verifyObjects);
@@ -123,7 +127,7 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
     for (const site of hosting) {
       try {
         const told = await configurationFor(ports, { owner: app.owner, release: release.release }, site, { manifest: release.manifest, configuration });
-        await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desiredText(ports, app, { release, told, hosting, cronSite }));
+        await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desiredText(ports, app, { release, told, hosting, cronSite, domains: domains.proved }));
       } catch (thrown) {
         // One that has not told its key holds back neither the others nor the names.
         if (codeOf(thrown) !== 'edgepoint-key-unknown') throw thrown;
@@ -131,10 +135,17 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
       }
     }
     await putIfDiffers(bus, buckets.names, namesKey(app.owner), nameText(ports, app, hosting));
+    for (const domain of domains.proved) await putIfDiffers(bus, buckets.domains, domain, encodeMessage(wantedDomainMessage, { domain, ...app.owner, sites: hosting.map(siteKey) }));
   } else {
     // End users first: no name leads to an edgepoint that has been told to forget the app. A new app may have the name already.
     const successor = await apps.findByName(app.owner.app);
     if (!successor || namesKey(successor.owner) !== namesKey(app.owner)) await bus.deleteKv(buckets.names, namesKey(app.owner));
+  }
+  const lost = app.deletedWallMs === null ? domains.leaving : [...domains.leaving, ...domains.proved];
+  for (const domain of lost) {
+    // Who has proved it meanwhile says himself whose it is.
+    if (!(await ports.domains.isProved(domain))) await bus.deleteKv(buckets.domains, domain);
+    await ports.domains.forget(app.id, domain);
   }
   for (const site of leaving) await leaveSite(ports, app, site);
   for (const site of [...hosting, ...leaving]) await removeOldArtefacts(ports, site);
@@ -183,15 +194,20 @@ async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string)
   if ((await bus.getKv(bucket, key)) !== text) await bus.putKv(bucket, key, text);
 }
 
-function desiredText(ports: PublisherPorts, app: StoredApp, about: { release: StoredRelease; told: ToldConfiguration; hosting: readonly Site[]; cronSite: string }): string {
-  const { release, told, hosting, cronSite } = about;
+function desiredText(
+  ports: PublisherPorts,
+  app: StoredApp,
+  about: { release: StoredRelease; told: ToldConfiguration; hosting: readonly Site[]; cronSite: string; domains: readonly string[] },
+): string {
+  const { release, told, hosting, cronSite, domains } = about;
   return encodeMessage(desiredAppMessage, {
     ...app.owner,
     release: app.release,
     artefactDigest: release.artefactDigest,
     artefactBytes: release.artefactBytes,
     ...told,
-    hosts: hostsOf(app.owner.app, ports.zoneName),
+    // Its name in the zone first: instances are called by it.
+    hosts: [...hostsOf(app.owner.app, ports.zoneName), ...domains],
     uidSlot: app.uidSlot,
     deployId: release.deployId,
     sites: hosting.map(siteKey),

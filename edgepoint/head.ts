@@ -25,6 +25,7 @@ import { Checker } from './deploy/check.ts';
 import type { DeployPorts } from './deploy/ports.ts';
 import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
+import { CertificateLink } from './head/certificates.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
@@ -167,6 +168,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const snapd = snapdOver(snapdLink);
   const probe = openProbe(clock);
 
+  /** Told by the dispatcher when it connects. */
+  let sealTo = '';
+  const certificates = new CertificateLink(bus, site, dispatcher, warn);
+
   const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => frozenRoom(settings, pagers)), {
     clock,
     restored,
@@ -197,7 +202,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), ...(tasks === null ? {} : { cron: tasks }), epoch });
     },
     describeSelf: (epoch, complete) => {
-      const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId, opens });
+      const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId, opens, sealTo });
       return encodeMessage(edgepointStateMessage, { ...facts, epoch, complete });
     },
     put: (app, text) => (text === null ? bus.deleteKv(buckets.state, keyOf(app)) : bus.putKv(buckets.state, keyOf(app), text)),
@@ -342,12 +347,17 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const secondLook = setTimeout(() => void look().then(() => checker.sweep()), secondLookMs);
 
   const forgetShared = (): void => {
+    certificates.stop();
     demands.forget('shared');
     manager.forgetDemand();
   };
   const handlers: Handlers = {
     demand: (demand: Demand) => noteDemand('shared', demand),
     suspect: (told: { instance: string; reason: string }) => void checkSuspect(manager, told.instance, told.reason),
+    sealTo: (told: { publicKey: string }) => {
+      sealTo = told.publicKey;
+      publisher.changed(null);
+    },
     ...answersOf(manager, clock),
   };
   mkdirSync(settings.runFolder, { recursive: true });
@@ -355,7 +365,9 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     log,
     onPeer: (peer) => {
       void dispatcher.greet(peer, manager.routes(), forgetShared).then((is) => {
-        if (is) log.info('the dispatcher is there');
+        if (!is) return;
+        log.info('the dispatcher is there');
+        void certificates.begin();
       });
     },
   });
@@ -408,6 +420,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     cron.stop();
     manager.stop();
     watch.stop();
+    certificates.stop();
     door.stop();
     perf.stop();
     await Promise.race([Promise.all([meter?.stop(), publisher.stop().catch(() => undefined), messages.stop(1000)]), sleepMs(stopMs)]);
@@ -425,7 +438,7 @@ function wakeIn(ms: number, callback: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
-function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId' | 'opens'> {
+function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId' | 'opens' | 'sealTo'> {
   const { zone, edgepoint, ipv4, ipv6, latitude, longitude } = settings;
   return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
 }

@@ -6,6 +6,7 @@ import { Failure, messageOf } from '../kit/errors.ts';
 import { nsPerMs, nsPerSecond } from '../kit/units.ts';
 import { makeAnswering } from './answering.ts';
 import { readDump, writeDump } from './cache.ts';
+import { Challenges } from './challenges.ts';
 import type { Liveness } from './choose.ts';
 import { openFeed } from './feed.ts';
 import type { Feed } from './feed.ts';
@@ -49,8 +50,9 @@ export async function openDispatcher(settings: DispatcherSettings, ports: Dispat
   const rules = { ...defaultRules, intervalNs: settings.heartbeatMs * nsPerMs };
   const state = new DispatcherState(new NameTable(identity), Math.floor(clock.wallMs() / 1000), rules);
   if (settings.cacheFile !== '') loadCache(settings.cacheFile, state, clock, log);
-  const knowledge = knowledgeOf(settings, state, identity);
-  const feed = followBus(ports, state);
+  const challenges = new Challenges(identity.apex);
+  const knowledge = knowledgeOf(settings, state, identity, challenges);
+  const feed = followBus(ports, state, challenges);
   // With a cache file there is something to answer at once; the bus corrects it a moment later.
   if (!state.complete) await Promise.race([feed.told, new Promise((resolve) => setTimeout(resolve, firstToldMs))]);
 
@@ -95,10 +97,11 @@ function placesOf(settings: DispatcherSettings): Place[] {
   return places;
 }
 
-function knowledgeOf(settings: DispatcherSettings, state: DispatcherState, identity: ZoneIdentity): Knowledge {
+function knowledgeOf(settings: DispatcherSettings, state: DispatcherState, identity: ZoneIdentity, challenges: Challenges): Knowledge {
   return {
     identity,
     names: state.names,
+    challenges,
     get serial() {
       return state.serial;
     },
@@ -113,11 +116,11 @@ function knowledgeOf(settings: DispatcherSettings, state: DispatcherState, ident
 }
 
 /** Follows the bus as soon as there is one; `told` resolves when all was told, or never will be. */
-function followBus(ports: DispatcherPorts, state: DispatcherState): { told: Promise<void>; busUpSinceNs(): number | null; stop(): void } {
+function followBus(ports: DispatcherPorts, state: DispatcherState, challenges: Challenges): { told: Promise<void>; busUpSinceNs(): number | null; stop(): void } {
   const { bus, clock, log } = ports;
   let feed: Feed | null = null;
   const told = bus
-    .then((opened) => openFeed(opened, state, clock, log))
+    .then((opened) => openFeed(opened, { state, challenges }, clock, log))
     .then((opened) => {
       feed = opened;
       return opened.ready;

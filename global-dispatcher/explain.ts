@@ -49,6 +49,7 @@ export async function explainCommand(argv: readonly string[], env: Record<string
   const knowledge: Knowledge = {
     identity,
     names: state.names,
+    challenges: { lookUp: () => [] },
     serial: state.serial,
     complete: true,
     hostingOf: (entry) => state.hostingOf(entry),

@@ -3,6 +3,7 @@ import type { Clock } from '../kit/clock.ts';
 import { heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
 import { buckets } from '../kit/wire/subjects.ts';
 import { parseMessage } from '../kit/wire/version.ts';
+import type { Challenges } from './challenges.ts';
 import type { DispatcherState } from './state.ts';
 
 /** What the feed needs of the message cluster; host/bus.ts is one. */
@@ -22,7 +23,8 @@ export interface Feed {
 }
 
 /** Carries what the message cluster tells into the state. */
-export async function openFeed(bus: FeedBus, state: DispatcherState, clock: Clock, log: Log): Promise<Feed> {
+export async function openFeed(bus: FeedBus, into: { state: DispatcherState; challenges: Challenges }, clock: Clock, log: Log): Promise<Feed> {
+  const { state, challenges } = into;
   let upSinceNs: number | null = null;
   bus.onUp(() => {
     upSinceNs = clock.bootNs();
@@ -43,6 +45,9 @@ export async function openFeed(bus: FeedBus, state: DispatcherState, clock: Cloc
   const states = await bus.watchKv(buckets.state, '>', (key, text) => {
     refused(buckets.state, key, state.applyState(key, text, clock.bootNs()));
   });
+  const proofs = await bus.watchKv(buckets.challenges, 'dns.>', (key, text) => {
+    refused(buckets.challenges, key, challenges.apply(key, text));
+  });
   const ready = Promise.all([
     names.ready.then(() => state.allTold('names')),
     states.ready.then(() => state.allTold('edgepoints')),
@@ -57,6 +62,7 @@ export async function openFeed(bus: FeedBus, state: DispatcherState, clock: Cloc
       heartbeats.stop();
       names.stop();
       states.stop();
+      proofs.stop();
     },
   };
 }

@@ -1,5 +1,7 @@
 import type { NameEntry } from '../kit/wire/desired.ts';
 import { formatAddress, parseAddress } from './address.ts';
+import { challengeTtlSeconds, textData } from './challenges.ts';
+import type { Challenges } from './challenges.ts';
 import { chooseEdgepoints } from './choose.ts';
 import type { Choice, Hosting } from './choose.ts';
 import { locateUser } from './location.ts';
@@ -17,6 +19,7 @@ import type { NameTable, ZoneIdentity } from './zone.ts';
 export interface Knowledge {
   readonly identity: ZoneIdentity;
   readonly names: NameTable;
+  readonly challenges: Pick<Challenges, 'lookUp'>;
   readonly serial: number;
   /** False until all was told once: till then what is not known may exist, and SERVFAIL sends the resolver elsewhere. */
   readonly complete: boolean;
@@ -66,6 +69,10 @@ function answerQuestion(question: Question, asker: Uint8Array, subnet: ClientSub
   if (found.kind === 'outside' || (isMetaType(question.type) && question.type !== types.ANY)) return bare(rcodes.REFUSED);
   const positive = (answers: ResourceRecord[], additional: ResourceRecord[] = []): Answer => ({ ...bare(rcodes.NOERROR), authoritative: true, answers, additional });
   const negative = (rcode: number): Answer => ({ ...bare(rcode), authoritative: true, authority: [soaRecord(knowledge, identity.negativeTtlSeconds)] });
+  if (found.kind === 'absent') {
+    const values = knowledge.challenges.lookUp(question.key);
+    if (values.length > 0) return question.type === types.TXT ? positive(values.map((value) => textRecord(question.key, value))) : negative(rcodes.NOERROR);
+  }
   if (found.kind === 'absent') return knowledge.complete ? negative(rcodes.NXDOMAIN) : bare(rcodes.SERVFAIL);
   const owner = nameBytes(question.key);
   // RFC 8482 4.2: a synthesised HINFO keeps ANY from being of use to an amplifier.
@@ -125,6 +132,10 @@ const hinfoData = Uint8Array.from([7, ...[...'RFC8482'].map((letter) => letter.c
 
 function soaRecord(knowledge: Knowledge, ttlSeconds: number): ResourceRecord {
   return { owner: nameBytes(knowledge.identity.apex), type: types.SOA, ttlSeconds, data: soaData(knowledge.identity, knowledge.serial) };
+}
+
+function textRecord(key: string, value: string): ResourceRecord {
+  return { owner: nameBytes(key), type: types.TXT, ttlSeconds: challengeTtlSeconds, data: textData(value) };
 }
 
 function nameserverRecord(identity: ZoneIdentity): ResourceRecord {

@@ -1,6 +1,6 @@
 import type { Msg } from '@nats-io/transport-node';
 import { Failure } from '../kit/errors.ts';
-import { buckets, desiredStream } from '../kit/wire/subjects.ts';
+import { buckets, certificateStream, desiredStream } from '../kit/wire/subjects.ts';
 import type { BusLink } from './bus-link.ts';
 
 /** One message of a bucket's stream. */
@@ -12,14 +12,21 @@ export interface StoredEntry {
   readonly bytes: Uint8Array;
 }
 
-/** The stream that holds a key, or all keys under a filter. Of `desired` each edgepoint's part is a stream of its own. */
+/** Buckets of which each edgepoint's part is a stream of its own. */
+const divided = new Map([
+  [buckets.desired as string, desiredStream],
+  [buckets.certificates, certificateStream],
+]);
+
+/** The stream that holds a key, or all keys under a filter. */
 export function streamOfKey(bucket: string, keyOrFilter: string): string {
-  if (bucket !== buckets.desired) return `KV_${bucket}`;
+  const streamOf = divided.get(bucket);
+  if (streamOf === undefined) return `KV_${bucket}`;
   const [zone = '*', edgepoint = '*'] = keyOrFilter.split('.');
   if (/[*>]/.test(zone + edgepoint)) {
     throw new Failure('bus-filter', `the bucket ${bucket} is divided by edgepoint: ${JSON.stringify(keyOrFilter)} does not begin with a zone and an edgepoint`);
   }
-  return desiredStream({ zone, edgepoint });
+  return streamOf({ zone, edgepoint });
 }
 
 /** A question to one stream: the newest message of a subject, or the first at or after a sequence under a filter. */

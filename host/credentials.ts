@@ -1,7 +1,7 @@
 import { createUser } from '@nats-io/nkeys';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { artefactBucket, buckets, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
+import { artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
 
 /**
  * The one table of who may say what on the bus.
@@ -13,7 +13,7 @@ import { artefactBucket, buckets, desiredStream, heartbeatSubject, meteringQuery
  * account they live in, are not among them.
  */
 
-export type Role = 'conduit' | 'metering' | 'global-dispatcher' | 'operator' | 'edgepoint';
+export type Role = 'conduit' | 'metering' | 'global-dispatcher' | 'certificates' | 'operator' | 'edgepoint';
 
 export interface BusUser {
   readonly role: Role;
@@ -59,11 +59,13 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       `event.${here}.>`,
       `log.${here}.>`,
       directGet(desiredStream(site)),
+      directGet(certificateStream(site)),
+      directGet(`KV_${buckets.challenges}`),
       directGet(artefactStream(site)),
       `$O.${snapshotBucket(site)}.>`,
       ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].map((other) => directGet(snapshotStream(other))),
     ],
-    hears: [newsSubject(buckets.desired, `${here}.>`)],
+    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.challenges, 'http.>')],
   };
 }
 
@@ -89,8 +91,11 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
         publish: [
           `$KV.${buckets.desired}.>`,
           `$KV.${buckets.names}.>`,
+          `$KV.${buckets.domains}.>`,
           reads(buckets.names),
           reads(buckets.state),
+          reads(buckets.domains),
+          reads(buckets.issued),
           ...sites.flatMap((site) => [
             directGet(desiredStream(site)),
             directGet(artefactStream(site)),
@@ -101,12 +106,27 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
           ...consumes(streams.logs),
           meteringQuerySubject,
         ],
-        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), 'heartbeat.>'],
+        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), 'heartbeat.>'],
       };
     case 'metering':
       return { publish: consumes(streams.usage), subscribe: [meteringQuerySubject], answers: true };
     case 'global-dispatcher':
-      return { publish: [reads(buckets.names), reads(buckets.state)], subscribe: [news(buckets.names), news(buckets.state), 'heartbeat.>'] };
+      return {
+        publish: [reads(buckets.names), reads(buckets.state), reads(buckets.challenges)],
+        subscribe: [news(buckets.names), news(buckets.state), newsSubject(buckets.challenges, 'dns.>'), 'heartbeat.>'],
+      };
+    case 'certificates':
+      // Of edgepoints it hears what they say of themselves (a key of two words), nothing of their apps.
+      return {
+        publish: [
+          `$KV.${buckets.challenges}.>`,
+          `$KV.${buckets.certificates}.>`,
+          `$KV.${buckets.issued}.>`,
+          ...sites.map((site) => directGet(certificateStream(site))),
+          ...[buckets.challenges, buckets.issued, buckets.domains, buckets.state].map(reads),
+        ],
+        subscribe: [news(buckets.domains), newsSubject(buckets.state, '*.*')],
+      };
     case 'operator':
       return { publish: ['$JS.API.>'], subscribe: [] };
     case 'edgepoint': {

@@ -2,7 +2,7 @@ import { Failure } from '../kit/errors.ts';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { bytesPerGibibyte, bytesPerMebibyte, nsPerSecond } from '../kit/units.ts';
-import { artefactBucket, buckets, desiredStream, newsSubject, snapshotBucket, streams } from '../kit/wire/subjects.ts';
+import { artefactBucket, buckets, certificateStream, desiredStream, newsSubject, snapshotBucket, streams } from '../kit/wire/subjects.ts';
 import type { Bus } from './bus.ts';
 
 /** A stream's settings by the server's own names (JetStream API of nats-server 2.10). */
@@ -22,8 +22,13 @@ export function streamTable(sites: readonly Site[]): StreamRow[] {
     { ...kept, name: streams.events, subjects: ['event.>'], max_age: 7 * daySeconds * nsPerSecond, max_msgs_per_subject: 200, max_bytes: 256 * bytesPerMebibyte, duplicate_window: 120 * nsPerSecond },
     { ...kept, name: streams.logs, subjects: ['log.>'], max_msgs_per_subject: 1000, max_bytes: 512 * bytesPerMebibyte, duplicate_window: 120 * nsPerSecond },
     bucketRow(`KV_${buckets.names}`, buckets.names, '>'),
-    bucketRow(`KV_${buckets.state}`, buckets.state, '>'),
-    ...sites.flatMap((site) => [bucketRow(desiredStream(site), buckets.desired, `${siteKey(site)}.>`), objectRow(artefactBucket(site), 4 * bytesPerGibibyte), objectRow(snapshotBucket(site), snapshotBytesMax)]),
+    ...[buckets.state, buckets.challenges, buckets.issued, buckets.domains].map((bucket) => bucketRow(`KV_${bucket}`, bucket, '>')),
+    ...sites.flatMap((site) => [
+      bucketRow(desiredStream(site), buckets.desired, `${siteKey(site)}.>`),
+      bucketRow(certificateStream(site), buckets.certificates, `${siteKey(site)}.>`),
+      objectRow(artefactBucket(site), 4 * bytesPerGibibyte),
+      objectRow(snapshotBucket(site), snapshotBytesMax),
+    ]),
   ];
 }
 

@@ -9,7 +9,7 @@ import { currentBootId, journalledWorlds, openJournal, processIdentity, readJour
 import type { JournalWriter, WorldEntry } from './journal.ts';
 import { prepareNetnsFolder, takenRanges } from './network.ts';
 import { defaultDataFolder, planWorld, worldIdFrom, worldIdPattern } from './plan.ts';
-import type { WorldPlan } from './plan.ts';
+import type { AcmePlan, WorldPlan } from './plan.ts';
 
 export interface WorldOptions {
   /** Four characters of [0-9a-z]; null: a free one is chosen. */
@@ -18,6 +18,8 @@ export interface WorldOptions {
   readonly conduitPort: number;
   /** Kept when the world ends; null: a temporary one. */
   readonly dataFolder: string | null;
+  /** Where certificates are asked for; null: nowhere. */
+  readonly acme: AcmePlan | null;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -41,7 +43,7 @@ export async function beginWorld(options: WorldOptions): Promise<{ plan: WorldPl
     if (dataFolder !== null) requireUnused(dataFolder, alive);
     const chosen = chooseRanges(seedOf(id), [...(await takenRanges()), ...alive.flatMap((world) => world.ranges)]);
     if (!chosen.ok) throw new Failure('no-free-addresses', `No address range is free for a world: ${chosen.reason}.`, { remedy: 'End another world, or remove routes to private ranges.' });
-    const plan = planWorld({ id, ranges: chosen.ranges, dataFolder: dataFolder ?? defaultDataFolder(id), conduitPort });
+    const plan = planWorld({ id, ranges: chosen.ranges, dataFolder: dataFolder ?? defaultDataFolder(id), conduitPort, acme: options.acme });
     const journal = openJournal(id);
     journal.write(firstLine(plan, dataFolder !== null));
     return { plan, journal };

@@ -50,7 +50,7 @@ const quietLog: Log = { debug: () => undefined, info: () => undefined, warn: () 
 
 /** Null for a daemon that does not speak on the bus. */
 function busRole(plan: WorldPlan, name: string): { role: Role; site: Site | null } | null {
-  if (name === 'conduit' || name === 'metering' || name === 'global-dispatcher') return { role: name, site: null };
+  if (name === 'conduit' || name === 'metering' || name === 'global-dispatcher' || name === 'certificates') return { role: name, site: null };
   const edgepoint = plan.edgepoints.find((site) => name === `${site.edgepoint}-head`);
   return edgepoint === undefined ? null : { role: 'edgepoint', site: { zone: edgepoint.zone, edgepoint: edgepoint.edgepoint } };
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { tools } from '../host/tools.ts';
 import { clientLocations } from './plan.ts';
-import type { EdgepointPlan, WorldPlan } from './plan.ts';
+import type { AcmePlan, EdgepointPlan, WorldPlan } from './plan.ts';
 import type { SocketOrder } from './sockets.ts';
 import { rootUser, socketGroup, users } from './users.ts';
 import type { DaemonUser } from './users.ts';
@@ -42,7 +42,8 @@ export const certificatesFolder = ({ dataFolder }: EdgepointPlan): string => joi
 
 /** All daemons of a world in the order of their start. `memoryBytes` is the machine's. */
 export function worldDaemons(plan: WorldPlan, memoryBytes: number): Daemon[] {
-  return [natsDaemon(plan), meteringDaemon(plan), conduitDaemon(plan), globalDispatcherDaemon(plan), ...plan.edgepoints.flatMap((edgepoint, index) => edgepointDaemons(plan, edgepoint, index, memoryBytes))];
+  const certifier = plan.acme === null ? [] : [certificatesDaemon(plan, plan.acme)];
+  return [natsDaemon(plan), meteringDaemon(plan), conduitDaemon(plan), globalDispatcherDaemon(plan), ...certifier, ...plan.edgepoints.flatMap((edgepoint, index) => edgepointDaemons(plan, edgepoint, index, memoryBytes))];
 }
 
 /** What every daemon of ours that reads a config file has in common. */
@@ -107,6 +108,33 @@ function conduitDaemon(plan: WorldPlan): Daemon {
       uploadFolder: join(plan.dataFolder, 'conduit/uploads'),
       zoneName,
       sites: plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint })),
+      resolver: plan.acme?.resolver ?? '',
+    },
+    stage: stages.shared,
+  };
+}
+
+function certificatesDaemon(plan: WorldPlan, acme: AcmePlan): Daemon {
+  const base = ours(plan, 'certificates');
+  const folder = join(plan.dataFolder, 'certificates');
+  return {
+    ...base,
+    entry: 'certificates/main.ts',
+    argv: ['--config', configPath(plan, base.name)],
+    user: own(users.certificates),
+    netns: null,
+    mountPin: null,
+    sockets: [],
+    settings: {
+      ...base.settings,
+      ...onTheBus(plan, base.name),
+      directoryUrl: acme.directoryUrl,
+      authorityCaFile: acme.caFile,
+      zoneName,
+      nameservers: [plan.globalDispatcher.ipv4],
+      sites: plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint })),
+      databaseUrl: `file:${join(folder, 'certificates.db')}`,
+      keyFile: join(folder, 'key'),
     },
     stage: stages.shared,
   };

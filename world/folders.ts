@@ -16,6 +16,7 @@ export function makeFolders(plan: WorldPlan, daemons: readonly Daemon[]): void {
   makeFolder(natsStoreFolder(plan), { uid: users.nats, gid: users.nats }, 0o700);
   makeFolder(join(plan.dataFolder, 'metering'), { uid: users.metering, gid: users.metering }, 0o700);
   makeFolder(join(plan.dataFolder, 'global-dispatcher'), { uid: users.globalDispatcher, gid: users.globalDispatcher }, 0o700);
+  if (plan.acme !== null) makeFolder(join(plan.dataFolder, 'certificates'), { uid: users.certificates, gid: users.certificates }, 0o700);
   makeFolder(join(plan.dataFolder, 'conduit'), { uid: users.conduit, gid: users.conduit }, 0o700);
   makeFolder(join(plan.dataFolder, 'conduit/uploads'), { uid: users.conduit, gid: users.conduit }, 0o700);
   plan.edgepoints.forEach((edgepoint, index) => {

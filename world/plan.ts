@@ -47,6 +47,14 @@ export interface NamespacePlan {
   readonly ipv6: string;
 }
 
+export interface AcmePlan {
+  readonly directoryUrl: string;
+  /** PEM file of who vouches for the authority's server, readable by all; empty for the public ones. */
+  readonly caFile: string;
+  /** Where the conduit looks up providers' domains, ADDRESS:PORT; empty: at the machine's resolver. */
+  readonly resolver: string;
+}
+
 export interface WorldPlan {
   readonly id: string;
   readonly ranges: WorldRanges;
@@ -62,6 +70,8 @@ export interface WorldPlan {
   readonly natsUrl: string;
   readonly conduitPort: number;
   readonly globalDispatcher: NamespacePlan;
+  /** The authority that certificates are asked of; null: none are. */
+  readonly acme: AcmePlan | null;
   readonly edgepoints: readonly EdgepointPlan[];
 }
 
@@ -72,7 +82,7 @@ export const worldSites: readonly (Site & { latitude: number; longitude: number 
 ];
 
 /** All names and addresses of a world. The bridge carries the first /20 and the first /64; instances have a /20 of their own. */
-export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder: string; conduitPort: number }): WorldPlan {
+export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder: string; conduitPort: number; acme: AcmePlan | null }): WorldPlan {
   const { id, ranges } = options;
   const runFolder = join(worldsFolder, id);
   const prefix = worldNames.prefix(id);

@@ -68,6 +68,8 @@ export const appAnswerSchema = z.object({
   deployId: z.string(),
   hosts: z.array(z.string()),
   url: z.string(),
+  /** How it stands with the certificate of its name; null where no authority is asked. */
+  certificate: z.object({ untilWallMs: z.number().nullable(), code: z.string(), text: z.string() }).nullable().default(null),
   /** `template`: every wake begins from the release's template. `keep`: memory and private disk continue. */
   state: z.enum(['template', 'keep']),
   stateMeaning: z.string(),
@@ -142,3 +144,32 @@ export const logLineSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('beat') }),
 ]);
 export type LogLine = z.output<typeof logLineSchema>;
+
+const recordSchema = z.object({ name: z.string(), type: z.enum(['CNAME', 'A', 'AAAA', 'TXT']), value: z.string() });
+
+export const domainAnswerSchema = z.object({
+  domain: z.string(),
+  app: z.string(),
+  /** `waiting` for its record, `proving` (its record is there, its certificate not yet), `active`. */
+  condition: z.enum(['waiting', 'proving', 'active']),
+  /** What to set, or, at the apex of a zone, where a CNAME cannot stand, these in its place. */
+  records: z.array(recordSchema),
+  apexRecords: z.array(recordSchema),
+  certificateUntilWallMs: z.number().nullable(),
+  /** What went wrong with its certificate, or is about to; empty when all is well. */
+  code: z.string(),
+  text: z.string(),
+});
+export type DomainAnswer = z.output<typeof domainAnswerSchema>;
+export const domainsAnswerSchema = z.object({ provider: z.string(), domains: z.array(domainAnswerSchema) });
+export const domainRemovedSchema = z.object({ domain: z.string(), removed: z.literal(true) });
+
+/** A line of the answer to POST /v1/apps/:app/domains/:domain. */
+export const domainLineSchema = z.discriminatedUnion('type', [
+  domainAnswerSchema.extend({ type: z.literal('domain') }),
+  /** What a look at its records has shown; `code` empty: they are there. */
+  z.object({ type: z.literal('look'), code: z.string(), text: z.string() }),
+  z.object({ type: z.literal('beat') }),
+  z.object({ type: z.literal('end'), outcome: z.enum(['active', 'proved', 'failed', 'timeout']), code: z.string(), text: z.string() }),
+]);
+export type DomainLine = z.output<typeof domainLineSchema>;

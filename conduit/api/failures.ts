@@ -10,6 +10,8 @@ const statuses: Readonly<Record<string, Status>> = {
   'too-many-attempts': 429,
   'app-unknown': 404,
   'deploy-unknown': 404,
+  'domain-unknown': 404,
+  'too-many-domains': 409,
   'release-unknown': 404,
   'release-serves': 409,
   'no-such-way': 404,

@@ -4,6 +4,7 @@ import type { UsageReport } from '../../kit/wire/usage.ts';
 import type { Checks } from '../checks.ts';
 import type { Vault } from '../configuration/vault.ts';
 import type { Deploys } from '../deploy.ts';
+import type { Domains } from '../domains/domains.ts';
 import type { Speaker } from '../store/accounts.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { AppAnswer } from './answers.ts';
@@ -13,6 +14,7 @@ import type { SignIn } from './sign-in.ts';
 export interface ApiPorts {
   readonly apps: AppStore;
   readonly deploys: Deploys;
+  readonly domains: Domains;
   readonly checks: Checks;
   readonly vault: Vault;
   readonly signIn: SignIn;

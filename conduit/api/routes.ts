@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { namePattern } from '../../kit/ids.ts';
 import type { Log } from '../../host/log.ts';
+import { asNdjson, streamLines } from './lines.ts';
 import type { UploadRequest } from '../deploy.ts';
 import { ownApp } from '../deploy.ts';
 import type { StoredApp } from '../store/apps.ts';
@@ -69,6 +70,22 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
   api.get('/apps/:app/logs', async (c) => {
     const asked = query(c, z.object({ follow: z.enum(['0', '1']).default('0'), last: z.coerce.number().int().min(0).max(10_000).default(200) }));
     return lines(c, await ports.follow.logs(await own(ports, c), { last: asked.last, follow: asked.follow === '1' }));
+  });
+
+  api.get('/domains', async (c) => {
+    const speaker = c.get('speaker');
+    return c.json({ provider: speaker.provider, domains: await ports.domains.list(speaker) });
+  });
+
+  api.delete('/domains/:domain', async (c) => {
+    const domain = c.req.param('domain');
+    await ports.domains.remove(c.get('speaker'), domain);
+    return c.json({ domain, removed: true });
+  });
+
+  api.post('/apps/:app/domains/:domain', async (c) => {
+    const produce = await ports.domains.add(c.get('speaker'), appName(c), c.req.param('domain'));
+    return lines(c, streamLines({ encode: asNdjson, beat: { type: 'beat' }, produce }));
   });
 
   api.get('/usage', async (c) => {

@@ -50,7 +50,7 @@ port = ${guess.port}
 # "keep": one instance, whose memory and disk continue where they were.
 # state = "template"
 
-# httpsOnly = true          # plain HTTP is sent to https
+# httpsOnly = true          # plain HTTP is always sent to https; false: never
 # proxyProtocol = "v2"      # each connection begins with whose requests it carries
 
 # How much an instance may use: small, medium or large.

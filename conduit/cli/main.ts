@@ -4,7 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
-import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema } from '../api/answers.ts';
+import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema } from '../api/answers.ts';
 import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
 import type { Client } from './client.ts';
@@ -12,6 +12,7 @@ import { credentialsSchema, readCredentials, writeCredentials } from './credenti
 import { listEnv, listSecrets, setEnv, setSecret, unsetNames } from './configuration.ts';
 import type { ChangeOptions } from './configuration.ts';
 import { deployFolder, rollBack } from './deploy.ts';
+import { addDomain, showDomains } from './domains.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
 import { manifestFile } from '../manifest/read.ts';
@@ -92,6 +93,8 @@ function describeProgram(): Command {
     },
   );
 
+  describeDomains(program);
+
   command(program, 'logs <app>', 'Prints what an app has written, from every edgepoint.', ['conduit logs hello', 'conduit logs hello -f', 'conduit logs hello -n 20'])
     .option('-f, --follow', 'go on with what it writes from now on')
     .addOption(new Option('-n, --last <lines>', 'how many of the last entries').default(200).argParser(parseCount))
@@ -143,6 +146,30 @@ function describeConfiguration(program: Command): void {
   changes(secrets, 'unset <names...>', 'Takes secrets away.', ['conduit secrets unset DATABASE_URL --app hello']).action(
     async (names: string[], options: ChangeOptions, self: Command) => unsetNames('secrets', names, options, connect, terminalOf(self)),
   );
+}
+
+function describeDomains(program: Command): void {
+  const domains = program.command('domains').description('Leads domains of your own to your apps, with HTTPS.');
+  command(domains, 'add <domain>', 'Says which record to set, and watches until it is there and has its certificate.', ['conduit domains add shop.example.com --app shop'])
+    .requiredOption('--app <app>', 'the app it shall lead to')
+    .option('--no-watch', 'say which record to set, and end')
+    .action(async (domain: string, { app, watch }: { app: string; watch: boolean }, self: Command) => {
+      const conduit = await connect();
+      await addDomain(domain.toLowerCase().replace(/\.$/, ''), { app, watch }, conduit, terminalOf(self));
+    });
+  command(domains, 'list', 'Lists your domains, what they wait for, and how long their certificates last.', ['conduit domains list', 'conduit domains list --json']).action(
+    async (_options: unknown, self: Command) => {
+      const terminal = terminalOf(self);
+      const answer = await (await connect()).get('/domains', domainsAnswerSchema);
+      terminal.tell(answer);
+      showDomains(answer.domains, terminal);
+    },
+  );
+  command(domains, 'remove <domain>', 'Leads a domain to your app no longer.', ['conduit domains remove shop.example.com']).action(async (domain: string, _options: unknown, self: Command) => {
+    const terminal = terminalOf(self);
+    terminal.tell(await (await connect()).send('DELETE', `/domains/${encodeURIComponent(domain)}`, domainRemovedSchema));
+    terminal.say(`${domain} is removed.`);
+  });
 }
 
 async function login(url: string, token: string, terminal: Terminal): Promise<void> {

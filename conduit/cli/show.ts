@@ -26,10 +26,16 @@ export function showStatus(app: AppAnswer, terminal: Terminal): void {
     ['offering', app.offering],
     ['state', `${app.state}: ${app.stateMeaning}`],
     ['where', app.placementReason],
+    ...(app.certificate === null ? [] : [['https', certificateText(app.certificate)]]),
     ...(app.published ? [] : [['note', 'the message bus has not been told of the last change yet']]),
   ];
   for (const line of columns(facts)) terminal.say(`  ${line}`);
   for (const site of app.sites) showSite(site, app.release, terminal);
+}
+
+function certificateText({ untilWallMs, code, text }: NonNullable<AppAnswer['certificate']>): string {
+  const until = untilWallMs === null ? 'no certificate yet' : `certificate until ${new Date(untilWallMs).toISOString()}`;
+  return code === '' ? until : `${until} (${code}: ${harmless(text)})`;
 }
 
 export function showReleases({ releases }: ReleasesAnswer, terminal: Terminal): void {

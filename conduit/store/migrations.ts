@@ -57,4 +57,16 @@ export const migrations: readonly Migration[] = [
       `CREATE TABLE provider_keys (provider TEXT PRIMARY KEY REFERENCES providers (provider), wrapped TEXT NOT NULL)`,
     ],
   },
+  {
+    number: 4,
+    name: "providers' own domains",
+    sql: [
+      // Proved (provedWallMs) for one app at most. leaving = 1: given up, and the bus has not been told.
+      `CREATE TABLE domains (
+        domain TEXT NOT NULL, appId INTEGER NOT NULL REFERENCES apps (id), createdWallMs INTEGER NOT NULL,
+        provedWallMs INTEGER, leaving INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (domain, appId))`,
+      `CREATE UNIQUE INDEX domainsProved ON domains (domain) WHERE provedWallMs IS NOT NULL`,
+      `CREATE INDEX domainsByApp ON domains (appId)`,
+    ],
+  },
 ];

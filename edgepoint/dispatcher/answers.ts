@@ -5,9 +5,12 @@ export interface OwnAnswer {
   readonly retryAfterSeconds?: number;
   /** Where to ask instead; of printable ASCII. */
   readonly location?: string;
+  /** In place of the sentence for people. */
+  readonly body?: string;
 }
 
 const phrases: Readonly<Record<number, string>> = {
+  200: 'OK',
   308: 'Permanent Redirect',
   400: 'Bad Request',
   404: 'Not Found',
@@ -35,12 +38,14 @@ export const appFailed = (why: string): OwnAnswer => ({ status: 503, reason: `Th
 
 /** The client's certificate said that it talks to somebody else. */
 export const misdirected = (host: string): OwnAnswer => ({ status: 421, reason: `This connection was made for another host than ${host}.` });
+/** To an authority, and to nobody else of any use. */
+export const challengeAnswer = (body: string): OwnAnswer => ({ status: 200, reason: '', body });
 export const elsewhere = (location: string): OwnAnswer => ({ status: 308, reason: `It is at ${location}.`, location });
 
 const cleaned = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?');
 
 /** Its body, for people, of printable ASCII alone. */
-export const ownBody = (answer: OwnAnswer): string => `${answer.status} ${phrases[answer.status] ?? 'Error'}\n${cleaned(answer.reason)}\n`;
+export const ownBody = (answer: OwnAnswer): string => answer.body ?? `${answer.status} ${phrases[answer.status] ?? 'Error'}\n${cleaned(answer.reason)}\n`;
 
 /** Its fields, but those of one connection only. */
 export function ownFields(answer: OwnAnswer, body: string): readonly (readonly [string, string])[] {

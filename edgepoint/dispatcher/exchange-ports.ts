@@ -37,7 +37,7 @@ export interface ExchangeClient extends TunnelClient {
 /** Where requests of plain HTTP may be sent instead. */
 export interface HttpsPort {
   readonly port: number;
-  /** For every app; otherwise for those whose route says so. */
+  /** For every app whose route says nothing of it. */
   readonly always: boolean;
   /** Whether there is a certificate for that host: nobody is sent where no handshake can succeed. */
   has(hostName: string): boolean;
@@ -51,5 +51,7 @@ export interface ExchangePorts {
   /** False while the dispatcher is about to stop. */
   keepsConnections(): boolean;
   readonly https: HttpsPort | null;
+  /** What to answer an authority that asks for a challenge under way; null: it is a request like any other. */
+  challenge(hostName: string, target: string): string | null;
   answered(app: AppState | null, status: number): void;
 }

@@ -2,7 +2,7 @@ import { proxyHeader } from '../model/proxy-protocol.ts';
 import { affinityIn, setAffinity } from './affinity.ts';
 import { AnswerReader } from './answer-reader.ts';
 import type { AnswerPart } from './answer-reader.ts';
-import { elsewhere, misdirected } from './answers.ts';
+import { challengeAnswer, elsewhere, misdirected } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
 import type { AppState, InstanceState, RouteTerms } from './fleet.ts';
 import { forwardRequest } from './forward.ts';
@@ -77,8 +77,11 @@ export class Exchange implements Waiter, UpstreamUser {
   }
 
   begin(): void {
-    if (this.client.mayAsk(this.head.hostName)) this.ports.switchboard.submit(this);
-    else this.refuse(misdirected(this.head.host));
+    const { hostName, target } = this.head;
+    if (!this.client.mayAsk(hostName)) return this.refuse(misdirected(this.head.host));
+    const challenge = this.ports.challenge(hostName, target);
+    if (challenge === null) this.ports.switchboard.submit(this);
+    else this.refuse(challengeAnswer(challenge));
   }
 
   /** The client may send more: its body is wanted, or so little is kept that a hang-up should be noticed. */
@@ -113,7 +116,7 @@ export class Exchange implements Waiter, UpstreamUser {
   elsewhere(terms: RouteTerms): OwnAnswer | null {
     const { https } = this.ports;
     if (https === null || this.client.facts.scheme === 'https') return null;
-    const url = httpsUrl(this.head, { httpsOnly: terms.httpsOnly === true }, https);
+    const url = httpsUrl(this.head, terms, https);
     return url === null ? null : elsewhere(url);
   }
 

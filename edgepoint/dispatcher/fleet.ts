@@ -125,7 +125,7 @@ function termsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol
   const last = lastTerms;
   const same = last?.status === status && last.reason === reason && last.concurrency === concurrency && last.holdMs === holdMs;
   if (same && last.httpsOnly === httpsOnly && last.proxyProtocol === proxyProtocol && last.sticky === sticky) return last;
-  return (lastTerms = { status, reason, concurrency, holdMs, ...(httpsOnly ? { httpsOnly } : {}), ...(proxyProtocol ? { proxyProtocol } : {}), ...(sticky ? { sticky } : {}) });
+  return (lastTerms = { status, reason, concurrency, holdMs, ...(httpsOnly === undefined ? {} : { httpsOnly }), ...(proxyProtocol ? { proxyProtocol } : {}), ...(sticky ? { sticky } : {}) });
 }
 
 /** One application: its route, its instances, and those that left the table but still have something to tell. */

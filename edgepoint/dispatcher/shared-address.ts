@@ -38,6 +38,7 @@ export interface SharedAddressOptions extends Places {
   readonly nowMs: () => number;
   /** Where requests of plain HTTP may be sent instead; null: nowhere. */
   readonly https: ExchangePorts['https'];
+  challenge: ExchangePorts['challenge'];
   /** A final answer's status; `app` null when the request did not say whose it was. */
   answered: ExchangePorts['answered'];
   /** An invariant of ours broke while bytes of one connection were handled; that connection is cut, the others go on. */
@@ -67,6 +68,7 @@ export class SharedAddress {
       connect: (instance, user) => this.connect(instance, user),
       keepsConnections: () => !this.stopping,
       https: options.https,
+      challenge: options.challenge,
       answered: options.answered,
     };
     const plain = this.handlers();

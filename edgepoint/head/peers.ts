@@ -2,6 +2,7 @@ import type { Peer, PeerConnection } from '../../host/calls.ts';
 import { Failure, codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
+import type { CertificateOrder, ChallengeOrder } from '../model/certificates.ts';
 import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
@@ -137,6 +138,18 @@ export class DispatcherLink implements DispatcherPort {
     for (let waits = 0; this.peer === null && waits < 50; waits += 1) await sleepMs(200);
     if (this.peer === null) throw new Failure('peer-gone', 'the local dispatcher is not there');
     return (await this.peer.call('ask', order, { timeoutMs: askTimeoutMs })) as TaskAnswer;
+  }
+
+  certificate(order: CertificateOrder): void {
+    this.order('certificate', order);
+  }
+
+  certificates(names: readonly string[]): void {
+    this.order('certificates', { names });
+  }
+
+  challenge(order: ChallengeOrder): void {
+    this.order('challenge', order);
   }
 
   private order(method: string, params: unknown): void {

@@ -195,8 +195,8 @@ export interface Route {
   readonly instances: readonly { readonly instance: string; readonly address: string; readonly port: number }[];
   /** Its own address; missing for an app that has none. Only the kernel path needs it. */
   readonly own?: OwnRoute;
-  /** Requests of plain HTTP are sent to https, where there is a certificate for the host. */
-  readonly httpsOnly?: true;
+  /** Whether requests of plain HTTP are sent to https, where there is a certificate for the host; missing: as the dispatcher's setting says. */
+  readonly httpsOnly?: boolean;
   /** Clients return to the instance that answered them before, as long as it is there and has room. */
   readonly sticky?: true;
   /** Connections to its instances begin with a header that says whose requests they carry; each carries one client's alone. */
@@ -291,4 +291,6 @@ export interface DispatcherNews {
   demand(demand: Demand): void;
   /** An instance refused or reset a connection before it answered. */
   suspect(news: { instance: string; reason: string }): void;
+  /** On connecting, when it speaks TLS: the key that certificates for it are sealed with (`edgepoint-state`). */
+  sealTo(news: { publicKey: string }): void;
 }

@@ -15,6 +15,7 @@ export interface EdgepointFacts {
   readonly latitude: number;
   readonly longitude: number;
   readonly opens: string;
+  readonly sealTo: string;
 }
 
 /** The load is published in steps of this, so that the state is not rewritten for each instance of a big edgepoint. */

@@ -29,7 +29,7 @@ export function routeOf(app: AppEntry, nowBootNs: number): Route | null {
     holdMs,
     instances: able.map((entry) => ({ instance: entry.facts.id, address: entry.facts.address, port: entry.port })),
     ...(own === null ? {} : { own }),
-    ...(order.manifest.httpsOnly ? { httpsOnly: true } : {}),
+    ...(order.manifest.httpsOnly === undefined ? {} : { httpsOnly: order.manifest.httpsOnly }),
     ...(order.manifest.scale.sticky ? { sticky: true } : {}),
     ...(order.manifest.proxyProtocol === 'none' ? {} : { proxyProtocol: order.manifest.proxyProtocol }),
   };

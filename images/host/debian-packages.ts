@@ -8,6 +8,9 @@ export const worldPackages = [
   'ca-certificates', 'curl', 'e2fsprogs', 'gcc', 'iproute2', 'iptables', 'knot-dnsutils', 'kmod', 'libc6-dev', 'libzstd-dev', 'mmdebstrap', 'nftables', 'procps', 'runc', 'unbound', 'util-linux',
 ] as const;
 
+/** What only tests use: an ACME authority, and a browser with the tool that tells it whom to trust. */
+export const testPackages = ['chromium', 'libnss3-tools', 'pebble'] as const;
+
 /** Peers that benchmarks run beside us. */
 export const peerPackages = ['haproxy', 'libnginx-mod-stream', 'nghttp2-client', 'nginx-light', 'podman', 'wrk'] as const;
 
@@ -16,6 +19,7 @@ const policySavedPath = '/usr/sbin/policy-rc.d.edgepoint-saved';
 const policyMark = '# written by the set-up of edgepoint for the time of one apt-get install';
 
 export const debianPackages = packagesStep('Debian packages', worldPackages);
+export const debianForTests = packagesStep('Debian packages for tests', testPackages);
 export const debianPeers = packagesStep('Debian packages of peers', peerPackages);
 
 function packagesStep(name: string, packages: readonly string[]): Step {

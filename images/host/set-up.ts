@@ -10,7 +10,7 @@ import { cloneGuardIn } from './clone-guard.ts';
 import { criu, peerCriu } from './criu.ts';
 import { exampleApps } from './example-apps.ts';
 import { removeUnfinished } from './debian-extract.ts';
-import { debianPackages, debianPeers } from './debian-packages.ts';
+import { debianForTests, debianPackages, debianPeers } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
 import { hugePages } from './huge-pages.ts';
 import { natsServer } from './nats-server.ts';
@@ -24,10 +24,11 @@ import { zram } from './zram.ts';
 /** Groups in order: each may use what those before it made. The steps of one group are made at the same time: they mostly wait for the network. */
 function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
   const forTests = options.forTests ? [runtimesRoot] : [];
+  const packagesForTests = options.forTests ? [debianForTests] : [];
   const roots = options.forTests ? [tools.baseRoot, tools.runtimesRoot] : [tools.baseRoot];
   const forBenches = options.forBenches ? [debianPeers] : [];
   const peers = options.forBenches ? [peerCriu] : [];
-  return [[debianPackages, readableFiles, hugePages, pageFaults], forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], [...roots.map(cloneGuardIn), ...peers]];
+  return [[debianPackages, readableFiles, hugePages, pageFaults], packagesForTests, forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], [...roots.map(cloneGuardIn), ...peers]];
 }
 
 export interface SetUpOptions {

@@ -73,6 +73,8 @@ export const edgepointStateSchema = z.object({
   /** 0 to 1: the part of the edgepoint's memory that running instances hold. */
   load: z.number(),
   capacityBytes: z.int(),
+  /** Public key (X25519, base64 of its SubjectPublicKeyInfo) that certificates for its dispatcher are sealed with; empty while it has said none. */
+  sealTo: z.string().max(128).default(''),
   /** False while the operator drains it. */
   accepting: z.boolean(),
   /** Another each time the edgepoint says anew all it has: when it begins, and when the bus has lost what was said. */

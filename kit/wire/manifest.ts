@@ -32,8 +32,8 @@ export const manifestSchema = z.object({
     )
     .max(8)
     .default([]),
-  /** Requests of plain HTTP are sent to https (308), where the edgepoint has a certificate for the host. */
-  httpsOnly: z.boolean().default(false),
+  /** Whether requests of plain HTTP are sent to https (308), where the edgepoint has a certificate for the host; without it the edgepoint decides. */
+  httpsOnly: z.boolean().optional(),
   /** Each connection to the program begins with a header of the PROXY protocol, which says whose requests it carries. */
   proxyProtocol: z.enum(['none', 'v1', 'v2']).default('none'),
   probe: z

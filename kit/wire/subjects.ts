@@ -2,7 +2,15 @@ import { ownerKey, siteKey } from '../ids.ts';
 import type { Owner, Site } from '../ids.ts';
 
 /** Every NATS name in one table, so that the credentials' allow-lists and the users of a subject cannot drift apart. */
-export const buckets = { desired: 'desired', names: 'names', state: 'state' } as const;
+export const buckets = {
+  desired: 'desired',
+  names: 'names',
+  state: 'state',
+  challenges: 'challenges',
+  certificates: 'certificates',
+  issued: 'issued',
+  domains: 'domains',
+} as const;
 export const streams = { usage: 'USAGE', events: 'EVENTS', logs: 'LOGS' } as const;
 
 export const desiredKey = (site: Site, owner: Owner): string => `${siteKey(site)}.${ownerKey(owner)}`;
@@ -29,6 +37,11 @@ export const offerObject = (owner: Owner, release: number): string => `offer.${o
 
 /** Each edgepoint's part of the bucket `desired` is a stream of its own, so that access to it can be given or withheld whole. */
 export const desiredStream = (site: Site): string => `KV_desired_${site.zone}_${site.edgepoint}`;
+/** As desiredStream, for the certificates that are sealed for one edgepoint. */
+export const certificateStream = (site: Site): string => `KV_certificates_${site.zone}_${site.edgepoint}`;
+export const certificateKey = (site: Site, name: string): string => `${siteKey(site)}.${name}`;
+/** Of challenges under way: so few places of each kind that what an order leaves behind is written over by the next. */
+export const challengeKey = (kind: 'dns' | 'http', place: number): string => `${kind}.${place}`;
 /** Every change of a bucket's key is also told on this core subject, so that a watch needs no consumer in the server. */
 export const newsSubject = (bucket: string, key: string): string => `kv.${bucket}.${key}`;
 

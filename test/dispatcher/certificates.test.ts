@@ -72,12 +72,16 @@ t.test('handshakes are let in by network, and a flood keeps only itself out', as
 
 t.test('what is sent to https, and where', async (t) => {
   const https = { port: 443, always: false, has: (name: string) => name === 'shop.test' };
-  const at = (target: string, hostName = 'shop.test') => ({ hostName, target });
+  const at = (target: string, hostName = 'shop.test', upgrade = '') => ({ hostName, target, upgrade });
   const only = { httpsOnly: true };
   t.equal(httpsUrl(at('/a?b=c'), only, https), 'https://shop.test/a?b=c');
   t.equal(httpsUrl(at('/a'), only, { ...https, port: 8443 }), 'https://shop.test:8443/a');
-  t.equal(httpsUrl(at('/a'), { httpsOnly: false }, https), null, 'the app does not ask for it');
-  t.equal(httpsUrl(at('/a'), { httpsOnly: false }, { ...https, always: true }), 'https://shop.test/a', 'the edgepoint does');
+  const always = { ...https, always: true };
+  t.equal(httpsUrl(at('/a'), {}, https), null, 'the app does not ask for it');
+  t.equal(httpsUrl(at('/a'), {}, always), 'https://shop.test/a', 'the edgepoint does');
+  t.equal(httpsUrl(at('/a'), { httpsOnly: false }, always), null, 'but the app says otherwise');
+  t.equal(httpsUrl(at('/a', 'shop.test', 'websocket'), {}, always), null, 'a WebSocket follows no redirect');
+  t.equal(httpsUrl(at('/a', 'shop.test', 'websocket'), only, always), 'https://shop.test/a', 'unless the app wants it');
   t.equal(httpsUrl(at('/a', 'other.test'), only, https), null, 'no certificate');
   t.equal(httpsUrl(at('*'), only, https), null, 'OPTIONS *');
   t.equal(httpsUrl(at('/.well-known/acme-challenge/x'), only, https), null, 'a challenge');

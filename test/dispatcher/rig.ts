@@ -65,7 +65,7 @@ export class FakeHead {
   }
 
   start(): void {
-    const handlers = { demand: (demand: Demand) => void this.demands.push(demand), suspect: (news: { instance: string; reason: string }) => void this.suspects.push(news) };
+    const handlers = { demand: (demand: Demand) => void this.demands.push(demand), suspect: (news: { instance: string; reason: string }) => void this.suspects.push(news), sealTo: () => undefined };
     this.listening = listenForPeers(this.path, handlers as Handlers, { log: openLog('fake-head'), onPeer: (peer) => void this.peers.push(peer) });
   }
 

@@ -199,7 +199,9 @@ t.test('plain HTTP is sent to https where the app asks for it and a certificate 
   t.equal((await plain('shop.test', '/.well-known/acme-challenge/x')).status, 200, 'a challenge');
   t.equal((await ask(secure, '/a')).status, 200);
   await secure.rig.route([shop]);
-  t.equal((await plain('shop.test', '/a')).status, 200, 'an app that does not ask for it');
+  t.equal((await plain('shop.test', '/a')).status, 308, 'an app that says nothing');
+  await secure.rig.route([shop], { httpsOnly: false });
+  t.equal((await plain('shop.test', '/a')).status, 200, 'an app that does not want it');
 });
 
 t.test('hostile bytes in place of a handshake, and after it, hurt nobody else', async (t) => {

@@ -51,6 +51,7 @@ function openWorld() {
     nowMs: () => world.nowMs,
     keepsConnections: () => true,
     https: null,
+    challenge: () => null,
     answered: () => {},
     connect: (instance, user) => {
       const connection = new UpstreamConnection({ user, nowMs: world.nowMs, onGone: (gone) => instance.forget(gone) });

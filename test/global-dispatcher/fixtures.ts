@@ -1,5 +1,6 @@
 import { nowhere, UserLocations } from '../../global-dispatcher/location.ts';
 import { parseAddress, parsePrefix } from '../../global-dispatcher/address.ts';
+import { Challenges } from '../../global-dispatcher/challenges.ts';
 import type { Prefix } from '../../global-dispatcher/address.ts';
 import type { Location } from '../../global-dispatcher/choose.ts';
 import type { Knowledge } from '../../global-dispatcher/respond.ts';
@@ -25,7 +26,7 @@ export function edgepoint(site: string, ipv4: string, place: Location, more: Par
   const [zone = '', name = ''] = site.split('.');
   return {
     zone, edgepoint: name, bootId: 'boot', ipv4, ipv6: `2001:db8::${ipv4.split('.')[3] ?? '0'}`, ...place,
-    load: 0.1, capacityBytes: 2 ** 30, accepting: true, epoch: 'e1', complete: true, opens: '',
+    load: 0.1, capacityBytes: 2 ** 30, accepting: true, epoch: 'e1', complete: true, opens: '', sealTo: '',
     apps: ['shop', 'only'].map((app) => ({
       provider: 'p', scope: 'main', app, release: 1, status: 'ready' as const, wakeBy: 'template' as const, wakeReason: '', reason: '', state: 'template' as const,
       instances: {}, templateBytes: 0, templateAt: '', coldBootMs: null, restoreMs: null,
@@ -84,6 +85,7 @@ export function makeKnowledge(more: Partial<Knowledge> = {}): { state: Dispatche
   const knowledge: Knowledge = {
     identity,
     names: state.names,
+    challenges: new Challenges(state.names.apex),
     serial: state.serial,
     complete: true,
     hostingOf: (entry) => state.hostingOf(entry),

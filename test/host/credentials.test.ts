@@ -151,6 +151,31 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['global-dispatcher', `${api}.DIRECT.GET.${ownDesired}`, { seq: 1 }, 'denied'],
   ['global-dispatcher', `${api}.DIRECT.GET.${ownObjects}`, { seq: 1 }, 'denied'],
   ['global-dispatcher', `${api}.CONSUMER.CREATE.KV_state`, { stream_name: 'KV_state', config: { deliver_subject: '$KV.names.p.main.a' } }, 'denied'],
+  // Certificates: sealed for one edgepoint, written by the certifier alone.
+  ['certificates', '$KV.certificates.north.one.edge.test', 'sealed', 'allowed'],
+  ['certificates', '$KV.challenges.dns.0', 'proof', 'allowed'],
+  ['certificates', '$KV.issued.edge.test', 'status', 'allowed'],
+  ['certificates', `${api}.DIRECT.GET.KV_domains`, { last_by_subj: '$KV.domains.shop.example' }, 'empty'],
+  ['certificates', '$KV.domains.shop.example', 'forged', 'denied'],
+  ['certificates', '$KV.names.p.main.a', 'forged', 'denied'],
+  ['certificates', '$KV.state.north.one', 'forged', 'denied'],
+  ['certificates', `$KV.desired.${own}`, 'forged', 'denied'],
+  ['certificates', `${api}.DIRECT.GET.${ownDesired}`, { seq: 1 }, 'denied'],
+  ['north.one', `${api}.DIRECT.GET.KV_certificates_north_one`, { last_by_subj: '$KV.certificates.north.one.edge.test' }, 'allowed'],
+  ['north.one', `${api}.DIRECT.GET.KV_certificates_south_two`, { seq: 1 }, 'denied'],
+  ['north.one', `${api}.DIRECT.GET.KV_challenges`, { last_by_subj: '$KV.challenges.dns.0' }, 'allowed'],
+  ['north.one', '$KV.certificates.north.one.edge.test', 'forged', 'denied'],
+  ['north.one', '$KV.challenges.http.0', 'forged', 'denied'],
+  ['north.one', '$KV.domains.shop.example', 'forged', 'denied'],
+  ['conduit', '$KV.domains.shop.example', 'wanted', 'allowed'],
+  ['conduit', `${api}.DIRECT.GET.KV_issued`, { last_by_subj: '$KV.issued.edge.test' }, 'allowed'],
+  ['conduit', `${api}.DIRECT.GET.KV_certificates_north_one`, { seq: 1 }, 'denied'],
+  ['conduit', '$KV.certificates.north.one.edge.test', 'forged', 'denied'],
+  ['conduit', '$KV.challenges.dns.0', 'forged', 'denied'],
+  ['global-dispatcher', `${api}.DIRECT.GET.KV_challenges`, { last_by_subj: '$KV.challenges.dns.0' }, 'allowed'],
+  ['global-dispatcher', '$KV.challenges.dns.0', 'forged', 'denied'],
+  ['global-dispatcher', `${api}.DIRECT.GET.KV_certificates_north_one`, { seq: 1 }, 'denied'],
+  ['metering', `${api}.DIRECT.GET.KV_certificates_north_one`, { seq: 1 }, 'denied'],
   ['operator', `${api}.STREAM.NAMES`, '', 'allowed'],
   ['operator', `${api}.STREAM.INFO.USAGE`, '', 'allowed'],
   ['operator', `$KV.desired.${own}`, 'forged', 'denied'],
@@ -183,6 +208,20 @@ const subscriptions: readonly (readonly [string, string, Verdict])[] = [
   ['global-dispatcher', 'kv.state.>', 'allowed'],
   ['global-dispatcher', 'kv.desired.>', 'denied'],
   ['global-dispatcher', 'event.>', 'denied'],
+  ['north.one', 'kv.certificates.north.one.>', 'allowed'],
+  ['north.one', 'kv.certificates.south.two.>', 'denied'],
+  ['north.one', 'kv.certificates.>', 'denied'],
+  ['north.one', 'kv.challenges.http.>', 'allowed'],
+  ['north.one', 'kv.domains.>', 'denied'],
+  ['certificates', 'kv.domains.>', 'allowed'],
+  ['certificates', 'kv.state.*.*', 'allowed'],
+  ['certificates', 'kv.state.>', 'denied'],
+  ['certificates', 'kv.desired.>', 'denied'],
+  ['certificates', 'kv.certificates.>', 'denied'],
+  ['conduit', 'kv.certificates.>', 'denied'],
+  ['conduit', 'kv.issued.>', 'allowed'],
+  ['global-dispatcher', 'kv.challenges.dns.>', 'allowed'],
+  ['global-dispatcher', 'kv.certificates.>', 'denied'],
   ['operator', 'heartbeat.>', 'denied'],
 ];
 
@@ -193,6 +232,10 @@ async function furnished(t: Parameters<typeof startNats>[0]): Promise<NatsWorld>
   await conduit.putKv('desired', own, 'own');
   await conduit.putKv('desired', foreign, 'foreign');
   await conduit.putKv('names', 'p.main.a', 'name');
+  const certifier = await nats.bus('certificates');
+  for (const site of [siteA, siteB]) await certifier.putKv('certificates', `${site.zone}.${site.edgepoint}.edge.test`, 'sealed');
+  await certifier.putKv('challenges', 'dns.0', 'proof');
+  await certifier.putKv('issued', 'edge.test', 'status');
   for (const site of [siteA, siteB]) await conduit.putObject(artefactBucket(site), 'digest', new TextEncoder().encode(`artefact of ${site.zone}`));
   await (await nats.bus('south.two')).putKv('state', 'south.two', 'true state');
   await (await nats.bus('north.one')).putKv('state', 'north.one', 'true state');
@@ -202,7 +245,7 @@ async function furnished(t: Parameters<typeof startNats>[0]): Promise<NatsWorld>
 t.test('every attempt of the table comes out as it says', async (t) => {
   const nats = await furnished(t);
   const intruders = new Map<string, NatsConnection>();
-  for (const name of ['north.one', 'conduit', 'metering', 'global-dispatcher', 'operator']) intruders.set(name, await intrude(nats, name));
+  for (const name of ['north.one', 'conduit', 'metering', 'global-dispatcher', 'certificates', 'operator']) intruders.set(name, await intrude(nats, name));
   t.teardown(() => Promise.all([...intruders.values()].map((connection) => connection.close())));
   const of = (name: string): NatsConnection => intruders.get(name) as NatsConnection;
   for (const [who, subject, body, expected] of requests) {

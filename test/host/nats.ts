@@ -52,7 +52,7 @@ export interface NatsWorld {
 export async function startNats(t: Test, sites: readonly Site[] = [siteA, siteB]): Promise<NatsWorld> {
   const folder = mkdtempSync(join(tmpdir(), 'edgepoint-nats-'));
   const users = new Map<string, { user: BusUser; seed: string }>();
-  for (const role of ['conduit', 'metering', 'global-dispatcher', 'operator'] as const) users.set(role, newBusUser(role, null));
+  for (const role of ['conduit', 'metering', 'global-dispatcher', 'certificates', 'operator'] as const) users.set(role, newBusUser(role, null));
   for (const site of sites) users.set(`${site.zone}.${site.edgepoint}`, newBusUser('edgepoint', site));
   const configPath = join(folder, 'nats.conf');
   let port = -1;

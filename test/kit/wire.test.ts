@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
+import { dnsChallengeMessage, httpChallengeMessage, issuedCertificateMessage, sharedCertificateMessage, wantedDomainMessage } from '../../kit/wire/certificates.ts';
 import { checkOrderMessage } from '../../kit/wire/check.ts';
 import { desiredAppMessage, nameEntryMessage } from '../../kit/wire/desired.ts';
 import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
@@ -24,6 +25,11 @@ const types = [
   usageMessage,
   usageQueryMessage,
   usageReportMessage,
+  dnsChallengeMessage,
+  httpChallengeMessage,
+  sharedCertificateMessage,
+  issuedCertificateMessage,
+  wantedDomainMessage,
 ] as unknown as MessageType<z.ZodObject>[];
 
 /** Messages as earlier versions wrote them, `<name>-<version>.json`: kept for ever, so that what is on a disk somewhere stays readable. */
