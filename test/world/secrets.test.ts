@@ -97,9 +97,11 @@ async function tell(world: FaultWorld, ada: Provider, keep: (ran: Ran) => Ran, t
     for (const path of ['/metrics', '/healthz']) texts.push((await ask({ socketPath: join(runFolder, 'daemons', name, 'health.sock'), path })).body);
   }
   const signedIn = await fetch(`${conduitUrl}/sign-in`, { method: 'POST', body: new URLSearchParams({ token: ada.token }), redirect: 'manual' });
-  const page = await (await fetch(conduitUrl, { headers: { cookie: signedIn.headers.get('set-cookie')?.split(';')[0] ?? '' } })).text();
-  if (!page.includes('keeper')) throw new Error(`not the page with the apps: ${page}`);
-  texts.push(page);
+  for (const path of ['', '/apps/keeper']) {
+    const page = await (await fetch(`${conduitUrl}${path}`, { headers: { cookie: signedIn.headers.get('set-cookie')?.split(';')[0] ?? '' } })).text();
+    if (!page.includes('keeper')) throw new Error(`not a page of apps: ${page}`);
+    texts.push(page);
+  }
   for (const path of ['events', 'releases', 'env', 'secrets']) texts.push(await (await fetch(`${conduitUrl}/v1/apps/shop/${path}`, { headers: { authorization: `Bearer ${ada.token}` } })).text());
 }
 
