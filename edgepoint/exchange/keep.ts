@@ -11,7 +11,7 @@ export interface KeeperPorts extends ExchangeSurroundings {
   templates(): Promise<readonly Storable[]>;
   /** Null when the template is not there any more. */
   offerOf(template: Storable): Promise<OfferFacts | null>;
-  /** What lies in the store has changed. */
+  /** What lies whole in the store has changed. */
   onChange(stored: readonly Stored[]): void;
   /** Calls back once, after so many milliseconds; the returned function forgets it. */
   later(ms: number, callback: () => void): () => void;
@@ -51,21 +51,24 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
     while (wanted && !stopped) {
       wanted = false;
       failed = null;
-      const templates = await ports.templates();
-      const { steps, notes } = planStore(templates, await ports.records.stored(), ports.limits);
+      /** By name; read once, for this alone changes it while it carries out its plan. */
+      const stored = new Map((await ports.records.stored()).map((one) => [one.name, one]));
+      const { steps, notes } = planStore(await ports.templates(), [...stored.values()], ports.limits);
       for (const note of notes) if (!told.has(note)) ports.warn('a template is not put into the object store', { reason: note });
       told = new Set(notes);
       for (const step of steps) {
         // What has changed meanwhile is planned anew.
         if (wanted || stopped) break;
+        const name = step.kind === 'remove' ? step.stored.name : step.template.name;
+        const wasWhole = stored.get(name)?.whole === true;
         try {
-          await carryOut(step, ports);
+          await carryOut(step, stored, ports);
         } catch (failure) {
           // With the bus away nothing else succeeds either; otherwise one that fails holds back no other.
           if (codeOf(failure) === 'bus-away') throw failure;
           failed ??= { failure };
         }
-        ports.onChange(await ports.records.stored());
+        if ((stored.get(name)?.whole === true) !== wasWhole) ports.onChange([...stored.values()]);
       }
     }
     if (failed !== null) throw failed.failure;
@@ -97,26 +100,32 @@ export function openStoreKeeper(ports: KeeperPorts): StoreKeeper {
   };
 }
 
-async function carryOut(step: StoreStep, ports: KeeperPorts): Promise<void> {
-  if (step.kind === 'remove') return remove(step.stored, ports);
+/** `stored` becomes what the records say. */
+async function carryOut(step: StoreStep, stored: Map<string, Stored>, ports: KeeperPorts): Promise<void> {
+  if (step.kind === 'remove') return remove(step.stored, stored, ports);
   const { app, release, name, bytes, sites } = step.template;
   const offer = await ports.offerOf(step.template);
   // Whoever has removed it settles again.
   if (offer === null) return;
-  const stored: Stored = { app, release, name, bytes, sites, whole: false };
+  const save = async (one: Stored): Promise<void> => {
+    await ports.records.saveStored(one);
+    stored.set(name, one);
+  };
+  const begun: Stored = { app, release, name, bytes, sites, whole: false };
   // Said before it is begun, so that whoever comes after a kill knows of it.
-  await ports.records.saveStored(stored);
-  await ports.objects.put(objectOf(stored), {
+  await save(begun);
+  await ports.objects.put(objectOf(begun), {
     id: name,
     content: () => piecesOf({ snapshotPath: offer.snapshotPath, bytes }, ports),
     offer: async () => (await ports.calls.offer({ ...offer, sites })).text,
   });
-  await ports.records.saveStored({ ...stored, whole: true });
+  await save({ ...begun, whole: true });
 }
 
-async function remove(stored: Stored, ports: KeeperPorts): Promise<void> {
-  await ports.objects.drop(objectOf(stored), stored.name);
-  await ports.records.forgetStored(stored.name);
+async function remove(one: Stored, stored: Map<string, Stored>, ports: KeeperPorts): Promise<void> {
+  await ports.objects.drop(objectOf(one), one.name);
+  await ports.records.forgetStored(one.name);
+  stored.delete(one.name);
 }
 
 function objectOf({ app, release }: Pick<Stored, 'app' | 'release'>): string {

@@ -75,6 +75,9 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     return rows.map(releaseOf);
   };
 
+  /** Of all apps at once, as one text: of each row the client makes an object with every column twice, some kilobytes that lie among what stays. */
+  const asJson = async <Row>(sql: string): Promise<Row[]> => JSON.parse(String((await client.execute(sql)).rows[0]?.['json'])) as Row[];
+
   return {
     list,
     remember: () => remember(client),
@@ -105,8 +108,8 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     forgetMeterId: (instance) => run('DELETE FROM meter_ids WHERE instance = ?', [instance]),
     saveDesired: (app, message) =>
       run('INSERT INTO desired (app, message) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET message = excluded.message', [app, message]),
-    templates: async () => (await client.execute(templatesQuery)).rows.map(templateOf),
-    stored: async () => (await client.execute('SELECT stored FROM stored_templates ORDER BY name')).rows.map((row) => JSON.parse(String(row['stored'])) as Stored),
+    templates: async () => (await asJson<TemplateRow>(templatesQuery)).map(templateOf),
+    stored: () => asJson<Stored>('SELECT json_group_array(json(stored)) AS json FROM (SELECT stored FROM stored_templates ORDER BY name)'),
     saveStored: (stored) =>
       run('INSERT INTO stored_templates (name, stored) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET stored = excluded.stored', [stored.name, JSON.stringify(stored)]),
     forgetStored: (name) => run('DELETE FROM stored_templates WHERE name = ?', [name]),
@@ -129,26 +132,22 @@ function releaseOf(row: Record<string, unknown>): ReleaseRecord {
 }
 
 /** Columns of what is asked of all templates at once: with thousands, their orders would be megabytes each time. */
-const templatesQuery = `SELECT releases.app, releases.release, serving.release = releases.release AS serves, json_extract(facts, '$.snapshotPath') AS path,
+const templatesQuery = `SELECT json_group_array(json_array(app, release, serves, path, bytes, off_disk, wake_by, cold_boot_ms, state, json(volume), json(sites))) AS json FROM (
+  SELECT releases.app, releases.release, serving.release = releases.release AS serves, json_extract(facts, '$.snapshotPath') AS path,
   json_extract(facts, '$.templateBytes') AS bytes, json_extract(facts, '$.offDisk') AS off_disk, json_extract(facts, '$.wakeBy') AS wake_by,
   json_extract(facts, '$.coldBootMs') AS cold_boot_ms, json_extract(release_order, '$.manifest.state') AS state, json_extract(release_order, '$.manifest.volume') AS volume,
   iif(json_extract(message, '$.release') = releases.release, json_extract(message, '$.sites'), json_extract(release_order, '$.sites')) AS sites
   FROM releases LEFT JOIN serving ON serving.app = releases.app LEFT JOIN desired ON desired.app = releases.app
-  WHERE json_extract(facts, '$.snapshotPath') <> '' ORDER BY releases.app, releases.release`;
+  WHERE json_extract(facts, '$.snapshotPath') <> '' ORDER BY releases.app, releases.release)`;
 
-function templateOf(row: Record<string, unknown>): TemplateRecord {
-  return {
-    app: String(row['app']),
-    release: Number(row['release']),
-    serves: Number(row['serves']) === 1,
-    snapshotPath: String(row['path']),
-    bytes: Number(row['bytes']),
-    offDisk: Number(row['off_disk']) === 1,
-    wakeBy: String(row['wake_by']) as WakeBy,
-    coldBootMs: row['cold_boot_ms'] === null ? null : Number(row['cold_boot_ms']),
-    manifest: { state: String(row['state']) as Manifest['state'], volume: JSON.parse(String(row['volume'])) as Manifest['volume'] },
-    sites: JSON.parse(String(row['sites'] ?? '[]')) as string[],
-  };
+/** In the order of the query's json_array; 1, 0 or null for what is true or false. */
+type TemplateRow = [
+  app: string, release: number, serves: number | null, path: string, bytes: number, offDisk: number | null, wakeBy: WakeBy,
+  coldBootMs: number | null, state: Manifest['state'], volume: Manifest['volume'], sites: string[] | null,
+];
+
+function templateOf([app, release, serves, snapshotPath, bytes, offDisk, wakeBy, coldBootMs, state, volume, sites]: TemplateRow): TemplateRecord {
+  return { app, release, serves: serves === 1, snapshotPath, bytes, offDisk: offDisk === 1, wakeBy, coldBootMs, manifest: { state, volume }, sites: sites ?? [] };
 }
 
 async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Remembered> {

@@ -64,8 +64,8 @@ const wakeTimeoutMs = 3000;
 const wakeBytesPerMs = 10_000;
 const lookAgainMs = 1000;
 const settleMsMin = 250;
-/** What is planned looks at all templates there are: at most this part of the time. */
-const settleShare = 0.05;
+/** What is planned looks at all templates there are: at most this part of the time, for each look lays down some garbage for each of them. */
+const settleShare = 0.01;
 /** Of the whole disk. */
 const spareShare = 0.05;
 /** A deploy waits this long for a template; then it is made here. */
