@@ -22,8 +22,7 @@ const workMsMin = 300;
 const grownBytesMin = 4 * bytesPerMebibyte;
 
 /**
- * Not even a burst may take more. The runtime lets garbage grow with what lives, and counts mapped files as living: beside 134 MB of
- * locations it would let as much again gather, and what stays then lies scattered among it. More than the 32 MB that it lets gather beside
+ * Not even a burst may take more. The runtime lets garbage grow with what lives, and what stays then lies scattered among it. More than the 32 MB that it lets gather beside
  * next to nothing: a daemon under steady load must not be stopped for this again and again.
  */
 const grownBytesMax = 64 * bytesPerMebibyte;

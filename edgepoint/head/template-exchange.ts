@@ -64,8 +64,9 @@ const wakeTimeoutMs = 3000;
 const wakeBytesPerMs = 10_000;
 const lookAgainMs = 1000;
 const settleMsMin = 250;
-/** What is planned looks at all templates there are: at most this part of the time, for each look lays down some garbage for each of them. */
-const settleShare = 0.01;
+/** What is planned looks at all templates there are: at most this part of the time, and this long for each, for each look leaves garbage of each. */
+const settleShare = 0.05;
+const settleMsEach = 1;
 /** Of the whole disk. */
 const spareShare = 0.05;
 /** A deploy waits this long for a template; then it is made here. */
@@ -89,7 +90,7 @@ export function openTemplateExchange(options: TemplateExchangeOptions): Template
       if (limits.bytesMax === 0) return [];
       const fromBootNs = clock.bootNs();
       const templates = (await records.templates()).flatMap(storable);
-      settleMs = Math.max(settleMsMin, (clock.bootNs() - fromBootNs) / nsPerMs / settleShare);
+      settleMs = Math.max(settleMsMin, templates.length * settleMsEach, (clock.bootNs() - fromBootNs) / nsPerMs / settleShare);
       return templates;
     },
     offerOf,
