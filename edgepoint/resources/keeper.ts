@@ -45,7 +45,8 @@ export class InstanceKeeper {
       start.kind === 'boot'
         ? await this.ports.restored.boot(bootOrder(order, id, start.address, paths))
         : await this.ports.restored.restore(restoreOrder(order, id, start, paths));
-    if (gone.aborted) throw new Failure('app-exited', `instance ${id} ended as soon as it was started`);
+    // Whoever prepares a release finds out by asking it, and then has its last words for the provider.
+    if (gone.aborted && entry.purpose === 'serve') throw new Failure('app-exited', `instance ${id} ended as soon as it was started`);
     this.adopt(entry, running, running.logStartBytes);
     return running;
   }

@@ -40,6 +40,9 @@ t.test('a check prepares a release and leaves nothing; who serves under the name
   await rig.check('c-2', 'other', { command: ['exit'] });
   await until('it is checked', () => last(rig, 'c-2') !== undefined);
   t.match(last(rig, 'c-2'), { stage: 'failed', code: 'app-exited', text: /Cannot find module express/ });
+  await rig.check('c-2b', 'other', { command: ['exit', 'at-once'] });
+  await until('it is checked', () => last(rig, 'c-2b') !== undefined);
+  t.match(last(rig, 'c-2b'), { stage: 'failed', code: 'app-exited', text: /Cannot find module express/ }, 'one that had ended before anybody heard that it runs');
   await nothingLeft(rig);
   t.equal(rig.dispatcher.route('other'), undefined, 'no name leads to it');
   t.notOk(rig.state()?.apps.some((app) => app.app === 'other'), 'it is no app of the edgepoint');

@@ -150,7 +150,9 @@ export class FakeMachine {
     const [word, more] = order.command;
     if (word === 'exit') {
       writeFileSync(made.running.logPath, 'Error: Cannot find module express\n');
-      setTimeout(() => this.crash(order.instance), 10);
+      // `exit at-once`: the news of it is there before the answer to the boot.
+      if (more === 'at-once') this.crash(order.instance);
+      else setTimeout(() => this.crash(order.instance), 10);
     } else if (word === 'serve') setTimeout(() => void listen(made, order.env['PORT'] ?? '', 200), Number(more ?? '30'));
     else if (word === 'status') await listen(made, order.env['PORT'] ?? '', Number(more));
     return made.running;
