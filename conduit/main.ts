@@ -88,10 +88,9 @@ async function openParts(settings: ConduitSettings, log: Log) {
   const domains = openDomains({ apps, domains: domainStore, edgepoints, issued, lookUp, zoneName, domainsPerProvider: settings.domainsPerProvider, wallMs: clock.wallMs, onChange });
   const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, vault, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
   await checks.recover();
-  const verifyAll = (): void => void publisher.verifyAll().catch((thrown: unknown) => log.error('the outbox could not be written', { reason: messageOf(thrown) }));
   // What was wrapped for its former key it cannot open.
-  edgepoints.onNewKey(verifyAll);
-  bus.onUp(verifyAll);
+  edgepoints.onNewKey(publisher.verifyAll);
+  bus.onUp(publisher.verifyAll);
   return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;

@@ -27,7 +27,7 @@ export interface Publisher {
   /** Something in the database has changed. */
   wake(): void;
   /** Compare everything with the bus: at the start, and when the bus is back. */
-  verifyAll(): Promise<void>;
+  verifyAll(): void;
   stop(): Promise<void>;
 }
 
@@ -56,10 +56,17 @@ export function startPublisher(ports: PublisherPorts): Publisher {
   let retry: NodeJS.Timeout | undefined;
   // Objects are looked for in the store only after the bus was away; otherwise our own record of them holds.
   let verifyObjects = true;
+  let verifyWanted = false;
 
   const run = async (): Promise<void> => {
     while (wanted && !stopped) {
       wanted = false;
+      // Here, where no app is being told: one that is would be marked as told afterwards, by what it was told before.
+      if (verifyWanted) {
+        verifyWanted = false;
+        verifyObjects = true;
+        await apps.markAllUnpublished();
+      }
       // Ordered by id, and a failing app is passed over, so that one cannot hold back the others.
       let failed = false;
       const verifying = verifyObjects;
@@ -101,9 +108,8 @@ export function startPublisher(ports: PublisherPorts): Publisher {
   };
   return {
     wake,
-    async verifyAll() {
-      verifyObjects = true;
-      await apps.markAllUnpublished();
+    verifyAll() {
+      verifyWanted = true;
       wake();
     },
     async stop() {
