@@ -1,4 +1,4 @@
-import { Failure } from '../kit/errors.ts';
+import { Failure, assertInvariant } from '../kit/errors.ts';
 import { defaultScope, newId, siteKey } from '../kit/ids.ts';
 import type { Owner, RandomBytes, Site } from '../kit/ids.ts';
 import type { Manifest } from '../kit/wire/manifest.ts';
@@ -12,7 +12,9 @@ import type { Edgepoints } from './edgepoints.ts';
 import { hostsOf } from './describe-app.ts';
 import { manifestFailure, manifestFile, readManifest } from './manifest/read.ts';
 import { openPlaces } from './places.ts';
+import { canaryAlone, existingCanary, whyNoCanary } from './canary.ts';
 import { chooseUidSlot, placeApp } from './placement.ts';
+import type { Placement } from './placement.ts';
 import { chooseRollback, keptReleases } from './rollback.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
 import type { Speaker } from './store/accounts.ts';
@@ -39,6 +41,8 @@ export interface UploadRequest {
   readonly body: AsyncIterable<Uint8Array>;
   readonly bytes: number | null;
   readonly digest: string | null;
+  /** It becomes a canary with this share of the app's requests, in percent; null: it is to serve. */
+  readonly canaryPercent: number | null;
 }
 
 export interface Deploys {
@@ -48,6 +52,12 @@ export interface Deploys {
   rollback(speaker: Speaker, app: string, to: number | null): Promise<DeployAnswer>;
   /** Sets variables or secrets: a new release of the same artefact. One that serves already when nothing changes. */
   configure(speaker: Speaker, app: string, change: ConfigurationChange): Promise<ConfiguredAnswer>;
+  /** Gives the app's canary another share of its requests; where its release was stopped it is tried again. */
+  changeCanary(speaker: Speaker, app: string, percent: number): Promise<DeployAnswer>;
+  /** Has the canary's release serve, in place of the one that does. */
+  promoteCanary(speaker: Speaker, app: string): Promise<DeployAnswer>;
+  /** Takes the canary away; the number of its release. */
+  abortCanary(speaker: Speaker, app: string): Promise<number>;
   remove(speaker: Speaker, app: string): Promise<void>;
   /** Places every app anew; used when the operator's edgepoints have changed. */
   placeAll(): Promise<void>;
@@ -67,9 +77,28 @@ export function openDeploys(ports: DeployPorts): Deploys {
     return result;
   };
 
+  const serve = async (app: StoredApp, target: StoredRelease): Promise<DeployAnswer> => {
+    const placement = await choosePlace(ports, target.manifest, (await apps.placements(app.id)).hosting);
+    const deployId = newId('dp', ports.randomBytes);
+    await apps.serveRelease(app, { release: target.release, deployId, sites: placement.sites, reason: placement.reason });
+    return told(app, { ...target, deployId }, placement);
+  };
+  const told = async (app: StoredApp, release: StoredRelease, placement: Placement, canaryPercent: number | null = null): Promise<DeployAnswer> => {
+    await settle(ports, app.owner);
+    return answerOf(ports, release, placement, canaryPercent);
+  };
+  const canaryNow = async (app: StoredApp) => {
+    const canary = existingCanary(app.owner.app, await apps.canaries.find(app.id));
+    const release = await apps.release(app.id, canary.release);
+    assertInvariant(release !== null, `the canary of ${app.owner.app} has a row of its release`);
+    return { canary, release };
+  };
+
   return {
     async accept(request) {
-      await ownedOrFree(apps, request.speaker, request.app);
+      const before = await ownedOrFree(apps, request.speaker, request.app);
+      // Said before anything is read: it may take a while to send.
+      if (request.canaryPercent !== null && before === null) throw canaryAlone(request.app);
       if (!(await places.take(placeWaitMs))) {
         throw new Failure('busy', `${ports.uploadsMax} uploads are under way already`, { remedy: 'Try again in a few seconds.' });
       }
@@ -88,12 +117,29 @@ export function openDeploys(ports: DeployPorts): Deploys {
     rollback: (speaker, name, to) =>
       inTurn(async () => {
         const app = await ownApp(apps, speaker, name);
-        const target = chooseRollback({ app: name, current: app.release, releases: await apps.releases(app.id, keptReleases + 1), to });
-        const placement = await choosePlace(ports, target.manifest, (await apps.placements(app.id)).hosting);
+        const target = chooseRollback({ app: name, current: app.release, releases: await apps.releases(app.id, keptReleases + 1, 'served'), to });
+        return serve(app, target);
+      }),
+    changeCanary: (speaker, name, percent) =>
+      inTurn(async () => {
+        const app = await ownApp(apps, speaker, name);
+        const { canary, release } = await canaryNow(app);
         const deployId = newId('dp', ports.randomBytes);
-        await apps.serveRelease(app, { release: target.release, deployId, sites: placement.sites, reason: placement.reason });
+        await apps.canaries.change(app, { ...canary, percent, deployId });
+        return told(app, { ...release, deployId }, { sites: (await apps.placements(app.id)).hosting, reason: app.placementReason }, percent);
+      }),
+    promoteCanary: (speaker, name) =>
+      inTurn(async () => {
+        const app = await ownApp(apps, speaker, name);
+        return serve(app, (await canaryNow(app)).release);
+      }),
+    abortCanary: (speaker, name) =>
+      inTurn(async () => {
+        const app = await ownApp(apps, speaker, name);
+        const { canary } = await canaryNow(app);
+        await apps.canaries.end(app);
         await settle(ports, app.owner);
-        return answerOf(ports, { ...target, deployId }, placement);
+        return canary.release;
       }),
     configure: (speaker, name, change) => inTurn(async () => writeConfiguration(ports, await ownApp(apps, speaker, name), change)),
     remove: (speaker, name) =>
@@ -161,25 +207,22 @@ async function write(ports: DeployPorts, request: UploadRequest, upload: Receive
   configuredManifest(manifest, configuration);
   const deployId = newId('dp', ports.randomBytes);
   const uidSlot = previous?.uidSlot ?? (await freeUidSlot(apps));
+  const next = { release, deployId, manifest, artefactDigest: upload.digest, artefactBytes: upload.bytes, createdWallMs: clock.wallMs() };
+  const secrets = await ports.vault.seal({ owner, release }, configuration.secrets);
+  const row = { ...next, owner, uidSlot, sites: placement.sites, placementReason: placement.reason, env: configuration.env, secrets, about: '' };
+  const { canaryPercent } = request;
+  const serving = previous === null ? null : await apps.release(previous.id, previous.release);
+  if (canaryPercent !== null) {
+    if (previous === null || serving === null) throw canaryAlone(manifest.app);
+    const refusal = whyNoCanary(manifest.app, [serving.manifest, manifest]);
+    if (refusal !== null) throw refusal;
+  }
   // The artefact is durable before the row that names it.
   await uploads.keep(upload);
-  await apps.addRelease(previous, {
-    owner,
-    uidSlot,
-    release,
-    artefactDigest: upload.digest,
-    artefactBytes: upload.bytes,
-    manifest,
-    deployId,
-    sites: placement.sites,
-    placementReason: placement.reason,
-    createdWallMs: clock.wallMs(),
-    env: configuration.env,
-    secrets: await ports.vault.seal({ owner, release }, configuration.secrets),
-    about: '',
-  });
+  if (previous !== null && canaryPercent !== null) await apps.canaries.begin(previous, row, canaryPercent);
+  else await apps.addRelease(previous, row);
   await settle(ports, owner);
-  return answerOf(ports, { release, deployId, manifest, artefactDigest: upload.digest, artefactBytes: upload.bytes }, placement);
+  return answerOf(ports, next, canaryPercent === null ? placement : { ...placement, sites: current }, canaryPercent);
 }
 
 async function writeConfiguration(ports: DeployPorts, app: StoredApp, change: ConfigurationChange): Promise<ConfiguredAnswer> {
@@ -190,7 +233,7 @@ async function writeConfiguration(ports: DeployPorts, app: StoredApp, change: Co
   const createdWallMs = clock.wallMs();
   const changed = changeConfiguration(await configurationOf(ports, app, current), change, { release, wallMs: createdWallMs });
   const { hosting } = await apps.placements(app.id);
-  if (changed === null) return { ...answerOf(ports, current, { sites: hosting, reason: app.placementReason }), changed: false, about: '' };
+  if (changed === null) return { ...answerOf(ports, current, { sites: hosting, reason: app.placementReason }, null), changed: false, about: '' };
   const { after, about } = changed;
   configuredManifest(current.manifest, after);
   const placement = await choosePlace(ports, current.manifest, hosting);
@@ -198,7 +241,7 @@ async function writeConfiguration(ports: DeployPorts, app: StoredApp, change: Co
   const next = { ...current, release, deployId, createdWallMs, about, env: after.env, secrets: await ports.vault.seal({ owner, release }, after.secrets) };
   await apps.addRelease(app, { ...next, owner, uidSlot: app.uidSlot, sites: placement.sites, placementReason: placement.reason });
   await settle(ports, owner);
-  return { ...answerOf(ports, next, placement), changed: true, about };
+  return { ...answerOf(ports, next, placement, null), changed: true, about };
 }
 
 /** Counted on from the newest, also after a way back, and from a deleted app of this name, so that nothing an edgepoint still holds of it can be taken for the new one's. */
@@ -225,7 +268,7 @@ export async function configurationOf({ vault }: { readonly vault: Vault }, { ow
 
 type Answered = Pick<StoredRelease, 'release' | 'deployId' | 'manifest' | 'artefactDigest' | 'artefactBytes'>;
 
-function answerOf(ports: DeployPorts, { manifest, ...release }: Answered, placement: { readonly sites: readonly Site[]; readonly reason: string }): DeployAnswer {
+function answerOf(ports: DeployPorts, { manifest, ...release }: Answered, placement: Placement, canaryPercent: number | null): DeployAnswer {
   const hosts = hostsOf(manifest.app, ports.zoneName);
   const { deployId, artefactDigest, artefactBytes } = release;
   return {
@@ -238,6 +281,7 @@ function answerOf(ports: DeployPorts, { manifest, ...release }: Answered, placem
     url: `http://${hosts[0] ?? ''}/`,
     sites: [...placement.sites],
     placementReason: placement.reason,
+    canaryPercent,
   };
 }
 

@@ -1,9 +1,10 @@
-import { siteKey } from '../kit/ids.ts';
+import { canaryOf, siteKey } from '../kit/ids.ts';
 import type { Owner, Site } from '../kit/ids.ts';
 import type { IssuedCertificate } from '../kit/wire/certificates.ts';
 import type { AppState, EdgepointState } from '../kit/wire/edgepoint-state.ts';
 import type { AppAnswer, AppAtSite } from './api/answers.ts';
 import type { StoredApp, StoredRelease } from './store/apps.ts';
+import type { StoredCanary } from './store/canaries.ts';
 
 export interface SeenEdgepoint {
   readonly state: EdgepointState;
@@ -28,13 +29,16 @@ export function describeApp(input: {
   /** Of the zone; null when nobody has said anything of one. */
   readonly certificate: IssuedCertificate | null;
   readonly nowWallMs: number;
+  readonly canary: StoredCanary | null;
 }): AppAnswer {
-  const { app, release, hosting, seen, zoneName, certificate, nowWallMs } = input;
-  const sites = hosting.map((site): AppAtSite => {
-    const edgepoint = seen.get(siteKey(site));
-    const state = edgepoint?.app(app.owner) ?? null;
-    return { ...site, known: state !== null, reachable: edgepoint?.reachable ?? false, state };
-  });
+  const { app, release, hosting, seen, zoneName, certificate, nowWallMs, canary } = input;
+  const atSites = (owner: Owner): AppAtSite[] =>
+    hosting.map((site) => {
+      const edgepoint = seen.get(siteKey(site));
+      const state = edgepoint?.app(owner) ?? null;
+      return { ...site, known: state !== null, reachable: edgepoint?.reachable ?? false, state };
+    });
+  const sites = atSites(app.owner);
   const hosts = hostsOf(app.owner.app, zoneName);
   return {
     ...app.owner,
@@ -53,6 +57,7 @@ export function describeApp(input: {
     published: app.generation === app.publishedGeneration,
     condition: conditionOf(app.release, sites),
     sites,
+    canary: canary === null ? null : { ...canary, sites: atSites(canaryOf(app.owner)) },
   };
 }
 

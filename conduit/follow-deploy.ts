@@ -71,6 +71,15 @@ export function endOf(following: Following): End | null {
   return { type: 'end', outcome: 'partly-ready', text: `ready at ${count - failed.length} of ${count} edgepoints; failed at ${names}`, sites };
 }
 
+/** Why a deploy need not be watched any longer, in words; empty while it is what is wanted. `now`: null when the app has been deleted. */
+export function supersededBy(deploy: { release: number; canary: boolean }, now: { serving: number; canary: number | null } | null): string {
+  if (now === null) return 'the app has been deleted';
+  if ((deploy.canary ? now.canary : now.serving) === deploy.release) return '';
+  if (!deploy.canary) return `release ${now.serving} has taken its place`;
+  if (now.serving === deploy.release) return 'the canary has been promoted';
+  return now.canary === null ? 'the canary has been taken away' : `release ${now.canary} has taken its place as the canary`;
+}
+
 /** The line for a deploy that is watched no longer. */
 export function endEarly(following: Following, outcome: 'superseded' | 'timeout', text: string): End {
   return { type: 'end', outcome, text, sites: endsBySite(following) };

@@ -114,9 +114,9 @@ function openDoor(parts: Parts): Hono<Environment> {
   const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
-    const [release, placements] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id)]);
+    const [release, placements, canary] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id), apps.canaries.find(app.id)]);
     if (!release) throw new Error(`broken invariant: release ${app.release} of ${app.owner.app} has no row`);
-    return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName, certificate: issued.of(zoneName), nowWallMs: clock.wallMs() });
+    return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName, canary, certificate: issued.of(zoneName), nowWallMs: clock.wallMs() });
   };
   const signIn = openSignIn(accounts, () => clock.bootNs() / nsPerMs);
   const follow = openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, checkMs: settings.checkSeconds * 1000, followersMax });

@@ -2,8 +2,8 @@ import { Readable } from 'node:stream';
 import type { Bus } from '../host/bus.ts';
 import type { Log } from '../host/log.ts';
 import { codeOf, messageOf } from '../kit/errors.ts';
-import type { Site } from '../kit/ids.ts';
-import { siteKey } from '../kit/ids.ts';
+import type { Owner, Site } from '../kit/ids.ts';
+import { canaryOf, siteKey } from '../kit/ids.ts';
 import { desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
 import { artefactBucket, buckets, desiredKey, namesKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
@@ -140,6 +140,7 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
         keyless = thrown;
       }
     }
+    keyless = (await publishCanary(ports, app, { hosting, domains: domains.proved, verifyObjects })) ?? keyless;
     await putIfDiffers(bus, buckets.names, namesKey(app.owner), nameText(ports, app, hosting));
     for (const domain of domains.proved) await putIfDiffers(bus, buckets.domains, domain, encodeMessage(wantedDomainMessage, { domain, ...app.owner, sites: hosting.map(siteKey) }));
   } else {
@@ -158,6 +159,41 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   if (keyless !== null) throw keyless;
 }
 
+/**
+ * Behind the app itself: a canary that was promoted goes when its release has been wished for. It has no name of its own. Gives the failure
+ * of an edgepoint that has not told its key, else null.
+ */
+async function publishCanary(ports: PublisherPorts, app: StoredApp, about: { hosting: readonly Site[]; domains: readonly string[]; verifyObjects: boolean }): Promise<unknown> {
+  const { bus, apps } = ports;
+  const { hosting, domains, verifyObjects } = about;
+  const owner = canaryOf(app.owner);
+  const canary = await apps.canaries.find(app.id);
+  const release = canary === null ? null : await apps.release(app.id, canary.release);
+  if (canary === null || release === null) {
+    for (const site of hosting) await takeBackCanary(bus, site, owner);
+    return null;
+  }
+  const configuration = await configurationOf(ports, app, release);
+  let keyless: unknown = null;
+  for (const site of hosting) {
+    await putArtefact(ports, site, release.artefactDigest, verifyObjects);
+    try {
+      const told = await configurationFor(ports, { owner, release: release.release }, site, { manifest: release.manifest, configuration });
+      const text = desiredText(ports, { ...app, owner }, { release, told, hosting, cronSite: '', domains, canaryPercent: canary.percent });
+      await putIfDiffers(bus, buckets.desired, desiredKey(site, owner), text);
+    } catch (thrown) {
+      if (codeOf(thrown) !== 'edgepoint-key-unknown') throw thrown;
+      keyless = thrown;
+    }
+  }
+  return keyless;
+}
+
+/** Most apps have none, and a deleted key is news to its edgepoint. */
+async function takeBackCanary(bus: Bus, site: Site, owner: Owner): Promise<void> {
+  if ((await bus.getKv(buckets.desired, desiredKey(site, owner))) !== null) await bus.deleteKv(buckets.desired, desiredKey(site, owner));
+}
+
 /** Deletes the key, unless the same provider has an app of this name there again. */
 async function leaveSite(ports: PublisherPorts, app: StoredApp, site: Site): Promise<void> {
   const successor = await ports.apps.findByName(app.owner.app);
@@ -165,7 +201,9 @@ async function leaveSite(ports: PublisherPorts, app: StoredApp, site: Site): Pro
     const { hosting } = await ports.apps.placements(successor.id);
     if (hosting.some((other) => siteKey(other) === siteKey(site))) return;
   }
-  if (isKnown(ports, site)) await ports.bus.deleteKv(buckets.desired, desiredKey(site, app.owner));
+  if (!isKnown(ports, site)) return;
+  await ports.bus.deleteKv(buckets.desired, desiredKey(site, app.owner));
+  await takeBackCanary(ports.bus, site, canaryOf(app.owner));
 }
 
 /** An edgepoint the operator has taken out of the settings may have no bucket any more. */
@@ -203,12 +241,12 @@ async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string)
 function desiredText(
   ports: PublisherPorts,
   app: StoredApp,
-  about: { release: StoredRelease; told: ToldConfiguration; hosting: readonly Site[]; cronSite: string; domains: readonly string[] },
+  about: { release: StoredRelease; told: ToldConfiguration; hosting: readonly Site[]; cronSite: string; domains: readonly string[]; canaryPercent?: number },
 ): string {
-  const { release, told, hosting, cronSite, domains } = about;
+  const { release, told, hosting, cronSite, domains, canaryPercent } = about;
   return encodeMessage(desiredAppMessage, {
     ...app.owner,
-    release: app.release,
+    release: release.release,
     artefactDigest: release.artefactDigest,
     artefactBytes: release.artefactBytes,
     ...told,
@@ -218,6 +256,7 @@ function desiredText(
     deployId: release.deployId,
     sites: hosting.map(siteKey),
     cronSite,
+    ...(canaryPercent === undefined ? {} : { canaryPercent }),
   });
 }
 

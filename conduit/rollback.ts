@@ -8,7 +8,7 @@ export interface RollbackInput {
   readonly app: string;
   /** The release that serves. */
   readonly current: number;
-  /** Newest first. */
+  /** Those that have served, newest first. */
   readonly releases: readonly StoredRelease[];
   /** The release asked for; null: the one before the current one. */
   readonly to: number | null;

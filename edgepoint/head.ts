@@ -12,7 +12,7 @@ import { openLog } from '../host/log.ts';
 import { readZramSwap, zramRoomBytes } from '../host/zram.ts';
 import type { Log } from '../host/log.ts';
 import type { Clock } from '../kit/clock.ts';
-import { newId, ownerKey, siteKey } from '../kit/ids.ts';
+import { isCanary, newId, ownerKey, siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { nsPerMs } from '../kit/units.ts';
 import { desiredAppMessage } from '../kit/wire/desired.ts';
@@ -20,6 +20,7 @@ import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../kit
 import { logMessage } from '../kit/wire/event.ts';
 import { appStateKey, artefactBucket, buckets, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
+import { CanaryWatch } from './canary/watch.ts';
 import { Cron } from './cron/run.ts';
 import { Checker } from './deploy/check.ts';
 import type { DeployPorts } from './deploy/ports.ts';
@@ -151,6 +152,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const noteDemand = (source: DemandSource, demand: Demand): void => {
     manager.noteDemand(demands.note(source, demand, (manager.state.apps.get(ownerKey(demand.owner))?.own ?? null) !== null));
     perf.traffic(demand);
+    if (source === 'shared') canaries.note(demand);
   };
   const snapdLink = connectToPeer(`${settings.runFolder}/snapd.sock`, {}, { log });
   const restored = restoredOver(restoredLink);
@@ -238,7 +240,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     warn,
     sleepMs,
     openArtefact: (digest) => bus.getObject(artefactBucket(site), digest),
-    giveOwnAddress: (order) => ownAddresses.give(order),
+    giveOwnAddress: (order) => (isCanary(order.owner) ? Promise.resolve() : ownAddresses.give(order)),
     takeOwnAddress: (owner) => ownAddresses.take(owner),
     judgeProbe: notListening,
     readLogTail: async (logPath) => {
@@ -259,15 +261,27 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       promote: (serving) => {
         manager.promote(serving);
         cron.serves(serving.order);
+        canaries.serves(serving.order);
       },
       reject: (owner, reason) => manager.reject(owner, reason),
       remove: (owner) => {
         cron.removed(owner);
+        canaries.removed(owner);
         return manager.remove(owner);
       },
     },
   };
   const deployer = new Deployer(deployPorts);
+  const canaries = new CanaryWatch({
+    bootNs: clock.bootNs,
+    stop: (owner, reason, figures) => {
+      const app = manager.state.apps.get(ownerKey(owner));
+      const order = app?.desired ?? null;
+      // What was counted is another release's, or it is stopped already.
+      if (app === undefined || order === null || app.serving?.order.release !== order.release || app.stopped !== '') return;
+      deployer.stopCanary(order, reason, figures).catch((failure: unknown) => warn('that a canary was stopped could not be recorded', { app: app.key, failure }));
+    },
+  });
   const checker = new Checker({
     folder: checksFolder(settings.dataFolder),
     snapd,
@@ -314,7 +328,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     },
     remembered.cron,
   );
-  for (const { order } of remembered.serving.values()) cron.serves(order);
+  for (const { order } of remembered.serving.values()) {
+    cron.serves(order);
+    canaries.serves(order);
+  }
   /** For the first look alone: of thousands of apps it is much. */
   let atStart: { readonly remembered: Remembered; readonly seeds: readonly UsageState[] } | null = { remembered, seeds: await usageOutbox.seeds() };
   /** Brings us into agreement with restored; the first time it also begins planning. Never twice at once. */

@@ -16,6 +16,23 @@ export interface Site {
 
 export const defaultScope = 'main';
 
+/** The scope of an app's canary: a release that gets a part of the app's requests. The app itself is of the default scope. */
+export const canaryScope = 'canary';
+
+export function isCanary(owner: Pick<Owner, 'scope'>): boolean {
+  return owner.scope === canaryScope;
+}
+
+/** Under which owner an app's canary stands. */
+export function canaryOf(owner: Owner): Owner {
+  return { ...owner, scope: canaryScope };
+}
+
+/** The app whose canary it is. */
+export function servedBy(canary: Owner): Owner {
+  return { ...canary, scope: defaultScope };
+}
+
 /** `provider.scope.app`: the tail of every subject and key that speaks of one application. */
 export function ownerKey(owner: Owner): string {
   return `${owner.provider}.${owner.scope}.${owner.app}`;

@@ -21,6 +21,8 @@ export const deployAnswerSchema = z.object({
   url: z.string(),
   sites: z.array(siteSchema),
   placementReason: z.string(),
+  /** Of a canary: the part of the app's requests that it gets; null: it is to serve. */
+  canaryPercent: z.int().nullable().default(null),
 });
 export type DeployAnswer = z.output<typeof deployAnswerSchema>;
 
@@ -40,7 +42,7 @@ export const releasesAnswerSchema = z.object({
   app: z.string(),
   /** The one that serves. */
   current: z.int(),
-  /** Newest first; `kept`: it can be gone back to. */
+  /** Newest first; `kept`: it can be gone back to; `canaryPercent`: it is the canary, with this part of the requests. */
   releases: z.array(
     z.object({
       release: z.int(),
@@ -49,6 +51,7 @@ export const releasesAnswerSchema = z.object({
       createdWallMs: z.number(),
       current: z.boolean(),
       kept: z.boolean(),
+      canaryPercent: z.int().nullable().default(null),
       /** Which variables were set, when that made it and no upload did. */
       about: z.string().default(''),
     }),
@@ -83,10 +86,13 @@ export const appAnswerSchema = z.object({
   /** The whole app in a word: `deploying`, `awake`, `asleep`, `failed`, `partly-failed`. */
   condition: z.enum(['deploying', 'awake', 'asleep', 'failed', 'partly-failed']),
   sites: z.array(appAtSiteSchema),
+  /** The release that gets a part of the requests beside the one that serves; at a site whose state is `failed` it gets none. */
+  canary: z.object({ release: z.int(), percent: z.int(), deployId: z.string(), sites: z.array(appAtSiteSchema) }).nullable().default(null),
 });
 export type AppAnswer = z.output<typeof appAnswerSchema>;
 export const appsAnswerSchema = z.object({ provider: z.string(), apps: z.array(appAnswerSchema) });
 
+export const abortedAnswerSchema = z.object({ app: z.string(), aborted: z.int() });
 export const deletedAnswerSchema = z.object({ app: z.string(), deleted: z.literal(true) });
 
 /** A line of GET /v1/apps/:app/events. */

@@ -14,6 +14,8 @@ const statuses: Readonly<Record<string, Status>> = {
   'too-many-domains': 409,
   'release-unknown': 404,
   'release-serves': 409,
+  'canary-unknown': 404,
+  'canary-alone': 409,
   'no-such-way': 404,
   'name-taken': 409,
   'variable-unknown': 404,

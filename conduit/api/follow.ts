@@ -1,13 +1,13 @@
 import type { Bus } from '../../host/bus.ts';
 import type { Log } from '../../host/log.ts';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
-import { ownerKey, siteKey } from '../../kit/ids.ts';
+import { canaryOf, isCanary, ownerKey, siteKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import { eventMessage, logMessage } from '../../kit/wire/event.ts';
 import { streams } from '../../kit/wire/subjects.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
 import type { Edgepoints } from '../edgepoints.ts';
-import { beginFollowing, endEarly, endOf, followEvent, followState, isFullyTold } from '../follow-deploy.ts';
+import { beginFollowing, endEarly, endOf, followEvent, followState, isFullyTold, supersededBy } from '../follow-deploy.ts';
 import type { Following } from '../follow-deploy.ts';
 import type { AppStore, StoredApp, StoredRelease } from '../store/apps.ts';
 import type { LogLine, ProgressLine } from './answers.ts';
@@ -64,7 +64,8 @@ export function openFollow(ports: FollowPorts): Follow {
     async deploy(app, deployId) {
       const release = deployId === null ? await ports.apps.release(app.id, app.release) : await ports.apps.findDeploy(app.id, deployId);
       if (!release) throw new Failure('deploy-unknown', `the app has no deploy ${JSON.stringify(deployId)}`);
-      return begin((writer) => writeProgress(ports, app, release, writer));
+      const asCanary = (await ports.apps.canaries.find(app.id))?.release === release.release;
+      return begin((writer) => writeProgress(ports, app, { ...release, owner: asCanary ? canaryOf(app.owner) : app.owner }, writer));
     },
     check: (check, gone, end) =>
       begin(async (writer) => {
@@ -83,14 +84,15 @@ export function openFollow(ports: FollowPorts): Follow {
 /** How long the first stored log line may take to come; they come in a few milliseconds. */
 const nothingMs = 1000;
 
-async function writeProgress(ports: FollowPorts, app: StoredApp, release: StoredRelease, writer: LineWriter): Promise<void> {
+/** `owner`: the app's own, or its canary's. */
+async function writeProgress(ports: FollowPorts, app: StoredApp, release: StoredRelease & { readonly owner: Owner }, writer: LineWriter): Promise<void> {
   const { bus, apps, edgepoints } = ports;
   const send = (line: ProgressLine): boolean => writer.send(line);
   let following = beginFollowing(release.release, (await apps.placements(app.id)).hosting);
   const withStates = (): Following => {
     let merged = following;
     const seen = edgepoints.seen();
-    for (const site of merged.sites) merged = followState(merged, site, seen.get(siteKey(site))?.app(app.owner) ?? null);
+    for (const site of merged.sites) merged = followState(merged, site, seen.get(siteKey(site))?.app(release.owner) ?? null);
     return merged;
   };
   const finish = (end: ProgressLine | null): void => {
@@ -104,9 +106,11 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
     if (endOf(following) && isFullyTold(merged)) finish(endOf(merged));
   };
   const checkCurrent = async (): Promise<void> => {
-    const current = await apps.findByName(app.owner.app);
-    if (current?.id === app.id && current.release === release.release) return;
-    const by = current?.id === app.id ? `release ${current.release} has taken its place` : 'the app has been deleted';
+    const found = await apps.findByName(app.owner.app);
+    const current = found?.id === app.id ? found : null;
+    const canary = current === null || !isCanary(release.owner) ? null : await apps.canaries.find(app.id);
+    const by = supersededBy({ release: release.release, canary: isCanary(release.owner) }, current === null ? null : { serving: current.release, canary: canary?.release ?? null });
+    if (by === '') return;
     send(endEarly(following, 'superseded', by));
     writer.end();
   };
@@ -116,7 +120,7 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
     await untilUp(bus, writer.gone);
     if (writer.gone.aborted) return;
   }
-  const consumer = await bus.consume(streams.events, { filter: `event.*.*.${ownerKey(app.owner)}`, from: 'all' }, async (_subject, text) => {
+  const consumer = await bus.consume(streams.events, { filter: `event.*.*.${ownerKey(release.owner)}`, from: 'all' }, async (_subject, text) => {
     const parsed = parseMessage(eventMessage, text);
     if (!parsed.ok || parsed.value.deployId !== release.deployId) return;
     send({ type: 'event', event: parsed.value });
@@ -150,7 +154,7 @@ async function writeLogs(ports: FollowPorts, owner: Owner, options: { last: numb
   };
   const consumer = await ports.bus.consume(
     streams.logs,
-    { filter: `log.*.*.${ownerKey(owner)}`, from: 'all' },
+    { filter: `log.*.*.${owner.provider}.*.${owner.app}`, from: 'all' },
     async (subject, text, { pending }) => {
       const [, zone = '', edgepoint = ''] = subject.split('.');
       const parsed = parseMessage(logMessage, text);

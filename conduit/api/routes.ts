@@ -41,7 +41,7 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     return c.json({ app, deleted: true });
   });
 
-  api.post('/apps/:app/releases', async (c) => c.json(await ports.deploys.accept(uploadOf(c)), 201));
+  api.post('/apps/:app/releases', async (c) => c.json(await ports.deploys.accept(uploadOf(c, query(c, z.object({ canary: percentSchema.optional() })).canary ?? null)), 201));
 
   api.get('/apps/:app/releases', async (c) => c.json(await releasesOf(ports, await own(ports, c))));
 
@@ -52,8 +52,20 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
 
   configurationRoutes(api, ports, { own: (c) => own(ports, c), appName });
 
+  api.post('/apps/:app/canary', async (c) => {
+    const { percent } = query(c, z.object({ percent: percentSchema }));
+    return c.json(await ports.deploys.changeCanary(c.get('speaker'), appName(c), percent), 201);
+  });
+
+  api.post('/apps/:app/promote', async (c) => c.json(await ports.deploys.promoteCanary(c.get('speaker'), appName(c)), 201));
+
+  api.delete('/apps/:app/canary', async (c) => {
+    const app = appName(c);
+    return c.json({ app, aborted: await ports.deploys.abortCanary(c.get('speaker'), app) });
+  });
+
   api.post('/apps/:app/checks', async (c) => {
-    const check = await ports.checks.begin(uploadOf(c));
+    const check = await ports.checks.begin(uploadOf(c, null));
     try {
       return lines(c, ports.follow.check(check, c.req.raw.signal, () => ports.checks.end(check)));
     } catch (thrown) {
@@ -99,14 +111,20 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
   return api;
 }
 
+/** Of an app's requests; less or more would be no canary. */
+const percentSchema = z.coerce.number().int().min(1).max(99);
+
 /** So many of an app's releases are listed. */
 const releasesMost = 50;
 
 async function releasesOf({ apps }: ApiPorts, app: StoredApp): Promise<ReleasesAnswer> {
-  const found = await apps.releases(app.id, releasesMost);
-  const releases = found.map(({ release, artefactDigest, artefactBytes, createdWallMs, about }, index) => {
+  const [found, canary] = await Promise.all([apps.releases(app.id, releasesMost), apps.canaries.find(app.id)]);
+  const served = found.filter((one) => one.served);
+  const releases = found.map((one) => {
+    const { release, artefactDigest, artefactBytes, createdWallMs, about } = one;
     const current = release === app.release;
-    return { release, artefactDigest, artefactBytes, createdWallMs, current, kept: current || index < keptReleases, about };
+    const canaryPercent = canary?.release === release ? canary.percent : null;
+    return { release, artefactDigest, artefactBytes, createdWallMs, current, kept: current || (one.served && served.indexOf(one) < keptReleases), canaryPercent, about };
   });
   return { app: app.owner.app, current: app.release, releases };
 }
@@ -121,7 +139,7 @@ export function answerJson(ports: { readonly log: Log }, thrown: unknown, c: Con
   return c.json(answer, status);
 }
 
-function uploadOf(c: Ask): UploadRequest {
+function uploadOf(c: Ask, canaryPercent: number | null): UploadRequest {
   const app = appName(c);
   const headers = z
     .object({
@@ -133,7 +151,7 @@ function uploadOf(c: Ask): UploadRequest {
   const bytes = headers.data['content-length'] ?? null;
   const body = c.req.raw.body;
   if (!body) throw new Failure('body-missing', 'the archive is missing', { remedy: 'Send the tar.gz as the body of the request.' });
-  return { speaker: c.get('speaker'), app, body: chunksOf(body), bytes, digest: headers.data['x-artefact-digest'] ?? null };
+  return { speaker: c.get('speaker'), app, body: chunksOf(body), bytes, digest: headers.data['x-artefact-digest'] ?? null, canaryPercent };
 }
 
 const own = (ports: ApiPorts, c: Ask): Promise<StoredApp> => ownApp(ports.apps, c.get('speaker'), appName(c));

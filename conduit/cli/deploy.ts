@@ -13,10 +13,10 @@ type End = Extract<ProgressLine, { type: 'end' }>;
 type Event = Extract<ProgressLine, { type: 'event' }>['event'];
 
 /** Packs, uploads and watches; resolves when every edgepoint is ready and throws a Failure when one is not. */
-export async function deployFolder(folder: string, options: { watch: boolean }, client: () => Promise<Client>, terminal: Terminal): Promise<void> {
+export async function deployFolder(folder: string, options: { watch: boolean; canary?: number }, client: () => Promise<Client>, terminal: Terminal): Promise<void> {
   const { answer, conduit } = await sendFolder(folder, client, terminal, async (conduit, app, upload) => ({
     conduit,
-    answer: await conduit.send('POST', `/apps/${app}/releases`, deployAnswerSchema, upload),
+    answer: await conduit.send('POST', `/apps/${app}/releases${options.canary === undefined ? '' : `?canary=${options.canary}`}`, deployAnswerSchema, upload),
   }));
   await follow(answer, options, conduit, terminal);
 }
@@ -27,10 +27,17 @@ export async function rollBack(app: string, options: { to: number | null; watch:
   await follow(await conduit.send('POST', `/apps/${encodeURIComponent(app)}/rollback${which}`, deployAnswerSchema), options, conduit, terminal);
 }
 
+/** Another share for the canary, or (null) that it serves; watched as a deploy is. */
+export async function moveCanary(app: string, options: { percent: number | null; watch: boolean }, conduit: Client, terminal: Terminal): Promise<void> {
+  const way = options.percent === null ? 'promote' : `canary?percent=${options.percent}`;
+  await follow(await conduit.send('POST', `/apps/${encodeURIComponent(app)}/${way}`, deployAnswerSchema), options, conduit, terminal);
+}
+
 export async function follow(answer: DeployAnswer, options: { watch: boolean }, conduit: Client, terminal: Terminal): Promise<void> {
   terminal.tell({ type: 'release', ...answer });
   const places = answer.sites.map(({ zone, edgepoint }) => `${zone}/${edgepoint}`).join(', ');
-  terminal.say(`release ${answer.release} goes to ${places} (${answer.placementReason})`);
+  const part = answer.canaryPercent === null ? '' : ` as a canary, with ${answer.canaryPercent} % of the requests`;
+  terminal.say(`release ${answer.release} goes to ${places}${part} (${answer.placementReason})`);
   if (options.watch) await watchDeploy(answer, conduit, terminal);
   else terminal.say(`\`conduit status ${answer.app}\` tells how far it is.`);
 }

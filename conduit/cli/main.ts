@@ -2,16 +2,17 @@
 import { createInterface } from 'node:readline/promises';
 import { Command, CommanderError, Option } from 'commander';
 import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
+import { isCanary } from '../../kit/ids.ts';
 import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
-import { appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema } from '../api/answers.ts';
+import { abortedAnswerSchema, appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema } from '../api/answers.ts';
 import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
 import type { Client } from './client.ts';
 import { credentialsSchema, readCredentials, writeCredentials } from './credentials.ts';
 import { listEnv, listSecrets, setEnv, setSecret, unsetNames } from './configuration.ts';
 import type { ChangeOptions } from './configuration.ts';
-import { deployFolder, rollBack } from './deploy.ts';
+import { deployFolder, moveCanary, rollBack } from './deploy.ts';
 import { addDomain, showDomains } from './domains.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
@@ -55,9 +56,10 @@ function describeProgram(): Command {
     async (folder: string | undefined, _options: unknown, self: Command) => checkFolder(folder ?? '.', connect, terminalOf(self)),
   );
 
-  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
+  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
+    .addOption(new Option('--canary <percent>', 'it gets this part of the requests, beside the release that serves').argParser(parsePercent))
     .option('--no-watch', 'return as soon as the conduit has it')
-    .action(async (folder: string | undefined, options: { watch: boolean }, self: Command) => deployFolder(folder ?? '.', options, connect, terminalOf(self)));
+    .action(async (folder: string | undefined, options: { watch: boolean; canary?: number }, self: Command) => deployFolder(folder ?? '.', options, connect, terminalOf(self)));
 
   command(program, 'releases <app>', 'Lists the releases of an app, and which of them can be gone back to.', ['conduit releases hello']).action(
     async (app: string, _options: unknown, self: Command) => {
@@ -74,6 +76,24 @@ function describeProgram(): Command {
     .action(async (app: string, { to, watch }: { to?: number; watch: boolean }, self: Command) => rollBack(app, { to: to ?? null, watch }, await connect(), terminalOf(self)));
 
   describeConfiguration(program);
+
+  command(program, 'canary <app>', 'Gives the canary of an app another part of its requests.', ['conduit canary hello --percent 50'])
+    .addOption(new Option('--percent <percent>', 'of the requests, 1 to 99').argParser(parsePercent).makeOptionMandatory())
+    .option('--no-watch', 'return as soon as the conduit has it')
+    .action(async (app: string, { percent, watch }: { percent: number; watch: boolean }, self: Command) => moveCanary(app, { percent, watch }, await connect(), terminalOf(self)));
+
+  command(program, 'promote <app>', 'Has the canary of an app serve, in place of the release that does.', ['conduit promote hello'])
+    .option('--no-watch', 'return as soon as the conduit has it')
+    .action(async (app: string, { watch }: { watch: boolean }, self: Command) => moveCanary(app, { percent: null, watch }, await connect(), terminalOf(self)));
+
+  command(program, 'abort <app>', 'Takes the canary of an app away; the release that serves has all requests.', ['conduit abort hello']).action(
+    async (app: string, _options: unknown, self: Command) => {
+      const terminal = terminalOf(self);
+      const answer = await forApp(app, (client, path) => client.send('DELETE', `${path}/canary`, abortedAnswerSchema));
+      terminal.tell(answer);
+      terminal.say(`Release ${answer.aborted} is no canary of ${app} any more.`);
+    },
+  );
 
   command(program, 'list', 'Lists your apps.', ['conduit list', 'conduit list --json'])
     .alias('ls')
@@ -193,7 +213,7 @@ async function showLogs(app: string, options: { follow?: boolean; last: number }
       if (line.type === 'note') throw new Failure(line.code, line.text);
       terminal.tell(line.log);
       const { log } = line;
-      const from = terminal.paint('dim', `${new Date(log.wallMs).toISOString()} ${log.zone}/${log.edgepoint} ${harmless(log.instance)}`);
+      const from = terminal.paint('dim', `${new Date(log.wallMs).toISOString()} ${log.zone}/${log.edgepoint} ${harmless(log.instance)}${isCanary(log) ? ' (canary)' : ''}`);
       for (const text of log.text.replace(/\n$/, '').split('\n')) terminal.say(`${from}  ${harmless(text)}`);
     }
   });
@@ -231,6 +251,11 @@ function parseCount(text: string): number {
 function parseRelease(text: string): number {
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   throw new Failure('command-line', `${JSON.stringify(text)} is no number of a release`, { remedy: '`conduit releases APP` lists them.' });
+}
+
+function parsePercent(text: string): number {
+  if (/^[1-9]\d?$/.test(text)) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no part of the requests`, { remedy: 'Give a whole number of percent, 1 to 99.' });
 }
 
 function report(thrown: unknown): number {

@@ -1,4 +1,5 @@
 import { formatBytes, formatMs, microsPerUnit } from '../../kit/units.ts';
+import { isCanary } from '../../kit/ids.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
 import { readSchedule } from '../../kit/schedule.ts';
 import type { AppState, CronState } from '../../kit/wire/edgepoint-state.ts';
@@ -31,6 +32,9 @@ export function showStatus(app: AppAnswer, terminal: Terminal): void {
   ];
   for (const line of columns(facts)) terminal.say(`  ${line}`);
   for (const site of app.sites) showSite(site, app.release, terminal);
+  if (app.canary === null) return;
+  terminal.say(`\n${terminal.paint('bold', 'canary')}  release ${app.canary.release}, ${app.canary.percent} % of the requests`);
+  for (const site of app.canary.sites) showSite(site, app.canary.release, terminal);
 }
 
 function certificateText({ untilWallMs, code, text }: NonNullable<AppAnswer['certificate']>): string {
@@ -39,7 +43,8 @@ function certificateText({ untilWallMs, code, text }: NonNullable<AppAnswer['cer
 }
 
 export function showReleases({ releases }: ReleasesAnswer, terminal: Terminal): void {
-  const rows = releases.map((one) => [`${one.release}`, one.current ? 'serves' : one.kept ? 'kept' : '', formatBytes(one.artefactBytes), new Date(one.createdWallMs).toISOString(), one.artefactDigest.slice(0, 19), one.about || 'deploy']);
+  const isOf = (one: ReleasesAnswer['releases'][number]): string => (one.current ? 'serves' : one.canaryPercent !== null ? `canary, ${one.canaryPercent} %` : one.kept ? 'kept' : '');
+  const rows = releases.map((one) => [`${one.release}`, isOf(one), formatBytes(one.artefactBytes), new Date(one.createdWallMs).toISOString(), one.artefactDigest.slice(0, 19), one.about || 'deploy']);
   const [head = '', ...lines] = columns([['RELEASE', '', 'SIZE', 'DEPLOYED', 'ARTEFACT', 'BY'], ...rows]);
   terminal.say(terminal.paint('dim', head));
   lines.forEach((line, index) => terminal.say(releases[index]?.current ? terminal.paint('green', line) : line));
@@ -115,7 +120,7 @@ function instancesText(app: AppAnswer): string {
 export function showUsage(report: UsageReport, terminal: Terminal): void {
   if (report.lines.length === 0) return terminal.say('Nothing has been used yet, so nothing is charged.');
   const rows = report.lines.map((line) => [
-    line.app,
+    isCanary(line) ? `${line.app} (canary)` : line.app,
     line.charge,
     `${figure(line.quantity)} ${line.unit}`,
     `${money(line.priceMicros, report.currency)} per ${figure(line.per)}`,

@@ -3,6 +3,8 @@ import { siteKey } from '../../kit/ids.ts';
 import type { Owner, Site } from '../../kit/ids.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
+import { endCanary, openCanaryStore } from './canaries.ts';
+import type { CanaryStore } from './canaries.ts';
 
 export interface StoredApp {
   readonly id: number;
@@ -30,9 +32,11 @@ export interface StoredRelease {
   readonly secrets: string;
   /** What made it, when it was no upload: which variables were set. */
   readonly about: string;
+  /** False for a canary that was not promoted: nothing to go back to. */
+  readonly served: boolean;
 }
 
-export interface NewRelease extends StoredRelease {
+export interface NewRelease extends Omit<StoredRelease, 'served'> {
   readonly owner: Owner;
   readonly uidSlot: number;
   readonly sites: readonly Site[];
@@ -45,7 +49,8 @@ export interface AppStore {
   findByName(app: string): Promise<StoredApp | null>;
   list(provider: string): Promise<readonly StoredApp[]>;
   release(appId: number, release: number): Promise<StoredRelease | null>;
-  releases(appId: number, most: number): Promise<readonly StoredRelease[]>;
+  /** The newest first; `served`: only those that have served. */
+  releases(appId: number, most: number, which?: 'served'): Promise<readonly StoredRelease[]>;
   findDeploy(appId: number, deployId: string): Promise<StoredRelease | null>;
   /** The highest release any app of this owner ever had, deleted ones too; 0 when there was none. */
   lastRelease(owner: Owner): Promise<number>;
@@ -54,6 +59,8 @@ export interface AppStore {
   uidSlots(): Promise<{ readonly taken: ReadonlySet<number>; readonly freed: readonly number[] }>;
   /** How many apps with exactly one site each site holds. */
   pinned(): Promise<ReadonlyMap<string, number>>;
+  readonly canaries: CanaryStore<NewRelease>;
+  /** The canary, if there is one, ends with it; so with `serveRelease` and `markDeleted`. */
   addRelease(previous: StoredApp | null, next: NewRelease): Promise<void>;
   /** Has a release that is there already serve, under a new deploy. */
   serveRelease(app: StoredApp, about: { release: number; deployId: string; sites: readonly Site[]; reason: string }): Promise<void>;
@@ -74,9 +81,9 @@ export interface AppStore {
   objects(site: Site): Promise<ReadonlySet<string>>;
   addObject(site: Site, artefactDigest: string): Promise<void>;
   removeObject(site: Site, artefactDigest: string): Promise<void>;
-  /** Digests that a live app's current release needs at this site. */
+  /** Digests that a live app's current release, and its canary, need at this site. */
   neededObjects(site: Site): Promise<ReadonlySet<string>>;
-  /** Digests of the current and the newest `kept` releases of live apps: the artefacts to keep on disk. */
+  /** Digests of the current, the canary's and the newest `kept` releases of live apps that have served: the artefacts to keep on disk. */
   neededArtefacts(kept: number): Promise<ReadonlySet<string>>;
 }
 
@@ -86,6 +93,7 @@ export function openAppStore(database: Client): AppStore {
   const digests = (found: Row[]): ReadonlySet<string> => new Set(found.map((row) => String(row['artefactDigest'])));
 
   return {
+    canaries: openCanaryStore(database, releaseStatement),
     async findByName(app) {
       const row = await first('SELECT * FROM apps WHERE app = ? AND deletedWallMs IS NULL', [app]);
       return row && appOf(row);
@@ -97,8 +105,8 @@ export function openAppStore(database: Client): AppStore {
       const row = await first('SELECT * FROM releases WHERE appId = ? AND release = ?', [appId, release]);
       return row && releaseOf(row);
     },
-    async releases(appId, most) {
-      return (await rows('SELECT * FROM releases WHERE appId = ? ORDER BY release DESC LIMIT ?', [appId, most])).map(releaseOf);
+    async releases(appId, most, which) {
+      return (await rows('SELECT * FROM releases WHERE appId = ? AND served >= ? ORDER BY release DESC LIMIT ?', [appId, which === 'served' ? 1 : 0, most])).map(releaseOf);
     },
     async findDeploy(appId, deployId) {
       const row = await first('SELECT * FROM releases WHERE appId = ? AND deployId = ?', [appId, deployId]);
@@ -139,21 +147,14 @@ export function openAppStore(database: Client): AppStore {
             sql: 'INSERT INTO apps (id, provider, scope, app, uidSlot, release, placementReason, generation, createdWallMs) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)',
             args: [appId, provider, scope, app, next.uidSlot, next.release, next.placementReason, next.createdWallMs],
           };
-      const releaseRow: InStatement = {
-        sql: `INSERT INTO releases (appId, provider, scope, app, release, artefactDigest, artefactBytes, manifest, deployId, createdWallMs, env, secrets, about)
-              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-        args: [
-          appId, provider, scope, app, next.release, next.artefactDigest, next.artefactBytes, JSON.stringify(next.manifest), next.deployId, next.createdWallMs,
-          JSON.stringify(next.env), next.secrets, next.about,
-        ],
-      };
-      await database.batch([appRow, releaseRow, ...placeStatements(appId, next.sites)], 'write');
+      await database.batch([appRow, releaseStatement(appId, next), endCanary(appId), ...placeStatements(appId, next.sites)], 'write');
     },
     async serveRelease(app, { release, deployId, sites, reason }) {
       await database.batch(
         [
           { sql: 'UPDATE apps SET release = ?, placementReason = ?, generation = generation + 1 WHERE id = ? AND deletedWallMs IS NULL', args: [release, reason, app.id] },
-          { sql: 'UPDATE releases SET deployId = ? WHERE appId = ? AND release = ?', args: [deployId, app.id, release] },
+          { sql: 'UPDATE releases SET deployId = ?, served = 1 WHERE appId = ? AND release = ?', args: [deployId, app.id, release] },
+          endCanary(app.id),
           ...placeStatements(app.id, sites),
         ],
         'write',
@@ -170,6 +171,7 @@ export function openAppStore(database: Client): AppStore {
       await database.batch(
         [
           { sql: 'UPDATE apps SET deletedWallMs = ?, generation = generation + 1 WHERE id = ? AND deletedWallMs IS NULL', args: [wallMs, app.id] },
+          endCanary(app.id),
           { sql: 'UPDATE placements SET leaving = 1 WHERE appId = ?', args: [app.id] },
           { sql: "UPDATE releases SET env = '{}', secrets = '' WHERE appId = ?", args: [app.id] },
         ],
@@ -180,7 +182,9 @@ export function openAppStore(database: Client): AppStore {
       await database.execute({
         sql: `UPDATE releases SET env = '{}', secrets = '' WHERE appId = ? AND (env <> '{}' OR secrets <> '')
                 AND release <> (SELECT apps.release FROM apps WHERE apps.id = releases.appId)
-                AND (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = releases.appId AND newer.release > releases.release) >= ?`,
+                AND NOT EXISTS (SELECT 1 FROM canaries WHERE canaries.appId = releases.appId AND canaries.release = releases.release)
+                AND (served = 0
+                  OR (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = releases.appId AND newer.served = 1 AND newer.release > releases.release) >= ?)`,
         args: [appId, kept],
       });
     },
@@ -232,7 +236,8 @@ export function openAppStore(database: Client): AppStore {
       return digests(
         await rows(
           `SELECT DISTINCT artefactDigest FROM placements JOIN apps ON apps.id = placements.appId
-             JOIN releases ON releases.appId = apps.id AND releases.release = apps.release
+             LEFT JOIN canaries ON canaries.appId = apps.id
+             JOIN releases ON releases.appId = apps.id AND releases.release IN (apps.release, canaries.release)
            WHERE zone = ? AND edgepoint = ? AND leaving = 0 AND deletedWallMs IS NULL`,
           [site.zone, site.edgepoint],
         ),
@@ -243,7 +248,9 @@ export function openAppStore(database: Client): AppStore {
         await rows(
           `SELECT DISTINCT artefactDigest FROM apps JOIN releases ON releases.appId = apps.id
            WHERE deletedWallMs IS NULL AND (releases.release = apps.release
-             OR (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = apps.id AND newer.release > releases.release) < ?)`,
+             OR EXISTS (SELECT 1 FROM canaries WHERE canaries.appId = apps.id AND canaries.release = releases.release)
+             OR releases.served = 1 AND
+               (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = apps.id AND newer.served = 1 AND newer.release > releases.release) < ?)`,
           [kept],
         ),
       );
@@ -255,6 +262,18 @@ export function openAppStore(database: Client): AppStore {
 async function nextAppId(database: Client): Promise<number> {
   const { rows } = await database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'apps'");
   return Number(rows[0]?.['seq'] ?? 0) + 1;
+}
+
+function releaseStatement(appId: number, next: NewRelease): InStatement {
+  const { provider, scope, app } = next.owner;
+  return {
+    sql: `INSERT INTO releases (appId, provider, scope, app, release, artefactDigest, artefactBytes, manifest, deployId, createdWallMs, env, secrets, about)
+          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    args: [
+      appId, provider, scope, app, next.release, next.artefactDigest, next.artefactBytes, JSON.stringify(next.manifest), next.deployId, next.createdWallMs,
+      JSON.stringify(next.env), next.secrets, next.about,
+    ],
+  };
 }
 
 function placeStatements(appId: number, sites: readonly Site[]): InStatement[] {
@@ -294,5 +313,6 @@ function releaseOf(row: Row): StoredRelease {
     env: JSON.parse(String(row['env'])) as Record<string, string>,
     secrets: String(row['secrets']),
     about: String(row['about']),
+    served: Number(row['served']) === 1,
   };
 }

@@ -69,4 +69,13 @@ export const migrations: readonly Migration[] = [
       `CREATE INDEX domainsByApp ON domains (appId)`,
     ],
   },
+  {
+    number: 5,
+    name: 'canaries',
+    sql: [
+      'CREATE TABLE canaries (appId INTEGER PRIMARY KEY REFERENCES apps (id), release INTEGER NOT NULL, percent INTEGER NOT NULL)',
+      // A canary's release has not served until it is promoted.
+      'ALTER TABLE releases ADD COLUMN served INTEGER NOT NULL DEFAULT 1',
+    ],
+  },
 ];

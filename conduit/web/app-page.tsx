@@ -2,6 +2,7 @@
 // Said here too, because Bun finds tsconfig.json only where it may list every folder above, and a daemon may not.
 import { formatMs, microsPerUnit } from '../../kit/units.ts';
 import type { AppEvent } from '../../kit/wire/event.ts';
+import { isCanary } from '../../kit/ids.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
 import type { AppAnswer } from '../api/answers.ts';
 import { AppCard, Page } from './pages.tsx';
@@ -97,7 +98,7 @@ const Cost = ({ usage }: { usage: UsageReport }) =>
         <tbody>
           {usage.lines.map((line) => (
             <tr>
-              <td data-name="Charge">{line.charge}</td>
+              <td data-name="Charge">{isCanary(line) ? `${line.charge} (canary)` : line.charge}</td>
               <td data-name="Used" class="number">
                 {line.quantity.toLocaleString('en', { maximumFractionDigits: 3 })} {line.unit}
               </td>

@@ -116,6 +116,7 @@ export const AppCard = ({ app }: { app: AppAnswer }) => (
       Release {app.release} · {app.offering} · {formatBytes(app.artefactBytes)} packed. {capital(app.placementReason)}.
       <br />
       State “{app.state}”: {app.stateMeaning}.
+      {app.canary === null ? '' : ` Release ${app.canary.release} is a canary with ${app.canary.percent} % of the requests.`}
       {app.published ? '' : ' The message bus has not been told of the last change yet.'}
     </p>
     <div class="wide">
@@ -135,18 +136,19 @@ export const AppCard = ({ app }: { app: AppAnswer }) => (
           {app.sites.map((site) => (
             <SiteRow site={site} release={app.release} />
           ))}
+          {app.canary?.sites.map((site) => <SiteRow site={site} release={app.canary?.release ?? 0} of="canary" />)}
         </tbody>
       </table>
     </div>
   </section>
 );
 
-const SiteRow = ({ site, release }: { site: AppAtSite; release: number }) => {
+const SiteRow = ({ site, release, of = '' }: { site: AppAtSite; release: number; of?: string }) => {
   const { state } = site;
   return (
     <tr>
       <td data-name="Edgepoint">
-        {site.zone}/{site.edgepoint}
+        {site.zone}/{site.edgepoint} {of}
         {site.reachable ? null : <span class="why">not heard from</span>}
       </td>
       <td data-name="Status">

@@ -45,6 +45,8 @@ export class Deployer {
   private readonly remade = new Map<string, number>();
   /** Also those of checks. */
   readonly preparations = new Slots(preparationsMax);
+  /** Whether an artefact is still needed is asked, and acted upon, by one at a time: another app (a canary's) may be of the same. */
+  private readonly artefacts = new Slots(1);
   private stopped = false;
 
   constructor(ports: DeployPorts) {
@@ -73,6 +75,17 @@ export class Deployer {
 
   wishGone(owner: Owner): void {
     this.enqueue({ owner, order: null, artefactBytes: 0 });
+  }
+
+  /**
+   * A canary that serves is found unable to by what it answers: it gets no request any more, also not of a restarted head, until another
+   * deploy asks for it.
+   */
+  async stopCanary(order: ReleaseOrder, reason: string, figures: Readonly<Record<string, number>>): Promise<void> {
+    this.ports.serving.reject(order.owner, reason);
+    stageTeller(order, this.ports)('failed', `Release ${order.release} gets no request here any more: ${reason}`, { code: 'canary-stopped', figures });
+    const record = await this.ports.records.find(order.owner, order.release);
+    if (record !== null) await this.ports.records.save(order, record.facts, reason);
   }
 
   /** Takes no further wish and breaks off what is under way; a restarted head begins it again. */
@@ -108,7 +121,7 @@ export class Deployer {
   private async fulfil(wish: Wish, cancelled: AbortSignal): Promise<void> {
     if (wish.order === null) {
       this.remade.delete(ownerKey(wish.owner));
-      await removeApp(wish.owner, this.ports);
+      await removeApp(wish.owner, this.ports, this.artefacts);
       return this.ports.shared?.changed();
     }
     const { order } = wish;
@@ -142,12 +155,17 @@ export class Deployer {
     const folder = ports.paths.artefact(order.artefactDigest);
     const record = await ports.records.find(owner, order.release);
     const servingRelease = ports.serving.servingRelease(owner);
+    // Recorded first, so that an artefact that is here stays, whoever else leaves it.
+    const unpacked = await this.artefacts.use(async () => {
+      if (record === null) await ports.records.save(order, null, '');
+      return isUnpacked(folder);
+    });
     const steps = planDeploy(order, {
       servingRelease,
       known: record !== null && record.rejected === '' && wish.again !== true ? record.facts : null,
       // The same release asked for again by a later deploy is tried again.
       rejected: record?.order.deployId === order.deployId ? record.rejected : '',
-      unpacked: await isUnpacked(folder),
+      unpacked,
       mustPause: writesAlone(order) && servingRelease !== null,
     });
     let facts = record?.facts ?? noFacts;
@@ -166,7 +184,7 @@ export class Deployer {
         facts = await this.preparations.use(async () => (await adoptTemplate(order, ports, tell, cancelled)) ?? prepareRelease(order, ports, tell, cancelled));
         await ports.records.save(order, facts, '');
       } else if (step.kind === 'promote') await promote(order, facts, ports, tell);
-      else if (step.kind === 'retire-others') await retireOthers(order, servingRelease, ports);
+      else if (step.kind === 'retire-others') await retireOthers(order, servingRelease, ports, this.artefacts);
       else ports.serving.reject(owner, step.reason);
     }
     // Also when nothing was to be done: who else hosts it may have changed.
@@ -213,7 +231,7 @@ function tellReady(order: ReleaseOrder, facts: ReleaseFacts, tell: TellStage): v
 }
 
 /** The template of the release that served before stays, for a way back (or forward); others and their artefacts go. */
-async function retireOthers(order: ReleaseOrder, servedBefore: number | null, ports: DeployPorts): Promise<void> {
+async function retireOthers(order: ReleaseOrder, servedBefore: number | null, ports: DeployPorts, artefacts: Slots): Promise<void> {
   const others = (await ports.records.list(order.owner)).filter((record) => record.order.release !== order.release).toSorted((a, b) => b.order.release - a.order.release);
   const usable = others.filter((record) => record.rejected === '' && record.facts !== null);
   const kept = usable.find((record) => record.order.release === servedBefore) ?? usable[0];
@@ -221,7 +239,7 @@ async function retireOthers(order: ReleaseOrder, servedBefore: number | null, po
     if (record === kept) continue;
     await discardTemplate(record, ports);
     await ports.records.forget(order.owner, record.order.release);
-    await dropArtefact(record.order.artefactDigest, ports);
+    await artefacts.use(() => dropArtefact(record.order.artefactDigest, ports));
   }
 }
 
@@ -236,13 +254,13 @@ async function dropArtefact(digest: string, ports: DeployPorts): Promise<void> {
 }
 
 /** Nothing of the app is left: no instance, template, kept state, volume, artefact or record. */
-async function removeApp(owner: Owner, ports: DeployPorts): Promise<void> {
+async function removeApp(owner: Owner, ports: DeployPorts, artefacts: Slots): Promise<void> {
   await ports.serving.remove(owner);
   await ports.takeOwnAddress?.(owner);
   for (const record of await ports.records.list(owner)) {
     await discardTemplate(record, ports);
     await ports.records.forget(owner, record.order.release);
-    await dropArtefact(record.order.artefactDigest, ports);
+    await artefacts.use(() => dropArtefact(record.order.artefactDigest, ports));
   }
   await ports.records.setServing(owner, null);
   await ports.snapd.discard({ snapshotPath: ports.paths.templatesOf(owner) });

@@ -42,6 +42,7 @@ interface Attempt {
  */
 export class Exchange implements Waiter, UpstreamUser {
   hold: Hold | null = null;
+  drawn: boolean;
   private readonly head: RequestHead;
   private mode: 'waiting' | 'connecting' | 'sending' | 'answering' | 'over' = 'waiting';
   private readonly client: ExchangeClient;
@@ -63,6 +64,8 @@ export class Exchange implements Waiter, UpstreamUser {
     this.client = client;
     this.head = head;
     this.ports = ports;
+    // A schedule is one of the release that serves.
+    this.drawn = client.facts.task !== undefined;
     this.body = new RequestBody(head.framing);
     this.answer = new AnswerReader({ method: head.method, decodes: client.frames || head.minorVersion === 0 });
     this.activeMs = ports.nowMs();
@@ -207,7 +210,7 @@ export class Exchange implements Waiter, UpstreamUser {
   private takeFinal(attempt: Attempt, { head, decoded }: FinalPart): void {
     this.mode = 'answering';
     attempt.instance.requests += 1;
-    this.ports.answered(attempt.app, head.status);
+    this.count(attempt.app, head.status);
     this.keepAlive = this.head.keepAlive && !decoded && head.framing.kind !== 'until-close' && !this.bodyUncertain && this.ports.keepsConnections();
   }
 
@@ -233,7 +236,7 @@ export class Exchange implements Waiter, UpstreamUser {
   private newAffinity({ app, instance }: Attempt): Pick<ResponseWay, 'cookie'> | undefined {
     if (app.terms?.sticky !== true) return undefined;
     const brought = this.affinity();
-    const known = brought !== '' && [...app.instances.values()].some(({ affinity }) => affinity === brought);
+    const known = brought !== '' && app.hasAffinity(brought);
     return known ? undefined : { cookie: setAffinity(instance.affinity, this.client.facts.scheme) };
   }
 
@@ -243,7 +246,7 @@ export class Exchange implements Waiter, UpstreamUser {
     this.mode = 'over';
     this.attempt = null;
     instance.requests += 1;
-    this.ports.answered(app, head.status);
+    this.count(app, head.status);
     this.client.interim(head);
     const tunnel = new Tunnel({ client: this.client, upstream, app, instance, switchboard: this.ports.switchboard });
     upstream.user = tunnel;
@@ -287,6 +290,7 @@ export class Exchange implements Waiter, UpstreamUser {
     });
     if (!decision.again) return this.giveUp({ status: 502, reason: `The application broke off before it answered (${reason}); ${decision.reason}.` });
     this.mode = 'waiting';
+    if (!upstream.reused) attempt.app.count(502);
     this.endAttempt(false);
     if (sent) this.resends += 1;
     this.ports.switchboard.submit(this, true);
@@ -338,14 +342,21 @@ export class Exchange implements Waiter, UpstreamUser {
     if (mode === 'over') return;
     if (mode !== 'answering') return this.answerOurselves(answer, app);
     this.mode = 'over';
+    // It broke off in the middle of its answer.
+    if (!this.answer.done && answer.status >= 500) app?.count(answer.status);
     this.endAttempt(false);
     if (this.answer.done) this.client.exchangeOver(false, true);
     else this.client.cut();
   }
 
+  private count(app: AppState | null, status: number): void {
+    app?.count(status);
+    this.ports.answered(app, status);
+  }
+
   private answerOurselves(answer: OwnAnswer, app: AppState | null): void {
     this.mode = 'over';
-    this.ports.answered(app, answer.status);
+    this.count(app, answer.status);
     const keepAlive = this.head.keepAlive && this.body.done && this.ports.keepsConnections();
     this.client.ownAnswer(answer, this.head, keepAlive);
     this.endAttempt(false);

@@ -1,4 +1,4 @@
-import { ownerOfKey } from '../../kit/ids.ts';
+import { isCanary, ownerKey, ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { Demand, Route } from '../model/calls.ts';
 import { affinityOf } from './affinity.ts';
@@ -117,11 +117,19 @@ function dropState(states: ReadonlyMap<string, InstanceState>, instance: string)
 }
 
 /** What a route says besides its owner, hosts and instances. */
-export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol' | 'sticky'>;
+export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol' | 'sticky'> & {
+  /** `key` of the canary's owner. */
+  readonly canary?: { readonly key: string; readonly percent: number };
+};
 
 /** Those of thousands of apps are the same: they share the terms that were read last. */
 let lastTerms: RouteTerms | null = null;
-function termsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky }: Route): RouteTerms {
+function termsOf({ canary, ...route }: Route): RouteTerms {
+  const terms = sharedTermsOf(route);
+  return canary === undefined ? terms : { ...terms, canary: { key: ownerKey(canary.owner), percent: canary.percent } };
+}
+
+function sharedTermsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky }: Omit<Route, 'canary'>): RouteTerms {
   const last = lastTerms;
   const same = last?.status === status && last.reason === reason && last.concurrency === concurrency && last.holdMs === holdMs;
   if (same && last.httpsOnly === httpsOnly && last.proxyProtocol === proxyProtocol && last.sticky === sticky) return last;
@@ -140,6 +148,8 @@ export class AppState {
   departed: ReadonlyMap<string, InstanceState> = none;
   /** Parked tunnels whose client has sent something. */
   waitingTunnels = 0;
+  private answered = 0;
+  private failed = 0;
 
   constructor(key: string) {
     this.key = key;
@@ -149,6 +159,10 @@ export class AppState {
     return ownerOfKey(this.key);
   }
 
+  get isCanary(): boolean {
+    return isCanary(this.owner);
+  }
+
   get hosts(): readonly string[] {
     return this.#hosts === '' ? [] : this.#hosts.split(' ');
   }
@@ -156,6 +170,12 @@ export class AppState {
   setTerms(route: Route): void {
     this.terms = termsOf(route);
     this.#hosts = route.hosts.join(' ').toLowerCase();
+  }
+
+  /** Whether a client that brings this returns to an instance of it. */
+  hasAffinity(affinity: string): boolean {
+    for (const state of this.instances.values()) if (state.affinity === affinity) return true;
+    return false;
   }
 
   find(instance: string): InstanceState | undefined {
@@ -175,6 +195,12 @@ export class AppState {
     return this.forgetOldest();
   }
 
+  /** A final answer, or that there was none of this app (503). */
+  count(status: number): void {
+    this.answered += 1;
+    if (status >= 500) this.failed += 1;
+  }
+
   demand(waiting: number, epoch: string): Demand {
     const all = [...this.instances.values(), ...this.departed.values()];
     return {
@@ -184,6 +210,7 @@ export class AppState {
         .filter((state) => !state.quiet || this.instances.has(state.instance))
         .map(({ instance, outstanding, tunnels, lastActiveBootNs }) => ({ instance, outstanding, tunnels: tunnels.size, lastActiveBootNs })),
       epoch,
+      answers: { answered: this.answered, failed: this.failed },
       traffic: all.map(({ instance, requests, bytesIn, bytesOut }) => ({ instance, requests, bytesIn, bytesOut })),
     };
   }

@@ -105,6 +105,8 @@ export const limits = {
   demandMs: 50,
   /** Before the first route table has come, requests are held for at most this. */
   firstRoutesHoldMs: 10_000,
+  /** A canary may have a request wait for so long; then the release that serves has it. */
+  canaryHoldMs: 10_000,
   /** How often time-outs are looked for. */
   sweepMs: 250,
   /** SIGTERM: exchanges under way may end until then. */

@@ -5,6 +5,7 @@ import { appFailed, notInTime, roomFull, unknownHost } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
 import { chooseInstance } from './choose-instance.ts';
 import type { Choice } from './choose-instance.ts';
+import { chooseRelease } from './choose-release.ts';
 import { Drains } from './drains.ts';
 import { AppState } from './fleet.ts';
 import type { InstanceState, RouteTerms } from './fleet.ts';
@@ -17,6 +18,8 @@ export interface Waiter {
   readonly hostName: string;
   /** Its place in the waiting room; null while it does not wait and never has. */
   hold: Hold | null;
+  /** Which release it goes to has been drawn, or is not to be: from now on it is the one that serves. */
+  drawn: boolean;
   /** It has its place at this instance (counted as outstanding until `release`). */
   assign(app: AppState, instance: InstanceState): void;
   refuse(answer: OwnAnswer): void;
@@ -45,6 +48,8 @@ export interface SwitchboardNews {
 export interface SwitchboardClock {
   readonly nowMs: () => number;
   readonly nowBootNs: () => number;
+  /** 0 to below 1, another at each call. */
+  readonly chance: () => number;
 }
 
 /** Requests that came before the first table wait here. */
@@ -92,12 +97,34 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     if (app === undefined || app.terms === null) return waiter.refuse(unknownHost(waiter.host));
     const elsewhere = waiter.elsewhere(app.terms);
     if (elsewhere !== null) return waiter.refuse(elsewhere);
-    if (app.terms.status === 'failed') return waiter.refuse(appFailed(app.terms.reason));
-    if (again || this.room.waiting(app.key) === 0) {
-      const { chosen } = this.choose(waiter, app, app.terms);
+    const canary = waiter.drawn ? null : this.draw(waiter, app, app.terms);
+    if (canary?.terms) return this.ask(waiter, canary, canary.terms, false);
+    if (app.terms.status !== 'failed') return this.ask(waiter, app, app.terms, again);
+    app.count(503);
+    waiter.refuse(appFailed(app.terms.reason));
+  }
+
+  /** The canary, when this request is to be its; null: the release that serves has it. */
+  private draw(waiter: Waiter, serving: AppState, { canary, sticky }: RouteTerms): AppState | null {
+    waiter.drawn = true;
+    const app = canary === undefined ? undefined : this.apps.get(canary.key);
+    if (canary === undefined || app === undefined) return null;
+    const affinity = sticky === true ? waiter.affinity() : '';
+    const returnsTo = affinity === '' ? null : serving.hasAffinity(affinity) ? 'serving' : app.hasAffinity(affinity) ? 'canary' : null;
+    const choice = chooseRelease({ percent: canary.percent, canary: app.terms?.status ?? 'away', returnsTo, chance: this.clock.chance() });
+    if (choice.missed) {
+      app.count(503);
+      this.news.demandChanged(app, false);
+    }
+    return choice.canary ? app : null;
+  }
+
+  private ask(waiter: Waiter, app: AppState, terms: RouteTerms, first: boolean): void {
+    if (first || this.room.waiting(app.key) === 0) {
+      const { chosen } = this.choose(waiter, app, terms);
       if (chosen !== null) return this.give(waiter, app, chosen);
     }
-    this.enter(waiter, app.key, app.terms.holdMs, app);
+    this.enter(waiter, app.key, app.isCanary ? Math.min(terms.holdMs, limits.canaryHoldMs) : terms.holdMs, app);
   }
 
   /** A request that waits no longer: its client has gone. */
@@ -219,7 +246,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
 
   private enter(waiter: Waiter, queue: string, holdMs: number, app: AppState | null): void {
     const refusal = this.room.enter(queue, waiter);
-    if (refusal !== '') return waiter.refuse(roomFull(refusal));
+    if (refusal !== '') return app?.isCanary ? this.submit(waiter, true) : waiter.refuse(roomFull(refusal));
     const sinceMs = waiter.hold?.sinceMs ?? this.clock.nowMs();
     const leftMs = Math.max(0, sinceMs + holdMs - this.clock.nowMs());
     waiter.hold = { sinceMs, queue, timer: setTimeout(() => this.giveUp(waiter, app), leftMs) };
@@ -229,6 +256,8 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   private giveUp(waiter: Waiter, app: AppState | null): void {
     const heldMs = this.clock.nowMs() - (waiter.hold?.sinceMs ?? 0);
     this.leave(waiter);
+    app?.count(503);
+    if (app?.isCanary) return this.submit(waiter, true);
     this.news.held(heldMs, false);
     waiter.refuse(notInTime(heldMs, this.whyNone(app)));
   }
@@ -261,11 +290,13 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     }
   }
 
+  /** What waited for a canary is answered by the release that serves. */
   private refuseAll(app: AppState, answer: (waiter: Waiter) => OwnAnswer): void {
     for (const waiter of this.room.leaveAll(app.key)) {
       if (waiter.hold !== null) waiter.hold.queue = null;
       this.stopWaiting(waiter);
-      waiter.refuse(answer(waiter));
+      if (app.isCanary) this.submit(waiter, true);
+      else waiter.refuse(answer(waiter));
     }
   }
 

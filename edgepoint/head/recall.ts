@@ -1,4 +1,5 @@
 import type { Log } from '../../host/log.ts';
+import { isCanary, ownerKey } from '../../kit/ids.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
 import { settleKept } from '../resources/recover.ts';
@@ -19,6 +20,10 @@ export function recall(manager: ResourceManager, remembered: Remembered, log: Lo
   for (const [key, serving] of remembered.serving) {
     if (manager.state.apps.has(key)) manager.promote(serving);
     else log.warn('an app that nobody wants was left behind and is removed', { app: key });
+  }
+  for (const { order, rejected } of remembered.releases) {
+    if (rejected === '' || !isCanary(order.owner)) continue;
+    if (manager.state.apps.get(ownerKey(order.owner))?.desired?.deployId === order.deployId) manager.reject(order.owner, rejected);
   }
 }
 

@@ -22,6 +22,8 @@ export interface ReleaseOrder {
   readonly cronSite?: string;
   /** Missing when it has none. */
   readonly secrets?: WrappedSecrets;
+  /** Of a canary: the part of the app's requests that it gets, 1 to 99; missing for an app itself. */
+  readonly canaryPercent?: number;
 }
 
 /** What preparing a release has shown about it. */

@@ -199,6 +199,8 @@ export interface Route {
   readonly httpsOnly?: boolean;
   /** Clients return to the instance that answered them before, as long as it is there and has room. */
   readonly sticky?: true;
+  /** Another release, with a route of its own, that gets this part of its requests as long as it can take them. */
+  readonly canary?: { readonly owner: Owner; readonly percent: number };
   /** Connections to its instances begin with a header that says whose requests they carry; each carries one client's alone. */
   readonly proxyProtocol?: ProxyVersion;
 }
@@ -225,6 +227,12 @@ export interface OwnPort {
   readonly targetPort: number;
 }
 
+/** `failed` of `answered`: 5xx of the application, and what it could not answer, also when another release answered in its place. */
+export interface AnswerCounts {
+  readonly answered: number;
+  readonly failed: number;
+}
+
 /** What the local dispatcher tells the head, when it changes (at most every 50 ms for one app, at once when requests begin to wait). */
 export interface Demand {
   readonly owner: Owner;
@@ -241,6 +249,8 @@ export interface Demand {
   }[];
   /** Totals since the dispatcher started, by instance: the head bills their growth. `epoch` names that start. */
   readonly epoch: string;
+  /** Totals of the app since then; missing where nobody sees answers (the kernel path). */
+  readonly answers?: AnswerCounts;
   readonly traffic: readonly { readonly instance: string; readonly requests: number; readonly bytesIn: number; readonly bytesOut: number }[];
 }
 

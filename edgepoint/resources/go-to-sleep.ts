@@ -9,7 +9,7 @@ import type { AppEntry, InstanceEntry } from './state.ts';
 
 /** What is under way may end within this time; then the instance serves on. An old release's may take longer. */
 const drainMs = 2000;
-const endDrainMs = 30_000;
+export const endDrainMs = 30_000;
 /** After a drain that failed: with the dispatcher away it fails at once, and so would each next try, for ever. */
 const drainRetryMs = 200;
 /** After a snapshot that failed, the next try waits this long, doubling. */

@@ -1,3 +1,4 @@
+import { isCanary } from '../../kit/ids.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 import type { OwnRoute, Route } from '../model/calls.ts';
 import { ownPortsOf } from '../model/own-address.ts';
@@ -8,9 +9,10 @@ export const holdMs = 60_000;
 
 /**
  * What the dispatcher shall do with an app's requests: those of the serving release's warm instances get them; the old
- * release's only as long as none of the new is warm. An app that has never served holds them while it prepares.
+ * release's only as long as none of the new is warm. An app that has never served holds them while it prepares. A canary has no name of
+ * its own: what it gets, it gets of the app whose `canary` it is.
  */
-export function routeOf(app: AppEntry, nowBootNs: number): Route | null {
+export function routeOf(app: AppEntry, nowBootNs: number, canary: AppEntry | null = null): Route | null {
   const order = app.serving?.order ?? app.desired;
   if (order === null || order === undefined) return null;
   const up = [...app.instances.values()].filter((entry) => entry.purpose === 'serve' && entry.facts.address !== '');
@@ -19,20 +21,30 @@ export function routeOf(app: AppEntry, nowBootNs: number): Route | null {
   // One that drains is given nothing new by the dispatcher, but what is under way in it must not be cut.
   const able = [...(current.length > 0 ? current : warm), ...up.filter((entry) => entry.facts.mode === 'draining')];
   const own = ownRouteOf(app, order);
+  const share = canary === null ? null : shareOf(canary, nowBootNs);
   const unable = whyUnable(app, able.length > 0, nowBootNs);
   return {
     owner: app.owner,
-    hosts: (app.desired ?? order).hosts,
+    hosts: isCanary(app.owner) ? [] : (app.desired ?? order).hosts,
     status: unable === null ? (app.serving === null ? 'preparing' : 'ready') : 'failed',
     reason: unable ?? '',
     concurrency: order.manifest.scale.concurrency,
     holdMs,
     instances: able.map((entry) => ({ instance: entry.facts.id, address: entry.facts.address, port: entry.port })),
     ...(own === null ? {} : { own }),
+    ...(share === null ? {} : { canary: share }),
     ...(order.manifest.httpsOnly === undefined ? {} : { httpsOnly: order.manifest.httpsOnly }),
     ...(order.manifest.scale.sticky ? { sticky: true } : {}),
     ...(order.manifest.proxyProtocol === 'none' ? {} : { proxyProtocol: order.manifest.proxyProtocol }),
   };
+}
+
+/** Null while its wanted release cannot serve here, or no memory is there for it. */
+function shareOf(canary: AppEntry, nowBootNs: number): NonNullable<Route['canary']> | null {
+  const { owner, desired, serving, stopped, refusal } = canary;
+  if (desired?.canaryPercent === undefined || serving?.order.release !== desired.release || stopped !== '') return null;
+  if (refusal !== null && nowBootNs < refusal.untilBootNs) return null;
+  return { owner, percent: desired.canaryPercent };
 }
 
 /** Null when the app has no address of its own, or its release wants nothing of it. */
@@ -43,6 +55,7 @@ function ownRouteOf(app: AppEntry, { manifest }: ReleaseOrder): OwnRoute | null 
 
 /** Why its requests are answered 503 instead of held; null when they are held or served. */
 function whyUnable(app: AppEntry, served: boolean, nowBootNs: number): string | null {
+  if (app.stopped !== '') return app.stopped;
   if (served) return null;
   if (app.serving === null) return app.status === 'failed' ? app.reason : null;
   if (app.refusal !== null && nowBootNs < app.refusal.untilBootNs) return app.refusal.reason;

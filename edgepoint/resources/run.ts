@@ -1,13 +1,13 @@
 import { assertInvariant, messageOf } from '../../kit/errors.ts';
 import { fingerprint } from '../../kit/fingerprint.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { canaryOf, isCanary, ownerKey, servedBy } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
-import type { Demand, KernelCounters, OwnAddress } from '../model/calls.ts';
+import type { Demand, KernelCounters, OwnAddress, Route } from '../model/calls.ts';
 import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
 import { noteGap } from './gaps.ts';
-import { sleepInstance } from './go-to-sleep.ts';
+import { endDrainMs, sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
 import { idleInstances, planApp } from './plan/plan.ts';
 import { earliest } from './plan/view.ts';
@@ -122,12 +122,13 @@ export class ResourceManager implements Manages {
   /** An app as the conduit wants it now; its old release serves on until `promote`. */
   want(order: ReleaseOrder): AppEntry {
     const app = appEntry(this.state, order.owner);
+    const triedAgain = app.stopped !== '' && order.deployId !== app.desired?.deployId;
     app.desired = order;
     // The same secrets wrapped anew, for another key of this edgepoint: what serves opens these from now on.
     if (app.serving !== null && app.serving.order.release === order.release && order.secrets !== undefined) {
       app.serving = { ...app.serving, order: { ...app.serving.order, secrets: order.secrets } };
     }
-    if (app.serving === null) {
+    if (app.serving === null || triedAgain) {
       app.status = 'preparing';
       app.reason = '';
     }
@@ -156,6 +157,7 @@ export class ResourceManager implements Manages {
     app.status = 'ready';
     app.reason = serving.facts.staysAwake;
     app.paused = '';
+    app.stopped = '';
     app.backoff = null;
     app.refusal = null;
     app.restoreFailures = 0;
@@ -167,16 +169,20 @@ export class ResourceManager implements Manages {
     this.touch(app);
   }
 
-  /** A release cannot serve; an older one serves on, and the app stays ready by it. */
+  /**
+   * A release cannot serve; an older one serves on, and the app stays ready by it. A canary whose release serves already gets no request
+   * any more: what it has, it answers.
+   */
   reject(owner: Owner, reason: string): void {
     const app = appEntry(this.state, owner);
     app.paused = '';
     app.reason = reason;
-    app.status = app.serving === null ? 'failed' : 'ready';
+    if (isCanary(owner) && app.serving?.order.release === app.desired?.release) app.stopped = reason;
+    app.status = app.serving === null || app.stopped !== '' ? 'failed' : 'ready';
     this.touch(app);
   }
 
-  /** Ends all of an app and forgets it. Its route goes first: held requests get their 404 at once. */
+  /** Ends all of an app and forgets it. Its route goes first: held requests get their 404 at once. Of a canary, what is under way is waited for. */
   async remove(owner: Owner): Promise<void> {
     const app = this.state.apps.get(appEntry(this.state, owner).key);
     if (app === undefined) return;
@@ -184,6 +190,7 @@ export class ResourceManager implements Manages {
     this.lookAgain.delete(app);
     this.dirty.delete(app);
     this.wanting.delete(app);
+    if (isCanary(owner)) await this.letGo(app);
     this.routesTold.delete(app.key);
     this.plans.forget(app.key);
     app.desired = null;
@@ -199,6 +206,13 @@ export class ResourceManager implements Manages {
     if (app.kept !== null) await this.forgetKept(app, app.kept);
     this.ports.stateChanged(app.key);
     this.touchRefused();
+  }
+
+  /** Whoever waits for the canary is answered by the release that serves, and nothing new comes to it; resolves when nothing is under way in it. */
+  private async letGo(app: AppEntry): Promise<void> {
+    app.stopped = 'it is taken away';
+    this.tellRoute(app, this.ports.clock.bootNs());
+    await Promise.all([...app.instances.keys()].map((instance) => this.ports.dispatcher.drain({ instance, park: false, timeoutMs: endDrainMs })));
   }
 
   /** Puts unused instances to sleep for a preparation's sake. */
@@ -217,11 +231,11 @@ export class ResourceManager implements Manages {
   }
 
   /** The routes of all apps, for a dispatcher that has just come. */
-  routes(): NonNullable<ReturnType<typeof routeOf>>[] {
+  routes(): Route[] {
     const nowBootNs = this.ports.clock.bootNs();
     const routes = [];
     for (const app of this.state.apps.values()) {
-      const route = routeOf(app, nowBootNs);
+      const route = this.routeNow(app, nowBootNs);
       if (route === null) continue;
       this.routesTold.set(app.key, fingerprint(JSON.stringify(route)));
       routes.push(route);
@@ -322,8 +336,15 @@ export class ResourceManager implements Manages {
     else void sleepInstance(this, app, entry, step);
   }
 
+  private routeNow(app: AppEntry, nowBootNs: number): Route | null {
+    return routeOf(app, nowBootNs, isCanary(app.owner) ? null : (this.state.apps.get(ownerKey(canaryOf(app.owner))) ?? null));
+  }
+
+  /** Of a canary: first that of the app, whose share of it depends on how it is. */
   private tellRoute(app: AppEntry, nowBootNs: number): void {
-    const route = routeOf(app, nowBootNs);
+    const served = isCanary(app.owner) ? this.state.apps.get(ownerKey(servedBy(app.owner))) : undefined;
+    if (served !== undefined) this.tellRoute(served, nowBootNs);
+    const route = this.routeNow(app, nowBootNs);
     if (route === null) return;
     const print = fingerprint(JSON.stringify(route));
     if (this.routesTold.get(app.key) === print) return;

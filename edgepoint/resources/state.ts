@@ -74,6 +74,8 @@ export class AppEntry {
   /** Why it failed, or does not sleep. */
   reason = '';
   paused = '';
+  /** Of a canary that serves: why it gets no request any more; empty otherwise. */
+  stopped = '';
   waiting = 0;
   /** Since when requests have been held without a break; null when none is. */
   waitingSinceBootNs: number | null = null;

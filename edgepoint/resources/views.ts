@@ -33,7 +33,8 @@ export function viewServing(app: AppEntry): ServingView | null {
     wakeBy: serving.facts.wakeBy,
     state,
     alone: runsAlone(serving.order),
-    min: scale.min,
+    // Nobody is sent to it any more.
+    min: app.stopped === '' ? scale.min : 0,
     max: scale.max,
     concurrency: scale.concurrency,
     idleNs: scale.idleSeconds * nsPerSecond,

@@ -30,9 +30,11 @@ export const desiredAppSchema = z.object({
   sites: z.array(z.string()).default([]),
   /** `<zone>.<edgepoint>` of the one of them that makes the requests of the manifest's `cron`; empty when there are none. */
   cronSite: z.string().default(''),
+  /** Of a canary (scope `canary`): the part of the app's requests that it gets, in percent. Missing for an app itself. */
+  canaryPercent: z.int().min(1).max(99).optional(),
 });
 export type DesiredApp = z.output<typeof desiredAppSchema>;
-export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 5 }, desiredAppSchema);
+export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 6 }, desiredAppSchema);
 
 /** The name table the global dispatcher answers from: KV bucket `names`, key `<provider>.<scope>.<app>`, written by the conduit. */
 export const nameEntrySchema = z.object({

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import type { Bus } from '../../host/bus.ts';
-import { ownerKey, siteKey } from '../../kit/ids.ts';
+import { ownerKey, ownerOfKey, siteKey } from '../../kit/ids.ts';
 import type { Owner, Site } from '../../kit/ids.ts';
 import { checkOrderMessage } from '../../kit/wire/check.ts';
 import type { CheckOrder } from '../../kit/wire/check.ts';
@@ -178,7 +178,7 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     seen.push({ key, text });
     const tail = key.slice(siteKey(site).length + 1);
     if (isCheckTail(tail)) return check(tail, text);
-    const app = key.split('.').at(-1) ?? '';
+    const app = nameOf(ownerOfKey(tail));
     if (text === null) {
       desired.delete(app);
       apps.delete(app);
@@ -236,7 +236,7 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     };
     if (!failure) await event('boot', 'the first instance listens', { tookMs: 812 });
     await event(failure ? 'failed' : 'ready', failure ?? 'asleep; a request wakes it', { tookMs: 900, figures: failure ? {} : { coldBootMs: 812, restoreMs: 23.4 }, code: failure ? 'app-exits' : '' });
-    apps.set(app.app, state);
+    apps.set(nameOf(app), state);
     await publish(ownerKey(app), state);
   };
   return {
@@ -246,16 +246,20 @@ export async function startEdgepoint(t: Test, nats: NatsWorld, site: Site, optio
     checksSeen,
     seen,
     async say(state) {
-      const known = apps.get(state.app);
-      if (!known) throw new Error(`no app ${state.app}`);
+      const name = nameOf({ provider: '', scope: 'main', ...state });
+      const known = apps.get(name);
+      if (!known) throw new Error(`no app ${name}`);
       const next = { ...known, ...state };
-      apps.set(state.app, next);
+      apps.set(name, next);
       await publish(ownerKey(next), next);
     },
     log: (owner, text) =>
       bus.append(logSubject(site, owner), encodeMessage(logMessage, { ...owner, release: 1, instance: 'i-1', wallMs: 0, text }), `log-${siteKey(site)}-${sequence++}`),
   };
 }
+
+/** `shop`; `shop (canary)`. */
+const nameOf = ({ scope, app }: Owner): string => (scope === 'main' ? app : `${app} (${scope})`);
 
 async function fetchArtefact(bus: Bus, site: Site, digest: string): Promise<Buffer> {
   const stream = await bus.getObject(artefactBucket(site), digest);

@@ -17,6 +17,7 @@ const stored = (release: number): StoredRelease => ({
   env: {},
   secrets: '',
   about: '',
+  served: true,
 });
 
 const rows: readonly (readonly [story: string, current: number, newest: number, to: number | null, chosen: number | string])[] = [

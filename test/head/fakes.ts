@@ -7,10 +7,10 @@ import { listenForPeers, connectToPeer } from '../../host/calls.ts';
 import type { Handlers, Peer } from '../../host/calls.ts';
 import { openClock } from '../../host/clock.ts';
 import { Failure } from '../../kit/errors.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { isCanary, ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { AdmitOrder, OfferOrder, WantedTemplate, WeighedOffer } from '../../edgepoint/model/exchange.ts';
-import type { BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder, SnapshotTaken } from '../../edgepoint/model/calls.ts';
+import type { AnswerCounts, BootOrder, Demand, RestoreOrder, Route, RunningInstance, SnapshotOrder, SnapshotTaken } from '../../edgepoint/model/calls.ts';
 import type { PagersHold } from '../../edgepoint/model/frozen.ts';
 import { quietLog } from '../host/nats.ts';
 
@@ -318,6 +318,7 @@ export class FakeDispatcher {
   private readonly lastActive = new Map<string, number>();
   private readonly totals = new Map<string, number>();
   private readonly draining = new Set<string>();
+  private readonly answers = new Map<string, AnswerCounts>();
   private readonly clock = openClock();
   private readonly link: ReturnType<typeof connectToPeer>;
   readonly epoch = `epoch-${process.pid}-${Math.random()}`;
@@ -352,11 +353,28 @@ export class FakeDispatcher {
   }
 
   route(app: string): Route | undefined {
-    return [...this.routes.values()].find((route) => route.owner.app === app);
+    return [...this.routes.values()].find((route) => route.owner.app === app && !isCanary(route.owner));
   }
 
   tellSuspect(instance: string): void {
     this.link.tell('suspect', { instance, reason: 'it refused the connection' });
+  }
+
+  /** An exchange at that instance, until the returned function is called. */
+  begin(owner: Owner, instance: string): () => void {
+    const add = (count: number): void => {
+      this.outstanding.set(instance, (this.outstanding.get(instance) ?? 0) + count);
+      this.lastActive.set(instance, this.clock.bootNs());
+      this.tell(owner);
+    };
+    add(1);
+    return () => add(-1);
+  }
+
+  /** Tells totals of answers of an app. */
+  answered(owner: Owner, counts: AnswerCounts): void {
+    this.answers.set(ownerKey(owner), counts);
+    this.tell(owner);
   }
 
   /** A request of an end user; held while no instance is there. */
@@ -442,6 +460,7 @@ export class FakeDispatcher {
         lastActiveBootNs: this.lastActive.get(instance) ?? 0,
       })),
       epoch: this.epoch,
+      answers: this.answers.get(ownerKey(owner)) ?? { answered: 0, failed: 0 },
       traffic: [...this.totals].map(([instance, requests]) => ({ instance, requests, bytesIn: 0, bytesOut: 0 })),
     };
     this.link.tell('demand', demand);

@@ -36,7 +36,9 @@ export interface Rig {
   killHead(signal: NodeJS.Signals): Promise<void>;
   /** `sites`: who else hosts it. The artefact of an app and release is the same for every rig of a test. */
   deploy(app: string, manifest: Record<string, unknown>, release?: number, sites?: readonly Site[], deployId?: string, more?: Partial<DesiredApp>): Promise<void>;
-  remove(app: string): Promise<void>;
+  /** The same of an app's canary. */
+  deployCanary(app: string, manifest: Record<string, unknown>, release: number, percent: number, deployId?: string): Promise<void>;
+  remove(app: string, scope?: string): Promise<void>;
   /** Wishes a check in the one place there is, as the conduit does; `endCheck` takes it back. */
   check(checkId: string, app: string, manifest: Record<string, unknown>): Promise<void>;
   endCheck(): Promise<void>;
@@ -180,7 +182,7 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
   const deploy = async (app: string, manifest: Record<string, unknown>, release = 1, sites: readonly Site[] = [], deployId = `deploy-${app}-${release}`, more: Partial<DesiredApp> = {}): Promise<void> => {
     const { bytes, digest } = await pack(app, release);
     await conduit.putObject(artefactBucket(site), digest, bytes);
-    const owner = { provider: 'prov', scope: 'main', app };
+    const owner = { provider: 'prov', scope: more.canaryPercent === undefined ? 'main' : 'canary', app };
     const text = encodeMessage(desiredAppMessage, {
       ...owner,
       release,
@@ -206,13 +208,14 @@ export async function startRig(t: Test, options: RigOptions = {}): Promise<Rig> 
     startHead,
     killHead,
     deploy,
+    deployCanary: (app, manifest, release, canaryPercent, deployId = `canary-${app}-${release}`) => deploy(app, manifest, release, [], deployId, { canaryPercent }),
     check,
     endCheck: async () => void (await conduit.deleteKv(buckets.desired, checkKey(site, 'prov', 1))),
     head: () => {
       if (child === null) throw new Error('there is no head');
       return child;
     },
-    remove: async (app) => void (await conduit.deleteKv(buckets.desired, desiredKey(site, { provider: 'prov', scope: 'main', app }))),
+    remove: async (app, scope = 'main') => void (await conduit.deleteKv(buckets.desired, desiredKey(site, { provider: 'prov', scope, app }))),
     state: () => {
       const self = published.edgepoint(siteKey(site));
       return self === null ? null : { ...self, apps: [...published.apps(siteKey(site))].map(([, app]) => app) };

@@ -13,6 +13,8 @@ export interface Probe {
   error: string;
   /** On a connection that had been opened for an earlier request. */
   reused: boolean;
+  /** The release that answered, of an app that says it (`x-release`); empty otherwise. */
+  release: string;
 }
 
 export interface Prober {
@@ -33,7 +35,7 @@ export function startProber(address: string, round: string, lanes: readonly { na
   const run = async (lane: (typeof lanes)[number], number: number): Promise<void> => {
     const agent = lane.connection === 'kept' ? new Agent({ keepAlive: true, maxSockets: 1 }) : false;
     for (let count = 0; !stopped; count += 1) {
-      const probe: Probe = { connection: lane.connection, method: lane.method, name: lane.name, id: `${round}-${number}-${count}`, startedMs: performance.now(), endedMs: 0, status: 0, error: '', reused: false };
+      const probe: Probe = { connection: lane.connection, method: lane.method, name: lane.name, id: `${round}-${number}-${count}`, startedMs: performance.now(), endedMs: 0, status: 0, error: '', reused: false, release: '' };
       probes.push(probe);
       await sendOne(address, probe, agent);
       await new Promise((resolve) => setTimeout(resolve, lane.pauseMs));
@@ -59,6 +61,7 @@ function sendOne(address: string, probe: Probe, agent: Agent | false): Promise<v
     const path = probe.method === 'POST' ? `/note?id=${probe.id}` : '/';
     const headers = { host: probe.name, ...(agent === false ? { connection: 'close' } : {}), ...(probe.method === 'POST' ? { 'content-length': 0 } : {}) };
     const outgoing = request({ host: address, port: 80, path, method: probe.method, agent, headers, signal: AbortSignal.timeout(answerMsMax) }, (response) => {
+      probe.release = String(response.headers['x-release'] ?? '');
       response.resume();
       response.once('end', () => end(response.statusCode ?? 0, '')).once('error', (error) => end(0, error.message));
     });
