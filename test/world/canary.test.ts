@@ -3,6 +3,8 @@ import type { UsageReport } from '../../kit/wire/usage.ts';
 import { asleep, openFaultWorld, printTable, until, writeApp } from './faults/fault-world.ts';
 import { startProber } from './faults/prober.ts';
 import type { Probe } from './faults/prober.ts';
+import { digestOf, saidBy, server as secretServer, setSecret } from './secret-app.ts';
+import type { Said } from './secret-app.ts';
 
 t.setTimeout(400_000); // thousands of requests, on whatever machine
 
@@ -115,6 +117,28 @@ t.test('a canary, from its start to its end, under requests', async (t) => {
     t.ok(failed.every(({ status, release }) => status === 500 && release === '4'), 'what failed was answered so by the canary itself');
     t.comment(`${failed.length} of ${prober.probes.length} requests failed, ${prober.probes.filter(({ release }) => release === '4').length} were the canary’s, before it was stopped`);
     await run('abort', app);
+  });
+
+  await t.test('a canary has the secrets of its app, and the promoted release too', async (t) => {
+    const keyed = (mark: string): string => writeApp(world.folder, 'keyed', { server: secretServer, manifest: `[env]\nMARK = "${mark}"\n` });
+    await ada.deploy(keyed('one'));
+    t.equal((await setSecret(world, ada, 'keyed', 'a secret')).exitCode, 0);
+    await run('deploy', keyed('two'), '--canary', '50');
+    const said = new Map<string, Said>();
+    const bothSaid = async (...marks: string[]): Promise<void> => {
+      said.clear();
+      await until(() => `${marks.join()} answer: ${[...said.keys()].join()}`, async () => {
+        const one = await saidBy(address, 'keyed');
+        said.set(one.mark ?? '', one);
+        return marks.every((mark) => said.has(mark));
+      });
+      for (const mark of marks) t.match(said.get(mark), { env: digestOf('a secret'), file: digestOf('a secret') }, mark);
+    };
+    await bothSaid('one', 'two');
+    await run('promote', 'keyed');
+    await until('the promoted one answers alone', async () => (await Promise.all(Array.from({ length: 30 }, () => saidBy(address, 'keyed')))).every(({ mark }) => mark === 'two'));
+    await bothSaid('two');
+    t.equal((await ada.conduit(['delete', 'keyed', '--yes'])).exitCode, 0);
   });
 
   t.equal((await ada.conduit(['delete', app, '--yes'])).exitCode, 0);
