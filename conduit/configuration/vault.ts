@@ -1,8 +1,8 @@
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync } from 'node:crypto';
-import { constants } from 'node:fs';
-import { link, open, rm } from 'node:fs/promises';
+import { createHmac, hkdfSync } from 'node:crypto';
+import { checkSecretKey, makeKeyFile, readKeyFile, secretKeyBytes } from '../../host/key-file.ts';
+import { openSealed, seal } from '../../host/seal.ts';
 import { readPublicKey, wrapFor } from '../../host/wrap.ts';
-import { Failure, assertInvariant, codeOf } from '../../kit/errors.ts';
+import { Failure } from '../../kit/errors.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner, RandomBytes, Site } from '../../kit/ids.ts';
 import { secretsContext } from '../../kit/wire/secrets.ts';
@@ -36,32 +36,11 @@ export interface Vault {
   wrap(place: SecretsPlace, site: Site, recipientKey: string, secrets: Readonly<Record<string, Secret>>): Promise<WrappedSecrets>;
 }
 
-const keyBytes = 32;
-const nonceBytes = 12;
-const tagBytes = 16;
+const keyBytes = secretKeyBytes;
 
-/** AES-256-GCM: nonce, what is sealed, tag. */
-function sealBytes(key: Buffer, about: string, plain: Buffer, randomBytes: RandomBytes): string {
-  const nonce = randomBytes(nonceBytes);
-  const sealing = createCipheriv('aes-256-gcm', key, nonce);
-  sealing.setAAD(Buffer.from(about));
-  return Buffer.concat([nonce, sealing.update(plain), sealing.final(), sealing.getAuthTag()]).toString('base64');
-}
-
-/** Null when it is not authentic. */
-function openBytes(key: Buffer, about: string, sealed: string): Buffer | null {
-  const bytes = Buffer.from(sealed, 'base64');
-  if (bytes.length < nonceBytes + tagBytes) return null;
-  const opening = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, nonceBytes));
-  opening.setAAD(Buffer.from(about));
-  opening.setAuthTag(bytes.subarray(-tagBytes));
-  try {
-    return Buffer.concat([opening.update(bytes.subarray(nonceBytes, -tagBytes)), opening.final()]);
-  } catch {
-    return null;
-  }
-}
-
+/** As text, for a column. */
+const sealText = (key: Buffer, about: string, plain: Buffer, randomBytes: RandomBytes): string => seal(key, about, plain, randomBytes).toString('base64');
+const openText = (key: Buffer, about: string, sealed: string): Buffer | null => openSealed(key, about, Buffer.from(sealed, 'base64'));
 const derived = (key: Buffer, info: string): Buffer => Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), `conduit ${info} 1`, keyBytes));
 const keyAbout = (provider: string): string => `key of provider ${provider}`;
 const rowAbout = ({ owner, release }: SecretsPlace): string => `secrets of ${ownerKey(owner)} ${release}`;
@@ -69,7 +48,7 @@ const rowAbout = ({ owner, release }: SecretsPlace): string => `secrets of ${own
 export function openVault(installationKey: Buffer, keys: ProviderKeys, randomBytes: RandomBytes): Vault {
   const known = new Map<string, Buffer>();
   const unwrapped = (provider: string, wrapped: string): Buffer => {
-    const key = openBytes(installationKey, keyAbout(provider), wrapped);
+    const key = openText(installationKey, keyAbout(provider), wrapped);
     if (key === null) throw keyDiffers();
     known.set(provider, key);
     return key;
@@ -79,16 +58,16 @@ export function openVault(installationKey: Buffer, keys: ProviderKeys, randomByt
     if (held !== undefined) return held;
     const found = await keys.find(provider);
     if (found !== null) return unwrapped(provider, found);
-    return unwrapped(provider, await keys.add(provider, sealBytes(installationKey, keyAbout(provider), Buffer.from(randomBytes(keyBytes)), randomBytes)));
+    return unwrapped(provider, await keys.add(provider, sealText(installationKey, keyAbout(provider), Buffer.from(randomBytes(keyBytes)), randomBytes)));
   };
   return {
     async seal(place, secrets) {
       if (Object.keys(secrets).length === 0) return '';
-      return sealBytes(derived(await keyOf(place.owner.provider), 'rows'), rowAbout(place), Buffer.from(JSON.stringify(secrets)), randomBytes);
+      return sealText(derived(await keyOf(place.owner.provider), 'rows'), rowAbout(place), Buffer.from(JSON.stringify(secrets)), randomBytes);
     },
     async open(place, sealed) {
       if (sealed === '') return {};
-      const plain = openBytes(derived(await keyOf(place.owner.provider), 'rows'), rowAbout(place), sealed);
+      const plain = openText(derived(await keyOf(place.owner.provider), 'rows'), rowAbout(place), sealed);
       if (plain === null) throw new Failure('secrets-spoilt', `the secrets of ${place.owner.app} ${place.release} in the database have been altered`, { remedy: 'Go back to another release; the operator may have a copy of the database.' });
       return JSON.parse(plain.toString()) as Record<string, Secret>;
     },
@@ -116,53 +95,10 @@ const keyDiffers = (): Failure =>
  */
 export async function openInstallationKey(path: string, keys: ProviderKeys, randomBytes: RandomBytes): Promise<Buffer> {
   const inUse = await keys.any();
-  const found = await readKey(path);
-  if (found === null && inUse !== null) {
+  if (inUse !== null && readKeyFile(path) === null) {
     throw new Failure('key-missing', `there is no ${path}, and secrets in the database need it`, { remedy: 'Put the file back; without it they are lost.' });
   }
-  const key = found ?? (await makeKey(path, randomBytes));
-  if (inUse !== null && openBytes(key, keyAbout(inUse.provider), inUse.wrapped) === null) throw keyDiffers();
-  return key;
-}
-
-async function readKey(path: string): Promise<Buffer | null> {
-  try {
-    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-    try {
-      const status = await file.stat();
-      if (!status.isFile() || status.uid !== process.geteuid?.() || (status.mode & 0o077) !== 0) {
-        throw new Failure('key-exposed', `${path} is not a file of the conduit’s user alone`, { remedy: `chmod 600 ${path}, and ask whether somebody has read it` });
-      }
-      const key = await file.readFile();
-      if (key.length !== keyBytes) throw new Failure('key-spoilt', `${path} has ${key.length} of ${keyBytes} bytes`, { remedy: 'Put the file back as it was.' });
-      return key;
-    } finally {
-      await file.close();
-    }
-  } catch (thrown) {
-    if (codeOf(thrown) === 'ENOENT') return null;
-    throw thrown;
-  }
-}
-
-/** Two processes may make it at the same time: the first one's counts, and none is seen half written. */
-async function makeKey(path: string, randomBytes: RandomBytes): Promise<Buffer> {
-  const aside = `${path}.${process.pid}.${Buffer.from(randomBytes(4)).toString('hex')}.new`;
-  const file = await open(aside, 'wx', 0o600);
-  try {
-    await file.writeFile(randomBytes(keyBytes));
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  try {
-    await link(aside, path);
-  } catch (thrown) {
-    if (codeOf(thrown) !== 'EEXIST') throw thrown;
-  } finally {
-    await rm(aside, { force: true });
-  }
-  const key = await readKey(path);
-  assertInvariant(key !== null, 'a key that was made is there');
+  const key = checkSecretKey(makeKeyFile(path, () => randomBytes(keyBytes)), path);
+  if (inUse !== null && openText(key, keyAbout(inUse.provider), inUse.wrapped) === null) throw keyDiffers();
   return key;
 }

@@ -1,7 +1,8 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
-import { linkSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { assertInvariant, Failure } from '../../kit/errors.ts';
+import { checkSecretKey, makeKeyFile, readKeyFile, secretKeyBytes } from '../../host/key-file.ts';
+import { assertInvariant } from '../../kit/errors.ts';
 import { namePattern } from '../../kit/ids.ts';
 
 /**
@@ -20,9 +21,6 @@ export interface KeyRing {
   openingKey(): KeyObject;
 }
 
-const keyBytes = 32;
-const others = 0o077;
-
 /** `folder` is made on first use. Keys are never changed, so what was read once is not read again. */
 export function openKeyRing(folder: string): KeyRing {
   const known = new Map<string, Buffer>();
@@ -30,33 +28,18 @@ export function openKeyRing(folder: string): KeyRing {
   function read(name: string): Buffer | null {
     const held = known.get(name);
     if (held) return held;
-    const path = join(folder, name);
-    const status = lstatSync(path, { throwIfNoEntry: false });
-    if (status === undefined) return null;
-    if (!status.isFile() || status.uid !== (process.geteuid?.() ?? 0) || (status.mode & others) !== 0) {
-      throw new Failure('key-exposed', `the key ${path} is not a file of root alone`, { remedy: `chown root ${path} && chmod 600 ${path}, and ask whether somebody has read it` });
-    }
-    const bytes = readFileSync(path);
-    known.set(name, bytes);
+    const bytes = readKeyFile(join(folder, name));
+    if (bytes !== null) known.set(name, bytes);
     return bytes;
   }
 
-  /** Two processes may make it at the same time: the first one's counts, and none is seen half written. */
   function make(name: string, bytes: () => Uint8Array | string): Buffer {
     const found = read(name);
     if (found) return found;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const path = join(folder, name);
-    const aside = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.new`;
-    writeFileSync(aside, bytes(), { mode: 0o600, flag: 'wx', flush: true });
-    try {
-      linkSync(aside, path);
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'EEXIST') throw error; // somebody else has made it meanwhile
-    } finally {
-      rmSync(aside, { force: true });
-    }
-    return make(name, bytes);
+    const made = makeKeyFile(join(folder, name), bytes);
+    known.set(name, made);
+    return made;
   }
 
   const providerName = (provider: string): string => {
@@ -66,13 +49,13 @@ export function openKeyRing(folder: string): KeyRing {
   };
   const signingName = 'edgepoint.pem';
   const openingName = 'opening.pem';
-  const checked = (provider: string, key: Buffer | null): Buffer | null => {
-    if (key !== null && key.length !== keyBytes) throw new Failure('key-spoilt', `the key of provider ${provider} has ${key.length} of ${keyBytes} bytes`);
-    return key;
-  };
+  const checked = (provider: string, key: Buffer): Buffer => checkSecretKey(key, `the key of provider ${provider}`);
   return {
-    providerKey: (provider) => checked(provider, read(providerName(provider))),
-    makeProviderKey: (provider) => checked(provider, make(providerName(provider), () => randomBytes(keyBytes))) as Buffer,
+    providerKey: (provider) => {
+      const key = read(providerName(provider));
+      return key === null ? null : checked(provider, key);
+    },
+    makeProviderKey: (provider) => checked(provider, make(providerName(provider), () => randomBytes(secretKeyBytes))),
     publicKey: () => {
       const pem = read(signingName);
       return pem === null ? null : createPublicKey(createPrivateKey(pem));
