@@ -23,6 +23,8 @@ export interface FakeInstance {
   readonly running: RunningInstance;
   readonly order: BootOrder | RestoreOrder;
   server: Server | null;
+  /** It never listens any more. */
+  ended: boolean;
   /** Counts its requests: its memory. */
   requests: number;
   /** Paths asked for since it runs, in order. */
@@ -69,6 +71,7 @@ export class FakeMachine {
   /** What a snapshot at rest is filled up to. */
   sealedBytes = 1000;
   private cutFreeze = new Map<string, () => void>();
+  private stopped = false;
   private readonly folder: string;
   private readonly peers = new Set<Peer>();
   private doors: { stop(): void; readonly ready: Promise<void> }[] = [];
@@ -114,6 +117,7 @@ export class FakeMachine {
   }
 
   stop(): void {
+    this.stopped = true;
     for (const door of this.doors) door.stop();
     for (const instance of this.instances.values()) closeServer(instance);
     this.instances.clear();
@@ -193,7 +197,7 @@ export class FakeMachine {
       logStartBytes: 0,
       restored,
     };
-    const made: FakeInstance = { running, order, server: null, requests, asked: [], frozen: false, stalled: [] };
+    const made: FakeInstance = { running, order, server: null, ended: this.stopped, requests, asked: [], frozen: false, stalled: [] };
     this.instances.set(order.instance, made);
     this.asked.set(order.instance, made.asked);
     return made;
@@ -281,12 +285,15 @@ export class FakeMachine {
   }
 }
 
+/** What begins to listen a moment later does not: it would keep the test's process alive. */
 function closeServer(instance: FakeInstance): void {
+  instance.ended = true;
   instance.server?.closeAllConnections();
   instance.server?.close();
 }
 
 function listen(instance: FakeInstance, port: string, status: number): Promise<void> {
+  if (instance.ended) return Promise.resolve();
   const server = createServer((asked, answer) => {
     const now = (): void => {
       instance.requests += 1;
