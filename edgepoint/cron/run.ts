@@ -59,17 +59,22 @@ export class Cron {
   private readonly tasks = new Map<string, Task>();
   /** By app and task, what an earlier head dealt with last. */
   private readonly dealt: Map<string, number>;
+  /** Apps of which an earlier head dealt with something. */
+  private readonly remembered: Set<string>;
   private cancel: (() => void) | null = null;
   private able = false;
 
   constructor(ports: CronPorts, dealt: readonly { readonly app: string; readonly task: string; readonly dueWallMs: number }[]) {
     this.ports = ports;
+    this.remembered = new Set(dealt.map(({ app }) => app));
     this.dealt = new Map(dealt.map(({ app, task, dueWallMs }) => [idOf(app, task), dueWallMs]));
   }
 
   /** What is wanted is known: from now on the apps are asked. */
   begin(): void {
     this.able = true;
+    for (const app of this.remembered) if (this.apps.get(app)?.home !== true) this.forget(app, null);
+    this.remembered.clear();
     this.dealt.clear();
     this.look();
   }

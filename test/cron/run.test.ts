@@ -170,6 +170,19 @@ t.test('a head that was away', async (t) => {
   t.same(due(ahead.asked), ['10:01'], 'the clock of the last head was a year ahead');
 });
 
+t.test('what an earlier head dealt with is forgotten where the clock is another’s now', async (t) => {
+  const row = { app: key, task: 'POST /tidy * * * * *', dueWallMs: beginMs - 90_000 };
+  for (const [home, left] of [['south.two', 0], [here, 1]] as const) {
+    const { cron, saved, settle } = openWorld(t, [row]);
+    cron.serves(orderOf([everyMinute]));
+    cron.wanted(orderOf([everyMinute], { cronSite: home }));
+    // As one that the database knew, and nobody wants any more.
+    cron.begin();
+    await settle();
+    t.equal(saved.size, left, home);
+  }
+});
+
 t.test('the wall clock is set', async (t) => {
   const { cron, asked, until, setClock } = openWorld(t);
   cron.wanted(orderOf([everyMinute]));
