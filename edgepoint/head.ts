@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { connectBus } from '../host/bus.ts';
-import type { Bus } from '../host/bus.ts';
 import { connectToPeer, listenForPeers } from '../host/calls.ts';
 import type { Handlers, PeerConnection } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
@@ -9,25 +8,22 @@ import { readSettings } from '../host/config.ts';
 import { openDatabase } from '../host/database.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
-import { readZramSwap, zramRoomBytes } from '../host/zram.ts';
 import type { Log } from '../host/log.ts';
-import type { Clock } from '../kit/clock.ts';
-import { isCanary, newId, ownerKey, siteKey } from '../kit/ids.ts';
+import { newId, ownerKey, siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { nsPerMs } from '../kit/units.ts';
 import { desiredAppMessage } from '../kit/wire/desired.ts';
-import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
+import { appStateMessage, edgepointStateMessage } from '../kit/wire/edgepoint-state.ts';
 import { logMessage } from '../kit/wire/event.ts';
-import { appStateKey, artefactBucket, buckets, heartbeatSubject, logSubject, stateKey } from '../kit/wire/subjects.ts';
+import { appStateKey, buckets, logSubject, stateKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
-import { CanaryWatch } from './canary/watch.ts';
 import { Cron } from './cron/run.ts';
-import { Checker } from './deploy/check.ts';
-import type { DeployPorts } from './deploy/ports.ts';
-import { Deployer } from './deploy/run.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { CertificateLink } from './head/certificates.ts';
+import { composeDeploys } from './head/deploys.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
+import { frozenRoom } from './head/frozen-room.ts';
+import { startHeartbeat } from './head/heartbeat.ts';
+import { sleepMs, wakeAt, wakeIn } from './head/timers.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
@@ -49,31 +45,25 @@ import { openTemplateExchange } from './head/template-exchange.ts';
 import type { TemplateExchange } from './head/template-exchange.ts';
 import { idPrefixes } from './model/app.ts';
 import type { Demand, KernelCounters } from './model/calls.ts';
-import { type FrozenRoom, pagerRoomBytes, type PagersHold } from './model/frozen.ts';
+import type { PagersHold } from './model/frozen.ts';
 import { checksFolder, dataPaths } from './model/paths.ts';
 import { readCounters } from './perf/counters.ts';
 import { startMeter } from './perf/meter.ts';
 import type { Meter } from './perf/meter.ts';
-import { openOutbox } from './perf/outbox.ts';
+import { openOutbox, waking } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
 import type { UsageState } from './perf/usage.ts';
 import { describeApp, describeEdgepoint } from './resources/describe.ts';
-import { pauseApp, startPreparation } from './resources/preparations.ts';
 import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
-import { guestEntry, openState } from './resources/state.ts';
+import { openState } from './resources/state.ts';
 import { checkSuspect } from './resources/suspect.ts';
-import { notListening } from './resources/why.ts';
 
-/** Every 2 s the edgepoint says that it is alive (`heartbeatSchema`). */
-const heartbeatMs = 2000;
 /** After a start, restored is asked once more: a start under way when the last head died is listed only when it has ended. */
 const secondLookMs = 10_000;
 const stopMs = 3000;
 /** With the bus away, schedules wait so long for news of what is wanted. */
 const cronWaitMs = 10_000;
-
-const sleepMs = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** The process `edgepoint head`; returns after SIGTERM or SIGINT. Instances run on. */
 export async function runHead(argv: readonly string[]): Promise<void> {
@@ -229,79 +219,23 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     tell,
     warn,
   });
-  const deployPorts: DeployPorts = {
-    shared: exchange,
+  const { deployer, checker, canaries } = composeDeploys({
+    site,
+    bus,
     clock,
     paths,
+    records,
     snapd,
     probe,
-    tell,
-    records,
-    warn,
-    sleepMs,
-    openArtefact: (digest) => bus.getObject(artefactBucket(site), digest),
-    giveOwnAddress: (order) => (isCanary(order.owner) ? Promise.resolve() : ownAddresses.give(order)),
-    takeOwnAddress: (owner) => ownAddresses.take(owner),
-    judgeProbe: notListening,
-    readLogTail: async (logPath) => {
-      // Its last lines may still be on their way to the file.
-      await sleepMs(20);
-      return perf.lastWords(logPath);
-    },
-    readMemory: ({ cgroup }) => readCounters(cgroup)?.memoryBytes ?? null,
-    boot: (order) => startPreparation(manager, order, 'prepare', { kind: 'boot', address: null }, sleepMs),
-    restore: (order, snapshotPath) => startPreparation(manager, order, 'trial', { kind: 'restore', snapshotPath, address: null, continues: false }, sleepMs),
-    serving: {
-      want: (order) => {
-        manager.want(order);
-        cron.wanted(order);
-      },
-      servingRelease: (owner) => manager.state.apps.get(ownerKey(owner))?.serving?.order.release ?? null,
-      pause: (owner, reason) => pauseApp(manager, { owner, reason }, sleepMs),
-      promote: (serving) => {
-        manager.promote(serving);
-        cron.serves(serving.order);
-        canaries.serves(serving.order);
-      },
-      reject: (owner, reason) => manager.reject(owner, reason),
-      remove: (owner) => {
-        cron.removed(owner);
-        canaries.removed(owner);
-        return manager.remove(owner);
-      },
-    },
-  };
-  const deployer = new Deployer(deployPorts);
-  const canaries = new CanaryWatch({
-    bootNs: clock.bootNs,
-    stop: (owner, reason, figures) => {
-      const app = manager.state.apps.get(ownerKey(owner));
-      const order = app?.desired ?? null;
-      // What was counted is another release's, or it is stopped already.
-      if (app === undefined || order === null || app.serving?.order.release !== order.release || app.stopped !== '') return;
-      deployer.stopCanary(order, reason, figures).catch((failure: unknown) => warn('that a canary was stopped could not be recorded', { app: app.key, failure }));
-    },
-  });
-  const checker = new Checker({
-    folder: checksFolder(settings.dataFolder),
-    snapd,
-    preparations: deployer.preparations,
+    exchange,
+    manager,
+    ownAddresses: () => ownAddresses,
+    cron: () => cron,
+    lastWords: (logPath) => perf.lastWords(logPath),
+    checksFolder: checksFolder(settings.dataFolder),
     newFolderName: () => newIdOf('check'),
+    tell,
     warn,
-    sleepMs,
-    portsOf: (wish, checkPlaces) => {
-      const guest = { app: guestEntry(wish.order.owner, wish.checkId), paths: checkPlaces };
-      // It asks what preparing shows here.
-      const { shared: _, ...own } = deployPorts;
-      return {
-        ...own,
-        paths: checkPlaces,
-        emptyVolumes: true,
-        openArtefact: () => bus.getObject(artefactBucket(site), wish.object),
-        boot: (order) => startPreparation(manager, order, 'prepare', { kind: 'boot', address: null }, sleepMs, guest),
-        restore: (order, snapshotPath) => startPreparation(manager, order, 'trial', { kind: 'restore', snapshotPath, address: null, continues: false }, sleepMs, guest),
-      };
-    },
   });
 
   // ---- what we knew ----
@@ -384,7 +318,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       void dispatcher.greet(peer, manager.routes(), forgetShared).then((is) => {
         if (!is) return;
         log.info('the dispatcher is there');
-        void certificates.begin();
+        certificates.begin().catch((failure: unknown) => warn('certificates cannot be followed', { failure }));
       });
     },
   });
@@ -415,8 +349,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     shipper.wake();
     publisher.wake();
   });
-  const heartbeat = setInterval(() => sayAlive(bus, site, clock), heartbeatMs);
-  sayAlive(bus, site, clock);
+  const heartbeat = startHeartbeat(bus, site, clock);
 
   const health = serveHealth({
     listen: settings.health,
@@ -429,7 +362,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   log.info('the head is up', { apps: manager.state.apps.size });
 
   return async () => {
-    clearInterval(heartbeat);
+    heartbeat.stop();
     clearTimeout(secondLook);
     deployer.stop();
     checker.stop();
@@ -450,41 +383,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   };
 }
 
-function wakeIn(ms: number, callback: () => void): () => void {
-  const timer = setTimeout(callback, ms);
-  return () => clearTimeout(timer);
-}
-
 function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId' | 'opens' | 'sealTo'> {
   const { zone, edgepoint, ipv4, ipv6, latitude, longitude } = settings;
   return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
-}
-
-function frozenRoom(settings: HeadSettings, pagers: PagersHold | null): FrozenRoom {
-  const swap = readZramSwap();
-  const given = settings.frozenRoomBytes;
-  if (given !== undefined) return { zramBytes: given, pagerBytes: pagers === null ? null : given };
-  return { zramBytes: swap === null ? null : zramRoomBytes(swap, pagers?.heldBytes), pagerBytes: pagerRoomBytes(pagers, swap?.heldBytes ?? 0) };
-}
-
-/** An outbox that says when something was put into it. */
-function waking(outbox: ReturnType<typeof openOutbox>, wake: () => void): ReturnType<typeof openOutbox> {
-  return {
-    ...outbox,
-    put: async (entries) => {
-      await outbox.put(entries);
-      wake();
-    },
-  };
-}
-
-function wakeAt(clock: Clock, bootNs: number, callback: () => void): () => void {
-  const delayMsMax = 2 ** 31 - 1;
-  const delayMs = Math.min(delayMsMax, Math.max(0, Math.ceil((bootNs - clock.bootNs()) / nsPerMs)));
-  const timer = setTimeout(callback, delayMs);
-  return () => clearTimeout(timer);
-}
-
-function sayAlive(bus: Bus, site: Site, clock: Clock): void {
-  if (bus.up) bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: clock.bootId, bootNs: clock.bootNs() }));
 }

@@ -62,3 +62,14 @@ export function openOutbox(client: Client): DatabaseOutbox {
     },
   };
 }
+
+/** An outbox that says when something was put into it. */
+export function waking(outbox: ReturnType<typeof openOutbox>, wake: () => void): ReturnType<typeof openOutbox> {
+  return {
+    ...outbox,
+    put: async (entries) => {
+      await outbox.put(entries);
+      wake();
+    },
+  };
+}

@@ -1,6 +1,5 @@
 import { assertInvariant, messageOf } from '../../kit/errors.ts';
-import { fingerprint } from '../../kit/fingerprint.ts';
-import { canaryOf, isCanary, ownerKey, servedBy } from '../../kit/ids.ts';
+import { isCanary, ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
@@ -17,7 +16,8 @@ import type { PlanNote } from './plan-notes.ts';
 import { nextBackoff, steadyMs } from './backoff.ts';
 import type { Manages } from './manages.ts';
 import type { ResourcePorts } from './ports.ts';
-import { routeChangesAt, routeOf } from './routes.ts';
+import { RouteTable } from './route-table.ts';
+import { routeChangesAt } from './routes.ts';
 import { addInstance, appEntry, findInstance, moveInstance } from './state.ts';
 import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
 import { noteSurplus, viewApp, viewRoom } from './views.ts';
@@ -46,8 +46,7 @@ export class ResourceManager implements Manages {
   private able = false;
   private readonly lookAgain = new Map<AppEntry, number>();
   private timer: { readonly bootNs: number; readonly cancel: () => void } | null = null;
-  /** Fingerprints of the routes as the dispatcher has them. */
-  private readonly routesTold = new Map<string, number>();
+  private readonly routeTable: RouteTable;
   private readonly plans = new PlanNotes();
   private readonly toRest = new Set<AppEntry>();
   private restTimer: (() => void) | null = null;
@@ -56,6 +55,7 @@ export class ResourceManager implements Manages {
     this.state = state;
     this.ports = ports;
     this.keeper = new InstanceKeeper(state, ports);
+    this.routeTable = new RouteTable(state, ports.dispatcher);
   }
 
   /** Planning begins: restored's list has been seen. */
@@ -191,11 +191,10 @@ export class ResourceManager implements Manages {
     this.dirty.delete(app);
     this.wanting.delete(app);
     if (isCanary(owner)) await this.letGo(app);
-    this.routesTold.delete(app.key);
     this.plans.forget(app.key);
     app.desired = null;
     app.serving = null;
-    this.ports.dispatcher.removeRoute(owner);
+    this.routeTable.remove(app);
     const nowBootNs = this.ports.clock.bootNs();
     const ending = [...app.instances.values()].map((entry) => {
       // Its end is no fault of it.
@@ -211,7 +210,7 @@ export class ResourceManager implements Manages {
   /** Whoever waits for the canary is answered by the release that serves, and nothing new comes to it; resolves when nothing is under way in it. */
   private async letGo(app: AppEntry): Promise<void> {
     app.stopped = 'it is taken away';
-    this.tellRoute(app, this.ports.clock.bootNs());
+    this.routeTable.tell(app, this.ports.clock.bootNs());
     await Promise.all([...app.instances.keys()].map((instance) => this.ports.dispatcher.drain({ instance, park: false, timeoutMs: endDrainMs })));
   }
 
@@ -230,17 +229,9 @@ export class ResourceManager implements Manages {
     this.look();
   }
 
-  /** The routes of all apps, for a dispatcher that has just come. */
+  /** Of all apps, for a dispatcher that has just come. */
   routes(): Route[] {
-    const nowBootNs = this.ports.clock.bootNs();
-    const routes = [];
-    for (const app of this.state.apps.values()) {
-      const route = this.routeNow(app, nowBootNs);
-      if (route === null) continue;
-      this.routesTold.set(app.key, fingerprint(JSON.stringify(route)));
-      routes.push(route);
-    }
-    return routes;
+    return this.routeTable.all(this.ports.clock.bootNs());
   }
 
   /** The dispatcher has gone: nothing waits in it any more, and nobody can be drained. */
@@ -300,7 +291,7 @@ export class ResourceManager implements Manages {
       if (plan.wantsRoom === true || app.refusal !== null) this.wanting.add(app);
       else this.wanting.delete(app);
     }
-    this.tellRoute(app, nowBootNs);
+    this.routeTable.tell(app, nowBootNs);
     this.ports.stateChanged(app.key);
     this.letRest(app);
   }
@@ -334,22 +325,6 @@ export class ResourceManager implements Manages {
     entry.freezing = step.kind === 'freeze';
     if (step.kind === 'freeze') void freezeInstance(this, app, entry, step);
     else void sleepInstance(this, app, entry, step);
-  }
-
-  private routeNow(app: AppEntry, nowBootNs: number): Route | null {
-    return routeOf(app, nowBootNs, isCanary(app.owner) ? null : (this.state.apps.get(ownerKey(canaryOf(app.owner))) ?? null));
-  }
-
-  /** Of a canary: first that of the app, whose share of it depends on how it is. */
-  private tellRoute(app: AppEntry, nowBootNs: number): void {
-    const served = isCanary(app.owner) ? this.state.apps.get(ownerKey(servedBy(app.owner))) : undefined;
-    if (served !== undefined) this.tellRoute(served, nowBootNs);
-    const route = this.routeNow(app, nowBootNs);
-    if (route === null) return;
-    const print = fingerprint(JSON.stringify(route));
-    if (this.routesTold.get(app.key) === print) return;
-    this.routesTold.set(app.key, print);
-    this.ports.dispatcher.route(route);
   }
 
   private setTimer(): void {

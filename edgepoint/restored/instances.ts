@@ -1,5 +1,4 @@
-import { existsSync, lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
@@ -7,10 +6,10 @@ import { type Owner, ownerKey } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { PlainSecrets } from '../../kit/wire/secrets.ts';
 import { instanceIpv6, instancePrefixLength } from '../model/instance-address.ts';
-import { chooseAddress, gatewayOf, type Subnet } from '../box/address.ts';
+import { gatewayOf, type Subnet } from '../box/address.ts';
 import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
 import { fillSettled, readFill } from '../box/memory/fill.ts';
-import { boxPlaces, fillPath, heldPath, hotPath, instanceFolder, logIn, logPath, pagerPath, recordPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
+import { boxPlaces, fillPath, heldPath, hotPath, instanceFolder, logIn, logPath, pagerPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
 import { memoryBytes } from '../box/memory/memory-bytes.ts';
 import { reap, unmount } from '../box/kernel.ts';
@@ -20,6 +19,7 @@ import { allRecords, type InstanceRecord, processStartTicks, removeRecord, write
 import { removeSlot, type Slot, slotCgroup, type SlotPlace, type SlotPool } from '../box/slot.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
 import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import { openAddresses } from './addresses.ts';
 import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { Courtesy } from './courtesy.ts';
 import type { ExitWatch } from './exit-watch.ts';
@@ -27,6 +27,7 @@ import { followFill } from './fills.ts';
 import type { Freezable, Freezing } from './freezing.ts';
 import { askToEnd, heedsTerm } from './grace.ts';
 import type { Pagers } from './pagers.ts';
+import { sweepInstances } from './sweep.ts';
 import { prepareVolume } from './volume.ts';
 
 /** Snapshots, unpacked and verified, for restores (edgepoint/templates). */
@@ -106,30 +107,16 @@ export function openInstances(options: InstancesOptions): Instances {
   const ending = new Map<string, Promise<KernelCounters | null>>();
   /** Instances whose stop is under way, with their last counters once they have ended by themselves: that is no news then. */
   const stopping = new Map<string, KernelCounters | null>();
-  const taken = new Set<string>();
-  let lastAddress: string | null = null;
+  const addresses = openAddresses(options.subnet);
   let watch: ExitWatch | null = null;
-
-  function takeAddress(wanted: string | null): string {
-    if (wanted !== null) {
-      if (taken.has(wanted)) throw new Failure('address-taken', `the address ${wanted} of a sleeping instance is in use`);
-      taken.add(wanted);
-      return wanted;
-    }
-    const address = chooseAddress(options.subnet, taken, lastAddress);
-    if (address === null) throw new Failure('no-address', 'every address for instances is in use', { remedy: 'give the edgepoint a larger subnet' });
-    lastAddress = address;
-    taken.add(address);
-    return address;
-  }
 
   async function start(order: BoxOrder, from: { path: string; layer: string | null; unpackMs: number } | null, launch: (slot: Slot, facts: BoxFacts) => Promise<{ pid: number; out: string }>): Promise<RunningInstance> {
     const begunNs = clock.bootNs();
     const secrets = options.openSecrets(order);
     for (const volume of order.volumes) await prepareVolume(volume);
-    const address = takeAddress(order.address);
+    const address = addresses.take(order.address);
     const slot = await options.slots.take().catch((error: unknown) => {
-      taken.delete(address);
+      addresses.give(address);
       throw error;
     });
     const baseRoot = options.baseRootName();
@@ -206,7 +193,7 @@ export function openInstances(options: InstancesOptions): Instances {
     options.courtesy.forget(instance);
     removeRecord(runFolder, instance);
     records.delete(instance);
-    taken.delete(record.address);
+    addresses.give(record.address);
     if (record.running) options.orphans.expect(record.running.pid);
     if (record.layer !== undefined) options.templates.settle();
     return counters;
@@ -306,17 +293,6 @@ export function openInstances(options: InstancesOptions): Instances {
     else if (counters) options.tell({ instance, counters, status });
   }
 
-  /** Folders and files that belong to no instance: what a kill -9 left between two steps. */
-  function sweep(): void {
-    const folder = boxPlaces(runFolder).instances;
-    const kept = new Set([...records.values()].flatMap(({ order: { instance } }) => [instanceFolder(runFolder, instance), recordPath(runFolder, instance), snapshottedMark(runFolder, instance), fillPath(runFolder, instance), heldPath(runFolder, instance), `${heldPath(runFolder, instance)}.new`, pagerPath(runFolder, instance)]));
-    for (const path of readdirSync(folder).map((name) => join(folder, name))) {
-      if (kept.has(path)) continue;
-      for (const point of mountsBelow(readMountinfo(), path)) unmount(point);
-      rmSync(path, { recursive: true, force: true });
-    }
-  }
-
   return {
     boot: (order: BootOrder) =>
       startOnce(order, () =>
@@ -397,14 +373,14 @@ export function openInstances(options: InstancesOptions): Instances {
       watch = exitWatch;
       for (const record of allRecords(runFolder)) {
         records.set(record.order.instance, record);
-        taken.add(record.address);
+        addresses.take(record.address);
         const alive = record.running !== null && record.startTicks !== 0 && processStartTicks(record.running.pid) === record.startTicks;
         if (alive && record.running) {
           watch.watch(record.running.pid);
           follow(record);
         } else await removeBox(record);
       }
-      sweep();
+      sweepInstances(runFolder, [...records.keys()]);
     },
 
     exited,
