@@ -74,71 +74,55 @@ function onTheBus(plan: WorldPlan, name: string): { natsUrl: string; natsSeedFil
   return { natsUrl: plan.natsUrl, natsSeedFile: seedPath(plan, name) };
 }
 
-function meteringDaemon(plan: WorldPlan): Daemon {
-  const base = ours(plan, 'metering');
+/** A daemon without a namespace or sockets of its own, beside the edgepoints. */
+function sharedDaemon(plan: WorldPlan, about: { name: string; entry: string; uid: number; settings: Record<string, unknown> }): Daemon {
+  const base = ours(plan, about.name);
   return {
     ...base,
-    entry: 'metering/main.ts',
-    argv: ['--config', configPath(plan, base.name)],
-    user: own(users.metering),
+    entry: about.entry,
+    argv: ['--config', configPath(plan, about.name)],
+    user: own(about.uid),
     netns: null,
     mountPin: null,
     sockets: [],
-    settings: { ...base.settings, ...onTheBus(plan, base.name), databaseUrl: `file:${join(plan.dataFolder, 'metering/metering.db')}` },
+    settings: { ...base.settings, ...onTheBus(plan, about.name), ...about.settings },
     stage: stages.shared,
   };
+}
+
+function meteringDaemon(plan: WorldPlan): Daemon {
+  return sharedDaemon(plan, { name: 'metering', entry: 'metering/main.ts', uid: users.metering, settings: { databaseUrl: `file:${join(plan.dataFolder, 'metering/metering.db')}` } });
 }
 
 function conduitDaemon(plan: WorldPlan): Daemon {
-  const base = ours(plan, 'conduit');
-  return {
-    ...base,
-    entry: 'conduit/main.ts',
-    argv: ['--config', configPath(plan, base.name)],
-    user: own(users.conduit),
-    netns: null,
-    mountPin: null,
-    sockets: [],
-    settings: {
-      ...base.settings,
-      ...onTheBus(plan, base.name),
-      listen: `127.0.0.1:${plan.conduitPort}`,
-      databaseUrl: `file:${join(plan.dataFolder, 'conduit/conduit.db')}`,
-      keyFile: join(plan.dataFolder, 'conduit/conduit.key'),
-      uploadFolder: join(plan.dataFolder, 'conduit/uploads'),
-      zoneName,
-      sites: plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint })),
-      resolver: plan.acme?.resolver ?? '',
-    },
-    stage: stages.shared,
+  const folder = join(plan.dataFolder, 'conduit');
+  const settings = {
+    listen: `127.0.0.1:${plan.conduitPort}`,
+    databaseUrl: `file:${join(folder, 'conduit.db')}`,
+    keyFile: join(folder, 'conduit.key'),
+    uploadFolder: join(folder, 'uploads'),
+    zoneName,
+    sites: sitesOf(plan),
+    resolver: plan.acme?.resolver ?? '',
   };
+  return sharedDaemon(plan, { name: 'conduit', entry: 'conduit/main.ts', uid: users.conduit, settings });
 }
 
 function certificatesDaemon(plan: WorldPlan, acme: AcmePlan): Daemon {
-  const base = ours(plan, 'certificates');
   const folder = join(plan.dataFolder, 'certificates');
-  return {
-    ...base,
-    entry: 'certificates/main.ts',
-    argv: ['--config', configPath(plan, base.name)],
-    user: own(users.certificates),
-    netns: null,
-    mountPin: null,
-    sockets: [],
-    settings: {
-      ...base.settings,
-      ...onTheBus(plan, base.name),
-      directoryUrl: acme.directoryUrl,
-      authorityCaFile: acme.caFile,
-      zoneName,
-      nameservers: [plan.globalDispatcher.ipv4],
-      sites: plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint })),
-      databaseUrl: `file:${join(folder, 'certificates.db')}`,
-      keyFile: join(folder, 'key'),
-    },
-    stage: stages.shared,
+  const settings = {
+    directoryUrl: acme.directoryUrl,
+    authorityCaFile: acme.caFile,
+    zoneName,
+    nameservers: [plan.globalDispatcher.ipv4],
+    sites: sitesOf(plan),
+    databaseUrl: `file:${join(folder, 'certificates.db')}`,
+    keyFile: join(folder, 'key'),
   };
+  return sharedDaemon(plan, { name: 'certificates', entry: 'certificates/main.ts', uid: users.certificates, settings });
 }
+
+const sitesOf = (plan: WorldPlan): Record<string, unknown>[] => plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint }));
 
 function globalDispatcherDaemon(plan: WorldPlan): Daemon {
   const base = ours(plan, 'global-dispatcher');
