@@ -2,7 +2,7 @@ import type { Bus } from '../host/bus.ts';
 import type { Log } from '../host/log.ts';
 import type { Site } from '../kit/ids.ts';
 import { siteKey } from '../kit/ids.ts';
-import { wantedDomainMessage } from '../kit/wire/certificates.ts';
+import { isOfZone, wantedDomainMessage } from '../kit/wire/certificates.ts';
 import { edgepointStateMessage } from '../kit/wire/edgepoint-state.ts';
 import { buckets } from '../kit/wire/subjects.ts';
 import { parseMessage } from '../kit/wire/version.ts';
@@ -71,6 +71,3 @@ export async function followWishes(bus: Bus, options: FollowOptions): Promise<Fo
     },
   };
 }
-
-/** The zone's names are the operator's to give. */
-export const isOfZone = (domain: string, zoneName: string): boolean => domain === zoneName || domain.endsWith(`.${zoneName}`);

@@ -1,4 +1,4 @@
-import { domainPattern } from '../../kit/wire/certificates.ts';
+import { domainPattern, isOfZone } from '../../kit/wire/certificates.ts';
 
 /** What a resolver said of a domain. */
 export interface FoundRecords {
@@ -59,5 +59,5 @@ export function judgeRecords({ domain, host, addresses }: DomainTarget, found: F
 /** '' or why a domain cannot be added to an app. */
 export function whyNoDomain(domain: string, zoneName: string): string {
   if (!domainPattern.test(domain) || /^[0-9.]+$/.test(domain)) return 'it is no name in DNS: write it like shop.example.com, in lower case, without a closing dot';
-  return domain === zoneName || domain.endsWith(`.${zoneName}`) ? `names in ${zoneName} are given with the apps: one has APP.${zoneName} by itself` : '';
+  return isOfZone(domain, zoneName) ? `names in ${zoneName} are given with the apps: one has APP.${zoneName} by itself` : '';
 }

@@ -33,6 +33,7 @@ export interface DomainStore {
 export function openDomainStore(database: Client): DomainStore {
   const rows = async (sql: string, args: (string | number)[]): Promise<Row[]> => (await database.execute({ sql, args })).rows;
   const touch = (appId: number) => ({ sql: 'UPDATE apps SET generation = generation + 1 WHERE id = ?', args: [appId] });
+  const giveUp = (appId: number, domain: string) => [{ sql: 'UPDATE domains SET leaving = 1, provedWallMs = NULL WHERE appId = ? AND domain = ?', args: [appId, domain] }, touch(appId)];
   // Of an app that is gone nobody has a domain.
   const live = 'FROM domains JOIN apps ON apps.id = domains.appId WHERE domains.leaving = 0 AND apps.deletedWallMs IS NULL';
   const columns = 'domains.domain, domains.appId, domains.createdWallMs, domains.provedWallMs, apps.provider, apps.app';
@@ -48,7 +49,7 @@ export function openDomainStore(database: Client): DomainStore {
       const others = await rows(`SELECT domains.appId ${live} AND apps.provider = ? AND domains.domain = ? AND domains.appId <> ?`, [app.owner.provider, domain, app.id]);
       await database.batch(
         [
-          ...others.flatMap((row) => [{ sql: 'UPDATE domains SET leaving = 1, provedWallMs = NULL WHERE appId = ? AND domain = ?', args: [Number(row['appId']), domain] }, touch(Number(row['appId']))]),
+          ...others.flatMap((row) => giveUp(Number(row['appId']), domain)),
           {
             sql: `INSERT INTO domains (domain, appId, createdWallMs) VALUES (?, ?, ?)
               ON CONFLICT (domain, appId) DO UPDATE SET leaving = 0, createdWallMs = CASE leaving WHEN 1 THEN excluded.createdWallMs ELSE createdWallMs END`,
@@ -62,7 +63,7 @@ export function openDomainStore(database: Client): DomainStore {
       const others = await rows('SELECT appId FROM domains WHERE domain = ? AND appId <> ? AND provedWallMs IS NOT NULL', [domain, app.id]);
       await database.batch(
         [
-          ...others.flatMap((row) => [{ sql: 'UPDATE domains SET leaving = 1, provedWallMs = NULL WHERE appId = ? AND domain = ?', args: [Number(row['appId']), domain] }, touch(Number(row['appId']))]),
+          ...others.flatMap((row) => giveUp(Number(row['appId']), domain)),
           { sql: 'UPDATE domains SET provedWallMs = ? WHERE appId = ? AND domain = ? AND leaving = 0', args: [wallMs, app.id, domain] },
           touch(app.id),
         ],
@@ -70,7 +71,7 @@ export function openDomainStore(database: Client): DomainStore {
       );
     },
     async remove({ appId, domain }) {
-      await database.batch([{ sql: 'UPDATE domains SET leaving = 1, provedWallMs = NULL WHERE appId = ? AND domain = ?', args: [appId, domain] }, touch(appId)], 'write');
+      await database.batch(giveUp(appId, domain), 'write');
     },
     async ofApp(appId) {
       const found = await rows('SELECT domain, leaving, provedWallMs FROM domains WHERE appId = ? ORDER BY createdWallMs, domain', [appId]);

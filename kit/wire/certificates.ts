@@ -3,6 +3,8 @@ import { defineMessage } from './version.ts';
 
 /** A name in DNS, lower case, without the closing dot (RFC 1035; letters, digits and inner hyphens in each label). */
 export const domainPattern = /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+/** The zone and all names in it, which are the operator's to give. */
+export const isOfZone = (domain: string, zoneName: string): boolean => domain === zoneName || domain.endsWith(`.${zoneName}`);
 const domainSchema = z.string().regex(domainPattern);
 
 /** What stands before the name of a host in the name of its DNS challenge (RFC 8555, section 8.4). */
