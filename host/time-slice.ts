@@ -2,7 +2,8 @@ import { createRequire } from 'node:module';
 import { getPriority } from 'node:os';
 import type * as ffi from 'bun:ffi';
 
-const schedSetattr = 314; // x86-64
+/** sched_setattr(2): unistd_64.h of x86-64, and unistd.h of all others that Bun runs on. */
+const schedSetattr = process.arch === 'x64' ? 314 : 274;
 /** The least the kernel lets one ask for. */
 export const shortestSliceNs = 100_000n;
 
