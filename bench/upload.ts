@@ -128,6 +128,6 @@ function summarize(ours: readonly number[], nginx: readonly number[], bytes: num
       { [`curl sends ${formatBytes(bytes)} to`]: 'the conduit', n: ours.length, 'p50 ms': rounded(median(ours)), rate: perSecond(ours) },
       { [`curl sends ${formatBytes(bytes)} to`]: 'nginx', n: nginx.length, 'p50 ms': rounded(median(nginx)), rate: perSecond(nginx) },
     ],
-    notes: [],
+    notes: ['nginx stores the bytes; the conduit also reads the archive through, syncs it to the disk and writes its release down before it answers.'],
   };
 }
