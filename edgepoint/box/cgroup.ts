@@ -110,6 +110,18 @@ export function cgroupProcesses(cgroup: InstanceCgroup): number[] {
   return [...new Set(lines)].map(Number);
 }
 
+/** Whether a thread of the cgroup runs, or waits for the processor or for memory: R and D of proc_pid_stat(5). */
+export function runs(cgroup: InstanceCgroup): boolean {
+  const threads = readFileSync(join(cgroup.freezer, cgroup.version === 2 ? 'cgroup.threads' : 'tasks'), 'utf8').split('\n').filter(Boolean);
+  return threads.some((thread) => {
+    try {
+      return /\) [RD] /.test(readFileSync(`/proc/${thread}/stat`, 'utf8'));
+    } catch {
+      return false; // it has ended meanwhile
+    }
+  });
+}
+
 /**
  * Lets everything of an edgepoint's other instances go before this one, or takes that back: `cpu.idle` (cgroup-v2.rst; version 1 has the same file),
  * which whoever wakes interrupts at once. Idempotent. False where the kernel has none (before 5.15) or the cgroup is gone.

@@ -6,7 +6,7 @@ import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import { type Offering, offerings } from '../../edgepoint/model/offering.ts';
 import { makeArtefact, patchworkProgram, rememberProgram } from './app.ts';
 import { type Engine, openEngine, until } from './engine.ts';
-import { holders, isFilling, slowFills, stopSlowOne } from './slow-fill.ts';
+import { holdFill, isFilling, slowFills, stopSlowOne } from './slow-fill.ts';
 
 t.setTimeout(120_000);
 
@@ -64,15 +64,19 @@ t.test('an instance remembers every page, whatever it does with its memory while
 t.test('the same, slowly: the instance is served long before its memory is there, and may end, or be stopped, or sleep', async (t) => {
   const { engine, order, clone } = await tell(t, 6);
   const fast = await slowFills(engine, 5, 400);
-  const [slow, , dead] = await Promise.all([clone('slow'), clone('stopped'), clone('dead')]);
+  const held = async (name: string): Promise<RunningInstance & ReturnType<typeof holdFill>> => ({ ...(await clone(name)), ...holdFill(engine, name) });
+  const [slow, , dead] = await Promise.all([held('slow'), held('stopped'), held('dead')]);
   t.ok(isFilling(engine, 'slow') && isFilling(engine, 'stopped') && isFilling(engine, 'dead'), 'they run, and their memory is on its way');
   await engine.stop('stopped');
   process.kill(dead.pid, 'SIGKILL');
   await until('the end of one that dies is told', () => engine.exits.find((exit) => exit.instance === 'dead'));
+  slow.goOn();
   t.same(await say(engine, slow, ['drop', 'move', 'replace', 'protect']), ['drop 0', 'move 0', 'replace 0', 'protect 0']);
+  const { goOn } = holdFill(engine, 'slow');
   const asleep = engine.snapshotPath('asleep');
   t.ok(isFilling(engine, 'slow'), 'it is ordered to sleep before its memory is there');
   const slept = engine.snapshot('slow', asleep, false);
+  goOn();
   fast();
   await slept;
   const awake = await engine.restore({ ...order('slow'), snapshotPath: asleep, continues: false });
@@ -151,14 +155,9 @@ t.test('one that continues goes on across sleeps that come before its memory is 
 t.test('who gives memory is killed: the instance is ended before it sees wrong memory, or goes on with the right one', async (t) => {
   const { engine, clone } = await tell(t, 6);
   const fast = await slowFills(engine, 5, 400);
-  const [one, two, three, four] = await Promise.all(['one', 'two', 'three', 'four'].map((name) => clone(name)));
-  const of = (instance: RunningInstance | undefined): { guard: number; server: number } => {
-    const found = holders(engine, instance?.instance ?? '');
-    if (found === null) throw new Error('its memory is there already');
-    return found;
-  };
-  const [first, second, third, fourth] = [of(one), of(two), of(three), of(four)];
-  const asking = await engine.connect(one as RunningInstance);
+  const held = async (name: string): Promise<RunningInstance & ReturnType<typeof holdFill>> => ({ ...(await clone(name)), ...holdFill(engine, name) });
+  const [first, second, third, fourth] = await Promise.all([held('one'), held('two'), held('three'), held('four')]);
+  const asking = await engine.connect(first);
   const told = new Promise<string>((resolve) => {
     let text = '';
     asking.on('data', (part: Buffer) => (text += part.toString())).on('error', () => resolve(text)).on('close', () => resolve(text)).on('end', () => resolve(text));
@@ -177,15 +176,18 @@ t.test('who gives memory is killed: the instance is ended before it sees wrong m
   t.equal((await until('the loss of both is noticed', () => engine.exits.find((exit) => exit.instance === 'two'))).status, 'ended');
   process.kill(third.guard, 'SIGKILL');
   await engine.killDaemon('restored');
-  t.same(await say(engine, four as RunningInstance, ['drop']), ['drop 0'], 'restored is not needed for it');
+  fourth.goOn();
+  t.same(await say(engine, fourth, ['drop']), ['drop 0'], 'restored is not needed for it');
+  holdFill(engine, 'four');
   await engine.startDaemon('restored');
   t.same((await engine.list()).map((instance) => instance.instance).toSorted(), ['four', 'three'], 'the next restored adopts those that are being filled');
   stopSlowOne(fourth.server);
   process.kill(fourth.server, 'SIGKILL');
   t.equal((await until('and notices their loss', () => engine.exits.find((exit) => exit.instance === 'four'))).status, 'ended');
   fast();
+  third.goOn();
   await whole(engine, 'three');
-  t.same(await say(engine, three as RunningInstance, turmoil), turmoil.map((word) => `${word} 0`), 'without its guard a server goes on');
+  t.same(await say(engine, third, turmoil), turmoil.map((word) => `${word} 0`), 'without its guard a server goes on');
   await until('and ends', () => ['', 'Z'].includes(engine.place.stat(third.server)));
   await engine.stop('three');
   await engine.nothingRemains(t, 'nothing is left');
@@ -206,7 +208,9 @@ t.test('lost before the restore is done, it is the restore that fails; and so do
   const memory = readFileSync(pages);
   const fast = await slowFills(engine, 1, 400);
   await clone('late');
+  const { goOn } = holdFill(engine, 'late');
   truncateSync(pages, 4096);
+  goOn();
   fast();
   t.equal((await until('one whose snapshot is cut while it is filled ends', () => engine.exits.find((exit) => exit.instance === 'late'))).status, 'ended');
   writeFileSync(pages, memory);

@@ -66,6 +66,25 @@ t.test('frozen and thawed again and again, an instance remembers every page, wha
   t.same(engine.exits, []);
 });
 
+t.test('a machine that was suspended: who gives memory is stopped and goes on', { skip }, async (t) => {
+  const { engine, boot } = await tell(t);
+  const one = await boot('one');
+  t.same(await say(engine, one, ['check']), ['check 0']);
+  await freeze(engine, 'one');
+  const { guard, server } = pagerOf(engine, 'one') ?? { guard: 0, server: 0 };
+  const is = (state: string) => (): boolean => engine.place.stat(guard) === state && engine.place.stat(server) === state;
+  await until('both wait for an event', is('S'));
+  for (const pid of [guard, server]) process.kill(pid, 'SIGSTOP');
+  await until('both stand still', is('T'));
+  for (const pid of [guard, server]) process.kill(pid, 'SIGCONT');
+  await until('both wait again', is('S'));
+  await thaw(engine, 'one');
+  t.same(await say(engine, one, ['check']), ['check 0'], 'it remembers every page');
+  t.same(engine.exits, []);
+  await engine.stop('one');
+  await engine.nothingRemains(t, 'nothing is left');
+});
+
 t.test('one that works on its memory after a thaw gets all of it back unasked, and one that answers does not', { skip }, async (t) => {
   const { engine, boot } = await tell(t);
   const one = await boot('one');

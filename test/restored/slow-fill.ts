@@ -59,6 +59,17 @@ export function stopSlowOne(pid: number): void {
   writeFileSync(join('/sys/fs/cgroup', cgroupVersion() === 1 ? 'cpu' : '.', 'cgroup.procs'), `${pid}`);
 }
 
+/**
+ * Stops the pages server of an instance that has just been restored, so that its fill is under way until `goOn` is called. A slow server alone
+ * is no promise of that: the restores of others may take so long that it has filled all meanwhile.
+ */
+export function holdFill(engine: Engine, instance: string): { guard: number; server: number; goOn: () => void } {
+  const found = holders(engine, instance);
+  if (found === null) throw new Error(`the memory of ${instance} is there already`);
+  process.kill(found.server, 'SIGSTOP');
+  return { ...found, goOn: () => process.kill(found.server, 'SIGCONT') };
+}
+
 /** What a process holds open. It may end meanwhile, or close one of them. */
 function descriptorsOf(pid: number): string[] {
   const folder = `/proc/${pid}/fd`;
@@ -80,7 +91,9 @@ function targetOf(link: string): string[] {
 /** Guard and pages server of an instance, by the fill file they hold open, or its pager's by the held file; null when its memory is there. */
 export function holders(engine: Engine, instance: string, path = fillPath(engine.runFolder, instance)): { guard: number; server: number } | null {
   const found = allProcesses().filter(({ pid }) => descriptorsOf(pid).includes(path));
-  const server = found.find(({ parent }) => found.some(({ pid }) => pid === parent));
+  const isParent = ({ pid }: Process): boolean => found.some(({ parent }) => parent === pid);
+  /* The guard's own parent, which has opened the file, may live a moment longer than the restore. */
+  const server = found.find((one) => !isParent(one) && found.some(({ pid }) => pid === one.parent));
   return server === undefined ? null : { guard: server.parent, server: server.pid };
 }
 

@@ -327,6 +327,7 @@ int pager(char **options) {
   errno = EINVAL;
   if (!order.cgroup || order.instance <= 0 || !order.held || !order.socket) fail("--cgroup, --instance, --held or --socket is missing");
   setvbuf(stdout, NULL, _IOLBF, 0);
+  if (setsid() < 0) fail("setsid"); /* pages-guard.c says why */
   signal(SIGPIPE, SIG_IGN); /* the instance goes on also when nobody hears of it any more */
   struct rlimit most = {MOST_DESCRIPTORS, MOST_DESCRIPTORS};
   setrlimit(RLIMIT_NOFILE, &most);

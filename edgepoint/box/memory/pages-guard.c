@@ -74,22 +74,27 @@ static int receive_descriptors(int socket, int32_t *number, int *descriptors, si
 #define ONLY_X86_64 LOAD_ARCHITECTURE, BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
 #define KILL_OTHERWISE BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
 
-/* They hold what they need; nothing more can be opened, connected, started or signalled. */
+/*
+ * They hold what they need; nothing more can be opened, connected, started or signalled. The kernel itself makes restart_syscall(2) of a
+ * poll(2) that a stop or the machine's suspension has broken off.
+ */
 static const struct sock_filter server_calls[] = {
     ONLY_X86_64,        LOAD_NUMBER,         ALLOW(SYS_ioctl),   ALLOW(SYS_read),   ALLOW(SYS_poll),
     ALLOW(SYS_recvmsg), ALLOW(SYS_accept4),  ALLOW(SYS_close),   ALLOW(SYS_brk),    ALLOW(SYS_mmap),   ALLOW(SYS_munmap),
-    ALLOW(SYS_mremap),  ALLOW(SYS_write),    ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group), KILL_OTHERWISE,
+    ALLOW(SYS_mremap),  ALLOW(SYS_write),    ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group),
+    ALLOW(SYS_restart_syscall), KILL_OTHERWISE,
 };
 /* Of a frozen instance's: pager.c. */
 static const struct sock_filter pager_calls[] = {
     ONLY_X86_64,       LOAD_NUMBER,        ALLOW(SYS_ioctl),  ALLOW(SYS_read),   ALLOW(SYS_poll),   ALLOW(SYS_sendto),
     ALLOW(SYS_accept4), ALLOW(SYS_close),  ALLOW(SYS_brk),    ALLOW(SYS_mmap),   ALLOW(SYS_munmap), ALLOW(SYS_madvise),
     ALLOW(SYS_mremap), ALLOW(SYS_write),   ALLOW(SYS_rt_sigreturn), ALLOW(SYS_clock_gettime), ALLOW(SYS_exit_group), ALLOW(SYS_sendmsg),
-    ALLOW(SYS_memfd_create), KILL_OTHERWISE,
+    ALLOW(SYS_memfd_create), ALLOW(SYS_restart_syscall), KILL_OTHERWISE,
 };
 static const struct sock_filter guard_calls[] = {
     ONLY_X86_64,       LOAD_NUMBER,          ALLOW(SYS_poll),    ALLOW(SYS_recvmsg), ALLOW(SYS_sendmsg), ALLOW(SYS_wait4),
-    ALLOW(SYS_close),  ALLOW(SYS_pidfd_send_signal), ALLOW(SYS_write), ALLOW(SYS_rt_sigreturn), ALLOW(SYS_exit_group), KILL_OTHERWISE,
+    ALLOW(SYS_close),  ALLOW(SYS_pidfd_send_signal), ALLOW(SYS_write), ALLOW(SYS_rt_sigreturn), ALLOW(SYS_exit_group),
+    ALLOW(SYS_restart_syscall), KILL_OTHERWISE,
 };
 
 /* Also as uid 0 a process without capabilities may do nothing to another's; `kept` is a capability's bit or 0. */
@@ -174,6 +179,8 @@ int start_pages_guard(void) {
   pid_t child = fork();
   if (child < 0) fail("fork");
   if (child == 0) {
+    /* A signal for the edgepoint's process group (an interrupt, a hang-up of its terminal) must not take an instance's memory away. */
+    if (setsid() < 0) fail("setsid");
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int standard = 0; standard < 3; standard++) dup2(null, standard); /* the end of the slot's output is waited for */
     close_range(3, (unsigned)ends[1] - 1, 0);
