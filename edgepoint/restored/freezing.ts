@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure } from '../../kit/errors.ts';
 import { nsPerMs } from '../../kit/units.ts';
-import { type InstanceCgroup, isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
+import { type InstanceCgroup, isFrozen, readCounters, runs, setFrozen } from '../box/cgroup.ts';
 import type { FreezeTaken } from '../model/calls.ts';
 import { pagerFromBytes } from '../model/frozen.ts';
-import { learnAfterMs, learnAgainAfterMs, learnHot, lookMs, rangeBytes } from './hot-ranges.ts';
+import { isTooEarly, learnAfterMs, learnAgainAfterMs, learnHot, lookMs, rangeBytes, waitMs } from './hot-ranges.ts';
 import type { PagerAtWork } from './pager.ts';
 import type { Pagers } from './pagers.ts';
 
@@ -74,32 +74,37 @@ export function openFreezing(options: FreezingOptions): Freezing {
     if (status !== 0 && !cut.aborted) throw new Failure('cannot-page-out', why.trim() || `edgepoint-box page-out ended with ${child.signalCode ?? status}`);
   }
 
-  /** Until the next freeze. `learntBytes`: what an earlier look has found. */
-  function learnLater(cgroup: InstanceCgroup, hotPath: string, ms: number, learntBytes: number | null): void {
+  /** Until the next freeze. */
+  function learnLater(one: Freezable, ms: number, learn: () => Promise<void>): void {
     const look = (): void => {
-      learning.delete(cgroup.freezer);
-      void learn(cgroup, hotPath, learntBytes);
+      learning.delete(one.cgroup.freezer);
+      /* It may have ended meanwhile, and its folder with it. Without it the next thaw is slower, that is all. */
+      void learn().catch(() => undefined);
     };
-    learning.set(cgroup.freezer, setTimeout(look, ms));
+    learning.set(one.cgroup.freezer, setTimeout(look, ms));
   }
 
-  /** Never rejects: without it the next thaw is slower, that is all. */
-  async function learn(cgroup: InstanceCgroup, hotPath: string, learntBytes: number | null): Promise<void> {
-    try {
-      const { memoryBytes } = readCounters(cgroup);
-      const child = Bun.spawn([options.boxProgram, 'resident', cgroup.memory], { stdin: 'ignore', stdout: 'pipe', stderr: 'ignore' });
-      const [status, ranges] = await Promise.all([child.exited, new Response(child.stdout).text(), sleep(lookMs)]);
-      if (status !== 0 || underWay.has(cgroup.freezer)) return;
-      const grownBytes = readCounters(cgroup).memoryBytes - memoryBytes;
-      const learnt = learnHot({ ranges, memoryBytes, grownBytes, learntBytes });
-      if (learnt === 'is-at-work') return;
-      if (learnt === 'is-too-much') return rmSync(hotPath, { force: true });
-      writeFileSync(`${hotPath}.new`, ranges, { mode: 0o600 });
-      renameSync(`${hotPath}.new`, hotPath);
-      if (learntBytes === null) learnLater(cgroup, hotPath, learnAgainAfterMs, rangeBytes(ranges));
-    } catch {
-      // It has ended meanwhile, and its folder with it.
-    }
+  /** `thawedBytes`: what it had in memory at its thaw. */
+  async function learnFirst(one: Freezable, thawedBytes: number, waits: number): Promise<void> {
+    const grownBytes = readCounters(one.cgroup).memoryBytes - thawedBytes;
+    if (isTooEarly({ grownBytes, runs: runs(one.cgroup), waits })) return learnLater(one, waitMs, () => learnFirst(one, thawedBytes, waits + 1));
+    const learntBytes = await learn(one, null);
+    if (learntBytes !== null) learnLater(one, learnAgainAfterMs, async () => void (await learn(one, learntBytes)));
+  }
+
+  /** `learntBytes`: what an earlier look has found. Returns what stays, null when nothing was learnt. */
+  async function learn({ cgroup, hotPath }: Freezable, learntBytes: number | null): Promise<number | null> {
+    const { memoryBytes } = readCounters(cgroup);
+    const child = Bun.spawn([options.boxProgram, 'resident', cgroup.memory], { stdin: 'ignore', stdout: 'pipe', stderr: 'ignore' });
+    const [status, ranges] = await Promise.all([child.exited, new Response(child.stdout).text(), sleep(lookMs)]);
+    if (status !== 0 || underWay.has(cgroup.freezer)) return null;
+    const grownBytes = readCounters(cgroup).memoryBytes - memoryBytes;
+    const learnt = learnHot({ ranges, memoryBytes, grownBytes, learntBytes });
+    if (learnt === 'is-too-much') rmSync(hotPath, { force: true });
+    if (learnt !== 'stays') return null;
+    writeFileSync(`${hotPath}.new`, ranges, { mode: 0o600 });
+    renameSync(`${hotPath}.new`, hotPath);
+    return rangeBytes(ranges);
   }
 
   /** Before the freezer stops it, because what stands still in the freezer can make no system calls for the pager. */
@@ -146,7 +151,8 @@ export function openFreezing(options: FreezingOptions): Freezing {
       return done;
     },
 
-    async thaw({ instance, cgroup, hotPath }): Promise<{ tookMs: number }> {
+    async thaw(one): Promise<{ tookMs: number }> {
+      const { instance, cgroup } = one;
       const begunNs = clock.bootNs();
       const freeze = underWay.get(cgroup.freezer);
       if (freeze) {
@@ -156,7 +162,8 @@ export function openFreezing(options: FreezingOptions): Freezing {
       if (options.pagers.isLost(instance)) throw new Failure('no-such-instance', `${instance} is being ended: its pager was killed`);
       if (isFrozen(cgroup, true)) {
         setFrozen(cgroup, false);
-        if (!freeze) learnLater(cgroup, hotPath, learnAfterMs, null);
+        const { memoryBytes } = readCounters(cgroup);
+        if (!freeze) learnLater(one, learnAfterMs, () => learnFirst(one, memoryBytes, 0));
       }
       return { tookMs: (clock.bootNs() - begunNs) / nsPerMs };
     },

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { learnHot, rangeBytes } from '../../edgepoint/restored/hot-ranges.ts';
+import { isTooEarly, learnHot, rangeBytes } from '../../edgepoint/restored/hot-ranges.ts';
 
 const mebibyte = 2 ** 20;
 
@@ -25,4 +25,16 @@ t.test('what the first answers needed stays, while it is little and they are giv
     const learntBytes = 'learnt' in second ? second.learnt * mebibyte : null;
     t.equal(learnHot({ ranges, memoryBytes: of * mebibyte, grownBytes: grown * mebibyte, learntBytes }), wanted, name);
   }
+});
+
+t.test('the first look waits for the question and for the answer, but not for ever', async (t) => {
+  const table = [
+    { name: 'nothing was asked yet', grownBytes: 0, runs: false, waits: 0, wanted: true },
+    { name: 'it is being answered', grownBytes: 4 * mebibyte, runs: true, waits: 0, wanted: true },
+    { name: 'it was answered', grownBytes: 4 * mebibyte, runs: false, waits: 0, wanted: false },
+    { name: 'it gave more back than it needed', grownBytes: -mebibyte, runs: false, waits: 3, wanted: true },
+    { name: 'it never rests', grownBytes: 4 * mebibyte, runs: true, waits: 20, wanted: false },
+    { name: 'it needs nothing', grownBytes: 0, runs: false, waits: 20, wanted: false },
+  ];
+  for (const { name, wanted, ...look } of table) t.equal(isTooEarly(look), wanted, name);
 });
