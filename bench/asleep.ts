@@ -16,15 +16,16 @@ const firstApps = 100;
 const wakesOfAll = 20;
 const kilobyte = 1000;
 /**
- * How long daemons are left alone, at least, before their memory is looked at; before and after the apps alike. In the long run
- * nats-server has time for its own collections: an idle Go program makes one every two minutes (runtime: forcegcperiod), and buffers
- * that have been used live through the first.
+ * How long daemons are left alone before their memory counts, before and after the apps alike: until what is only passing has gone. An idle Go
+ * program collects every two minutes (runtime: forcegcperiod), and buffers that have been used live through the first; Bun gives back code
+ * that runs no more when its heap has not grown for two minutes. What came before both would count them to the apps, or against them.
  */
-const restMsLeast = { quick: 30_000, full: 260_000 };
-/** At rest: less than this given back between two looks. */
-const stillKb = 500;
-const lookMs = 8000;
-const restMsMax = 60_000;
+const restMs = 280_000;
+const lookMs = 10_000;
+/** All looks of so long before the end count: their median is the figure, lowest and highest are told. */
+const countedMs = 30_000;
+/** So long after the last app the passing part is told too. */
+const passingSeconds = [10, 30, 60, 120, 180];
 
 /** Resident kilobytes (1000 bytes) by daemon. */
 type Resident = Readonly<Record<string, number>>;
@@ -57,17 +58,16 @@ async function measure({ description, bus, news, seed, quick }: Sleepers & { see
     await asleepAgain;
   }
 
-  const restMs = restMsLeast[quick ? 'quick' : 'full'];
   const all = Array.from({ length: firstApps + appsMax }, (_, number) => copyOf(place, `sleeper-${String(number).padStart(4, '0')}`));
   const further = all.slice(firstApps);
   const drawn = draw(further, wakesOfAll, seed);
   await addApps(place, all.slice(0, firstApps), news);
   await untilPublished(place, all.slice(0, firstApps));
   const snapshotPaths = await sealTemplates(place, drawn);
-  const restedBefore = await untilAtRest(description, restMs);
+  const looksBefore = await rest(description);
   await addApps(place, further, news, snapshotPaths);
   await untilPublished(place, all);
-  const restedAfter = await untilAtRest(description, restMs);
+  const looksAfter = await rest(description);
 
   const lonelyPlace = await openPlace({ site: lonely, dataFolder: lonely.dataFolder, bus, owner: original });
   const alone: Wakes = { rest: [], hot: [] };
@@ -89,7 +89,7 @@ async function measure({ description, bus, news, seed, quick }: Sleepers & { see
       await Promise.all(asleep);
     }
   }
-  return summarize({ restedBefore, restedAfter, before, alone, inCrowd, apps: further.length, seed });
+  return summarize({ looksBefore, looksAfter, before, alone, inCrowd, apps: further.length, seed });
 }
 
 /** As after many other wakes: the template is no longer unpacked in memory, and lies sealed on the disk. */
@@ -122,31 +122,42 @@ function resident({ daemons }: WorldDescription): Resident {
   );
 }
 
-const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
-
-interface Rested {
+interface Look {
+  readonly afterMs: number;
   readonly resident: Resident;
-  readonly tookMs: number;
 }
 
-/** Looks until the daemons together have given back no more than a little between two looks, and at least as long as said. */
-async function untilAtRest(description: WorldDescription, leastMs: number): Promise<Rested> {
+async function rest(description: WorldDescription): Promise<readonly Look[]> {
   const begunMs = performance.now();
-  let now = resident(description);
-  for (let before = Infinity; ; before = sum(Object.values(now)), now = resident(description)) {
-    const tookMs = performance.now() - begunMs;
-    const still = before - sum(Object.values(now)) < stillKb;
-    if ((still && tookMs >= leastMs) || tookMs >= leastMs + restMsMax) return { resident: now, tookMs };
-    await Bun.sleep(lookMs);
+  const looks: Look[] = [];
+  for (let afterMs = 0; afterMs < restMs; afterMs = performance.now() - begunMs) {
+    await Bun.sleep(Math.min(lookMs, restMs - afterMs));
+    looks.push({ afterMs: performance.now() - begunMs, resident: resident(description) });
   }
+  return looks;
 }
 
-function summarize(found: { restedBefore: Rested; restedAfter: Rested; before: readonly number[]; alone: Wakes; inCrowd: Wakes; apps: number; seed: number }): Report {
-  const { restedBefore, restedAfter, before, alone, inCrowd, apps, seed } = found;
-  const [residentBefore, residentAfter] = [restedBefore.resident, restedAfter.resident];
-  const seconds = ({ tookMs }: Rested): string => `${Math.round(tookMs / 1000)} s`;
+const counted = (looks: readonly Look[]): readonly Resident[] => looks.flatMap((look) => (look.afterMs >= restMs - countedMs ? [look.resident] : []));
+
+/** Of each daemon the median of what counts. */
+function settled(looks: readonly Look[]): Resident {
+  const all = counted(looks);
+  return Object.fromEntries(Object.keys(all[0] ?? {}).map((daemon) => [daemon, median(all.map((resident) => resident[daemon] ?? 0))]));
+}
+
+const sumOf = (resident: Resident): number => Object.values(resident).reduce((total, value) => total + value, 0);
+
+function summarize(found: { looksBefore: readonly Look[]; looksAfter: readonly Look[]; before: readonly number[]; alone: Wakes; inCrowd: Wakes; apps: number; seed: number }): Report {
+  const { looksBefore, looksAfter, before, alone, inCrowd, apps, seed } = found;
+  const [residentBefore, residentAfter] = [settled(looksBefore), settled(looksAfter)];
   const megabytes = (kilobytes: number): number => rounded(kilobytes / 1000, 1);
-  const [beforeKb, afterKb] = [sum(Object.values(residentBefore)), sum(Object.values(residentAfter))];
+  const beforeKb = median(counted(looksBefore).map(sumOf));
+  const perApp = (resident: Resident): number => rounded((sumOf(resident) - beforeKb) / apps);
+  const each = counted(looksAfter).map(perApp);
+  const passing = passingSeconds.flatMap((seconds) => {
+    const look = looksAfter.find(({ afterMs }) => afterMs >= seconds * 1000);
+    return look === undefined ? [] : [`${perApp(look.resident)} after ${seconds} s`];
+  });
   return {
     bench: 'asleep',
     ratios: {
@@ -156,9 +167,11 @@ function summarize(found: { restedBefore: Rested; restedAfter: Rested; before: r
     figures: {
       n: inCrowd.rest.length,
       apps,
-      residentKbPerApp: rounded((afterKb - beforeKb) / apps),
+      residentKbPerApp: median(each),
+      residentKbPerAppMin: Math.min(...each),
+      residentKbPerAppMax: Math.max(...each),
       residentMbBefore: megabytes(beforeKb),
-      residentMbAfter: megabytes(afterKb),
+      residentMbAfter: megabytes(median(counted(looksAfter).map(sumOf))),
       aloneMsP50: rounded(median(alone.rest)),
       crowdedMsP50: rounded(median(inCrowd.rest)),
       aloneHotMsP50: rounded(median(alone.hot)),
@@ -171,6 +184,9 @@ function summarize(found: { restedBefore: Rested; restedAfter: Rested; before: r
       'MB after': megabytes(after),
       'kB for each app': rounded((after - (residentBefore[daemon] ?? 0)) / apps),
     })),
-    notes: [`Memory was looked at ${seconds(restedBefore)} after the first ${firstApps} apps and ${seconds(restedAfter)} after the last.`, `SEED=${seed} drew the ${inCrowd.rest.length} apps that were woken.`],
+    notes: [
+      `Memory is the median of ${each.length} looks up to ${restMs / 1000} s after the first ${firstApps} apps, and as long after the last. Passing, kB for each app: ${passing.join(', ')}.`,
+      `SEED=${seed} drew the ${inCrowd.rest.length} apps that were woken.`,
+    ],
   };
 }

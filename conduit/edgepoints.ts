@@ -1,8 +1,10 @@
 import type { Bus } from '../host/bus.ts';
 import type { Log } from '../host/log.ts';
+import { PackedTexts } from '../host/packed-texts.ts';
 import type { Clock } from '../kit/clock.ts';
 import { ownerKey } from '../kit/ids.ts';
 import { PublishedStates } from '../kit/published-states.ts';
+import type { KeptEntry } from '../kit/published-states.ts';
 import { nsPerMs } from '../kit/units.ts';
 import { heartbeatMessage } from '../kit/wire/edgepoint-state.ts';
 import type { AppStateEntry } from '../kit/wire/edgepoint-state.ts';
@@ -26,13 +28,23 @@ export interface Edgepoints {
   stop(): void;
 }
 
+/** An app's entry: thousands are kept, and few are looked at. */
+interface PackedEntry extends KeptEntry {
+  readonly packed: string;
+}
+
 /** Heartbeats come every 2 s; three missed and the edgepoint is told as unreachable. */
 const heartbeatsMs = 7000;
 /** After so long whoever lives has been heard. */
 const firstHeartbeatMs = 3000;
 
 export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise<Edgepoints> {
-  const states = new PublishedStates<AppStateEntry>((entry) => entry);
+  const texts = new PackedTexts();
+  const states = new PublishedStates<PackedEntry>((entry) => ({ epoch: entry.epoch, packed: texts.pack(JSON.stringify(entry)) }));
+  const appOf = (site: string, owner: string): AppStateEntry | null => {
+    const kept = states.app(site, owner);
+    return kept === null ? null : (JSON.parse(texts.unpack(kept.packed)) as AppStateEntry);
+  };
   const heardMs = new Map<string, number>();
   /** For each edgepoint, what tells when it has been silent for too long. */
   const silences = new Map<string, NodeJS.Timeout>();
@@ -65,7 +77,7 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
     const seen = new Map<string, SeenEdgepoint>();
     for (const site of states.sites()) {
       const state = states.edgepoint(site);
-      if (state !== null) seen.set(site, { state, reachable: isHeard(site), app: (owner) => states.app(site, ownerKey(owner)) });
+      if (state !== null) seen.set(site, { state, reachable: isHeard(site), app: (owner) => appOf(site, ownerKey(owner)) });
     }
     return seen;
   };

@@ -9,6 +9,7 @@ import { openDatabase } from '../host/database.ts';
 import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
+import { PackedTexts } from '../host/packed-texts.ts';
 import { newId, ownerKey, siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { desiredAppMessage } from '../kit/wire/desired.ts';
@@ -164,7 +165,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   let sealTo = '';
   const certificates = new CertificateLink(bus, site, dispatcher, warn);
 
-  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => frozenRoom(settings, pagers)), {
+  const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => frozenRoom(settings, pagers), new PackedTexts()), {
     clock,
     restored,
     snapd,
@@ -278,7 +279,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       if (atStart !== null) {
         const { remembered, seeds } = atStart;
         atStart = null;
-        meter = startMeter({ clock, site, readCounters, outbox: waking(usageOutbox, () => shipper.wake()), seeds, onFault: (failure) => warn('usage could not be counted', { failure }) });
+        meter = startMeter({ clock, site, readCounters, texts: new PackedTexts(), outbox: waking(usageOutbox, () => shipper.wake()), seeds, onFault: (failure) => warn('usage could not be counted', { failure }) });
         meter.adopt(
           list.map((running) => ({ ...running, instance: meterIds.get(running.instance) ?? running.instance })),
           storedAtStart(remembered),

@@ -40,15 +40,20 @@ interface HostedApp {
 /** One text for each status, rather than one for each app. */
 const statuses = new Map(appStateSchema.shape.status.options.map((status) => [status, status]));
 
-/** Most are as the one before: those share what is kept. One with an address of its own is like no other. */
+/** Most are as one of the last few: those share what is kept. One with an address of its own is like no other. */
 function keepHosted(): (entry: AppStateEntry) => HostedApp {
-  let last: HostedApp | null = null;
+  const recent: HostedApp[] = [];
   return ({ epoch, status, reason, own }) => {
     if (own !== undefined) return { epoch, status: statuses.get(status) ?? status, reason, own };
-    if (last?.epoch !== epoch || last.status !== status || last.reason !== reason) last = { epoch, status: statuses.get(status) ?? status, reason };
-    return last;
+    const known = recent.find((one) => one.epoch === epoch && one.status === status && one.reason === reason);
+    if (known !== undefined) return known;
+    const kept = { epoch, status: statuses.get(status) ?? status, reason };
+    recent.unshift(kept);
+    recent.length = Math.min(recent.length, recentMax);
+    return kept;
   };
 }
+const recentMax = 16;
 
 /** What the buses and the clock told, in memory. Answers are computed from this alone. */
 export class DispatcherState {

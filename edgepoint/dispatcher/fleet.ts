@@ -122,18 +122,25 @@ export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'hold
   readonly canary?: { readonly key: string; readonly percent: number };
 };
 
-/** Those of thousands of apps are the same: they share the terms that were read last. */
-let lastTerms: RouteTerms | null = null;
+/** Those of thousands of apps are the same: they share what was read before, of which the last few that differ are looked through. */
+const recentTerms: RouteTerms[] = [];
+const recentMax = 16;
 function termsOf({ canary, ...route }: Route): RouteTerms {
   const terms = sharedTermsOf(route);
   return canary === undefined ? terms : { ...terms, canary: { key: ownerKey(canary.owner), percent: canary.percent } };
 }
 
 function sharedTermsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky }: Omit<Route, 'canary'>): RouteTerms {
-  const last = lastTerms;
-  const same = last?.status === status && last.reason === reason && last.concurrency === concurrency && last.holdMs === holdMs;
-  if (same && last.httpsOnly === httpsOnly && last.proxyProtocol === proxyProtocol && last.sticky === sticky) return last;
-  return (lastTerms = { status, reason, concurrency, holdMs, ...(httpsOnly === undefined ? {} : { httpsOnly }), ...(proxyProtocol ? { proxyProtocol } : {}), ...(sticky ? { sticky } : {}) });
+  const known = recentTerms.find(
+    (one) =>
+      one.status === status && one.reason === reason && one.concurrency === concurrency && one.holdMs === holdMs &&
+      one.httpsOnly === httpsOnly && one.proxyProtocol === proxyProtocol && one.sticky === sticky,
+  );
+  if (known !== undefined) return known;
+  const terms = { status, reason, concurrency, holdMs, ...(httpsOnly === undefined ? {} : { httpsOnly }), ...(proxyProtocol ? { proxyProtocol } : {}), ...(sticky ? { sticky } : {}) };
+  recentTerms.unshift(terms);
+  recentTerms.length = Math.min(recentTerms.length, recentMax);
+  return terms;
 }
 
 /** One application: its route, its instances, and those that left the table but still have something to tell. */

@@ -1,6 +1,8 @@
 import type { Clock } from '../../kit/clock.ts';
 import type { Owner, Site } from '../../kit/ids.ts';
 import { ownerKey } from '../../kit/ids.ts';
+import { unpacked } from '../../kit/text-packer.ts';
+import type { TextPacker } from '../../kit/text-packer.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { CgroupPaths, Demand, KernelCounters, RunningInstance } from '../model/calls.ts';
 import { addSample, addStorage, addTraffic, beginUsage, makeRecord } from './usage.ts';
@@ -28,6 +30,8 @@ export interface MeterOptions {
   readonly seeds: readonly UsageState[];
   /** Something could not be read or stored; counting goes on, and the next record carries what this one would have. */
   readonly onFault: (failure: unknown) => void;
+  /** Keeps the states of what lies at rest. */
+  readonly texts?: TextPacker;
   /** Between two samples of a running instance. */
   readonly sampleMs?: number;
   /** Between two records of a running instance. */
@@ -68,7 +72,7 @@ const itemCharactersMax = 80;
 const itemKey = (owner: Owner, item: string): string => `${ownerKey(owner)}/${item}`;
 
 export function startMeter(options: MeterOptions): Meter {
-  const { clock, site, readCounters, onFault, sampleMs = 1000, recordMs = 5000, storageRecordMs = 3_600_000 } = options;
+  const { clock, site, readCounters, onFault, texts = unpacked, sampleMs = 1000, recordMs = 5000, storageRecordMs = 3_600_000 } = options;
   const writer = openRecordWriter(options.outbox, onFault);
   const running = new Map<string, Account>();
   /** States of what lies at rest, as text: each is looked at once an hour, and many small objects would keep memory from being given back. */
@@ -85,12 +89,12 @@ export function startMeter(options: MeterOptions): Meter {
   }
 
   function keepStored(key: string, state: UsageState): void {
-    stored.set(key, JSON.stringify(state));
+    stored.set(key, texts.pack(JSON.stringify(state)));
   }
 
   function storedAt(key: string): UsageState | null {
-    const text = stored.get(key);
-    return text === undefined ? null : (JSON.parse(text) as UsageState);
+    const packed = stored.get(key);
+    return packed === undefined ? null : (JSON.parse(texts.unpack(packed)) as UsageState);
   }
 
   /** The state that goes on. */

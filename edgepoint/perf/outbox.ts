@@ -1,9 +1,11 @@
 import type { Client } from '@libsql/client';
 import { usageSubject } from '../../kit/wire/subjects.ts';
 import { usageMessage } from '../../kit/wire/usage.ts';
+import type { UsageRecord } from '../../kit/wire/usage.ts';
 import { encodeMessage } from '../../kit/wire/version.ts';
 import type { OutboxEntry, UsageOutbox } from './record-writer.ts';
 import type { ShipperOutbox } from './shipper.ts';
+import { saysNothing } from './usage.ts';
 import type { UsageState } from './usage.ts';
 
 /** The tables the outbox needs in the head's database: statements for one of its numbered steps. */
@@ -19,20 +21,21 @@ export interface DatabaseOutbox extends UsageOutbox, ShipperOutbox {
 }
 
 export function openOutbox(client: Client): DatabaseOutbox {
-  const statements = ({ record, state }: OutboxEntry) => [
-    {
-      sql: `INSERT INTO usage_outbox (instance, sequence, id, subject, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT (instance) DO UPDATE SET
-        sequence = excluded.sequence, id = excluded.id, subject = excluded.subject, text = excluded.text WHERE excluded.sequence > sequence`,
-      args: [record.instance, record.sequence, record.id, usageSubject(record, record), encodeMessage(usageMessage, record)],
-    },
+  // Thousands of templates are put to rest with nothing used yet: most records of their deploys would say just that.
+  const toSend = (record: UsageRecord) => ({
+    sql: `INSERT INTO usage_outbox (instance, sequence, id, subject, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT (instance) DO UPDATE SET
+      sequence = excluded.sequence, id = excluded.id, subject = excluded.subject, text = excluded.text WHERE excluded.sequence > sequence`,
+    args: [record.instance, record.sequence, record.id, usageSubject(record, record), encodeMessage(usageMessage, record)],
+  });
+  const toGoOnFrom = (record: UsageRecord, state: UsageState | null) =>
     state === null
       ? { sql: 'DELETE FROM usage_states WHERE instance = ?', args: [record.instance] }
       : {
           sql: `INSERT INTO usage_states (instance, sequence, state) VALUES (?, ?, ?) ON CONFLICT (instance) DO UPDATE SET
             sequence = excluded.sequence, state = excluded.state WHERE excluded.sequence > sequence`,
           args: [record.instance, record.sequence, JSON.stringify(state)],
-        },
-  ];
+        };
+  const statements = ({ record, state }: OutboxEntry) => [...(saysNothing(record) ? [] : [toSend(record)]), toGoOnFrom(record, state)];
 
   return {
     async put(entries) {

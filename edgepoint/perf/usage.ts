@@ -165,3 +165,8 @@ export function makeRecord(state: UsageState, moment: RecordMoment): { readonly 
   };
   return { state: { ...state, sequence }, record };
 }
+
+/** Whether a record can be left out: it goes on, and nothing has been used yet. Whatever follows carries all totals since the beginning. */
+export function saysNothing({ final, totals }: UsageRecord): boolean {
+  return !final && Object.values(totals).every((total) => total === 0);
+}

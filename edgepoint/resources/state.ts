@@ -1,6 +1,8 @@
 import { assertInvariant } from '../../kit/errors.ts';
 import { ownerKey, ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
+import { unpacked } from '../../kit/text-packer.ts';
+import type { TextPacker } from '../../kit/text-packer.ts';
 import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { OwnAddress, RunningInstance } from '../model/calls.ts';
 import type { FrozenRoom } from '../model/frozen.ts';
@@ -98,8 +100,11 @@ export class AppEntry {
   #orders: Orders | string = noOrders;
   #looked: WeakRef<Orders> | null = null;
 
-  constructor(key: string) {
+  readonly #texts: TextPacker;
+
+  constructor(key: string, texts: TextPacker = unpacked) {
     this.key = key;
+    this.#texts = texts;
   }
 
   get owner(): Owner {
@@ -132,7 +137,7 @@ export class AppEntry {
     if (typeof this.#orders !== 'string') return this.#orders;
     const held = this.#looked?.deref();
     if (held !== undefined) return held;
-    const made = ordersOf(this.#orders);
+    const made = ordersOf(this.#texts.unpack(this.#orders));
     this.#looked = new WeakRef(made);
     return made;
   }
@@ -140,11 +145,13 @@ export class AppEntry {
   /** From now on an app that sleeps holds its orders as text; until they are set again, whoever asks for them does not change that. */
   restIfAsleep(): void {
     if (this.instances.size > 0 || this.waiting > 0 || this.status === 'preparing') return;
-    if (typeof this.#orders !== 'string') this.#orders = textOf(this.#orders);
+    if (typeof this.#orders !== 'string') this.#orders = this.#texts.pack(textOf(this.#orders));
   }
 }
 
 export interface EdgepointEntry {
+  /** Keeps the orders of apps that rest. */
+  readonly texts: TextPacker;
   readonly capacityBytes: number;
   /** Memory of instances that can still be frozen. */
   readonly frozenRoom: () => FrozenRoom;
@@ -157,15 +164,15 @@ export interface EdgepointEntry {
   readonly active: Set<AppEntry>;
 }
 
-export function openState(capacityBytes: number, frozenRoom: () => FrozenRoom): EdgepointEntry {
-  return { capacityBytes, frozenRoom, stored: new Map(), apps: new Map(), appOf: new Map(), active: new Set() };
+export function openState(capacityBytes: number, frozenRoom: () => FrozenRoom, texts: TextPacker = unpacked): EdgepointEntry {
+  return { texts, capacityBytes, frozenRoom, stored: new Map(), apps: new Map(), appOf: new Map(), active: new Set() };
 }
 
 export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
   const key = ownerKey(owner);
   const known = state.apps.get(key);
   if (known !== undefined) return known;
-  const app = new AppEntry(key);
+  const app = new AppEntry(key, state.texts);
   state.apps.set(key, app);
   return app;
 }

@@ -4,6 +4,7 @@ import t from 'tap';
 import { writeOwnAnswer } from '../../edgepoint/dispatcher/answers.ts';
 import { chooseInstance } from '../../edgepoint/dispatcher/choose-instance.ts';
 import { readListen } from '../../edgepoint/dispatcher/listen.ts';
+import { AppState } from '../../edgepoint/dispatcher/fleet.ts';
 import { limits } from '../../edgepoint/dispatcher/limits.ts';
 import { mayResend } from '../../edgepoint/dispatcher/resend.ts';
 import { readResponseHead } from '../../edgepoint/dispatcher/response-head.ts';
@@ -35,6 +36,21 @@ t.test('the least busy open instance below the limit is chosen, else the reason 
     const choice = chooseInstance(candidates, 3, ({ instance }) => instance === 'b');
     t.same([choice.chosen?.instance ?? null, choice.reason], [chosen, reason], 'to b');
   }
+});
+
+t.test('apps of which the same is said share it, in whatever order they are told', async (t) => {
+  const apps = Array.from({ length: 40 }, (_, number) => {
+    const app = new AppState(`p.main.app-${number}`);
+    const [owner, hosts] = [app.owner, [`app-${number}.edge.test`]];
+    const route = { owner, hosts, reason: '', concurrency: 4, holdMs: 1000, instances: [] };
+    if (number % 2 === 0) app.setTerms({ ...route, status: 'preparing' });
+    app.setTerms({ ...route, status: 'ready', ...(number % 4 === 3 ? { sticky: true as const } : {}) });
+    return app;
+  });
+  t.equal(new Set(apps.map(({ terms }) => terms)).size, 2);
+  t.strictSame(apps.map(({ terms }) => terms?.sticky ?? false), apps.map((_, number) => number % 4 === 3));
+  for (let number = 0; number < 40; number += 1) apps[0]?.setTerms({ owner: { provider: 'p', scope: 'main', app: 'app-0' }, hosts: [], status: 'failed', reason: `${number}`, concurrency: 4, holdMs: 1000, instances: [] });
+  t.equal(apps[0]?.terms?.reason, '39', 'also beside many of which other things are said');
 });
 
 t.test('what may be sent again', async (t) => {

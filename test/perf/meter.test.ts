@@ -1,4 +1,5 @@
 import t from 'tap';
+import { PackedTexts } from '../../host/packed-texts.ts';
 import type { RunningInstance } from '../../edgepoint/model/calls.ts';
 import type { KernelCounters } from '../../edgepoint/model/calls.ts';
 import { startMeter } from '../../edgepoint/perf/meter.ts';
@@ -30,6 +31,7 @@ class Bench {
         },
       },
       seeds: [],
+      texts: new PackedTexts(),
       onFault: (failure) => this.faults.push(failure),
       ...changes,
     };

@@ -6,7 +6,7 @@ import t from 'tap';
 import { openOutbox, usageTables } from '../../edgepoint/perf/outbox.ts';
 import { startShipper } from '../../edgepoint/perf/shipper.ts';
 import type { WaitingRecord } from '../../edgepoint/perf/shipper.ts';
-import { addSample, beginUsage, makeRecord } from '../../edgepoint/perf/usage.ts';
+import { addSample, addStorage, beginUsage, makeRecord } from '../../edgepoint/perf/usage.ts';
 import type { UsageState } from '../../edgepoint/perf/usage.ts';
 import { usageMessage } from '../../kit/wire/usage.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
@@ -52,6 +52,22 @@ t.test('the outbox holds the newest record of each instance, and the states to g
   const last = next(second.state, true);
   await outbox.put([last.entry]);
   t.strictSame((await outbox.seeds()).map(({ instance }) => instance), ['i-2'], 'an ended instance is not gone on with');
+});
+
+t.test('a record that says of nothing but a beginning is not sent, but gone on from; its end is sent', async (t) => {
+  const outbox = await openFresh(t);
+  const begun = next(beginUsage({ instance: 'storage:x', owner, release: 1, item: 'template-1', bootId: 'boot-1', bootNs: 2e9, restored: false }));
+  await outbox.put([begun.entry]);
+  t.strictSame(await outbox.waiting(10), []);
+  t.strictSame(await outbox.seeds(), [begun.state]);
+  const used = next(addStorage(addStorage(begun.state, 1000, 2e9), 1000, 3e9));
+  await outbox.put([used.entry]);
+  t.strictSame((await outbox.waiting(10)).map(({ id }) => id), ['storage:x/2'], 'with the totals since the beginning');
+  t.equal(used.entry.record.totals.storageByteSeconds, 1000);
+
+  const ended = next(beginUsage({ instance: 'i-1', owner, release: 1, item: '', bootId: 'boot-1', bootNs: 2e9, restored: false }), true);
+  await outbox.put([ended.entry]);
+  t.strictSame((await outbox.waiting(10)).map(({ id }) => id), ['storage:x/2', 'i-1/1']);
 });
 
 t.test('a row that was replaced while its record was on its way stays', async (t) => {

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { PackedTexts } from '../../host/packed-texts.ts';
 import { addInstance, appEntry, dropInstance, openState } from '../../edgepoint/resources/state.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
 
@@ -9,7 +10,7 @@ const order = (deployId: string) => ({
 const facts = { wakeBy: 'template' as const, wakeReason: '', staysAwake: '', snapshotPath: '/s', templateBytes: 1, coldBootMs: 100.5, restoreMs: null };
 
 t.test('an app at rest means what it meant, and only one that sleeps rests', (t) => {
-  const state = openState(1, () => ({ zramBytes: null, pagerBytes: null }));
+  const state = openState(1, () => ({ zramBytes: null, pagerBytes: null }), new PackedTexts());
   const app = appEntry(state, owner);
   app.restIfAsleep();
   t.strictSame([app.desired, app.serving], [null, null], 'one that has nothing yet');
@@ -50,8 +51,9 @@ t.test('what is wanted may differ from what serves in any way', (t) => {
     { about: 'a field less', desired: without },
     { about: 'nothing', desired: null },
   ];
+  const packed = new PackedTexts();
   for (const { about, desired } of rows) {
-    const app = appEntry(openState(1, () => ({ zramBytes: null, pagerBytes: null })), owner);
+    const app = appEntry(openState(1, () => ({ zramBytes: null, pagerBytes: null }), packed), owner);
     app.desired = desired;
     app.serving = { order: served, facts };
     app.status = 'ready';
