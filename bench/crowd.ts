@@ -83,7 +83,10 @@ export async function addApps(place: Place, copies: readonly Copy[], news: Deplo
   const { bus, site, facts } = place;
   await withRecords(place.dataFolder, async (records) => {
     for (const copy of copies) {
-      await records.save(orderOf(wishOf(place, copy, 'recorded')), { ...facts, snapshotPath: snapshotPaths.get(copy.app) ?? nowhereFor(place, copy) }, '');
+      const order = orderOf(wishOf(place, copy, 'recorded'));
+      const snapshotPath = snapshotPaths.get(copy.app) ?? nowhereFor(place, copy);
+      await records.save(order, { ...facts, snapshotPath }, '');
+      if (isStored(copy)) await records.saveStored({ app: ownerKey(copy), release: order.release, name: templateName(snapshotPath), bytes: facts.templateBytes, sites: [], whole: true });
     }
   });
   await inTurn(copies, async (copy) => {
@@ -95,6 +98,12 @@ export async function addApps(place: Place, copies: readonly Copy[], news: Deplo
     }
   });
 }
+
+/**
+ * The first by name are what a provider's part of the object store holds (some 120 of this size, those too many are let go): said to lie there,
+ * for what is not on the disk cannot be put, and the head would try again each minute.
+ */
+const isStored = ({ app }: Copy): boolean => Number(/\d+$/.exec(app)?.[0] ?? Infinity) < 140;
 
 const ownerOf = ({ provider, scope, app }: Owner): Owner => ({ provider, scope, app });
 

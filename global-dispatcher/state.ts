@@ -94,7 +94,7 @@ export class DispatcherState {
     const parsed = parseMessage(nameEntryMessage, text);
     if (!parsed.ok) return parsed.reason;
     if (ownerKey(parsed.value) !== key) return `the entry speaks of ${ownerKey(parsed.value)}`;
-    const refused = this.names.set(parsed.value);
+    const refused = this.names.set(parsed.value, key);
     this.#changed(serial);
     return refused.length === 0 ? '' : `not names below this zone's apex: ${refused.join(', ')}`;
   }

@@ -40,9 +40,8 @@ export class NameTable {
     return this.#entries;
   }
 
-  /** Sets or replaces the entry of its owner; returns the hosts that cannot be served, because they are no names below this zone's apex. */
-  set(entry: NameEntry): string[] {
-    const owner = ownerKey(entry);
+  /** Sets or replaces the entry of its owner, whose key it is under; returns the hosts that cannot be served, because they are no names below this zone's apex. */
+  set(entry: NameEntry, owner = ownerKey(entry)): string[] {
     this.delete(owner);
     this.#entries.set(owner, this.#sharing(entry));
     const refused: string[] = [];
