@@ -1,8 +1,8 @@
 import t from 'tap';
-import { ask, asleep, instanceProcesses, openFaultWorld, writeApp } from './faults/fault-world.ts';
+import { ask, asleep, openFaultWorld, writeApp } from './faults/fault-world.ts';
 
 /** Answers after a while with what its worker says, who it is by the file of the manifest, and where `self` leads. */
-const web = `import { readFileSync } from 'node:fs';
+const web = `import { readFileSync, readdirSync } from 'node:fs';
 import { lookup } from 'node:dns/promises';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
@@ -13,7 +13,8 @@ createServer(async (request, response) => {
   try {
     const worker = await askWorker();
     await new Promise((resolve) => setTimeout(resolve, Number(new URL(request.url, 'http://app').searchParams.get('ms') ?? 0)));
-    response.end(JSON.stringify({ worker, me: JSON.parse(readFileSync(process.env.ME, 'utf8')), self: (await lookup('self')).address }));
+    const processes = readdirSync('/proc').filter((name) => Number(name) > 0).map((pid) => readFileSync('/proc/' + pid + '/cmdline', 'utf8').split('\\0').at(-2));
+    response.end(JSON.stringify({ worker, processes, me: JSON.parse(readFileSync(process.env.ME, 'utf8')), self: (await lookup('self')).address }));
   } catch (error) {
     response.writeHead(503).end(String(error));
   }
@@ -40,6 +41,7 @@ text = '{"instance":"{instance}","address":"{address}","app":"{app}","release":{
 
 interface Said {
   readonly worker: { readonly count: number; readonly pid: number; readonly role: string };
+  readonly processes: readonly string[];
   readonly me: { readonly instance: string; readonly address: string; readonly app: string; readonly release: number; readonly host: string };
   readonly self: string;
 }
@@ -66,7 +68,7 @@ t.test('a web server and its worker are deployed, cloned and woken as one, each 
     t.match(said, { me: { app: 'pair', release: 1, host: 'pair.edge.test', instance: /^i-/ }, worker: { role: 'worker' } });
   }
   t.equal(Math.min(...counts), 2, "each worker goes on from the template's, which had answered the probe");
-  t.ok(instanceProcesses(world.id).length >= 3 * names.size, 'each clone has the first process, the web server and the worker');
+  for (const { processes } of all) t.same(processes.toSorted(), ['server.mjs', 'worker.mjs', 'worker.mjs'], 'each clone has the web server, the worker, and the first process with the words of both');
 
   const woken: Said[] = [];
   for (let turn = 1; turn <= 5; turn += 1) {
