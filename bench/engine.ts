@@ -101,6 +101,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
     baseRootName: store.baseRootName,
     runFolder,
     subnet,
+    imageBase: tools.imageBase,
     baseRoot: tools.baseRoot,
     guard: tools.guard,
     clock,

@@ -115,6 +115,7 @@ export function openChecks(ports: ChecksPorts): Checks {
     const upload = await uploads.receive(newId('up', ports.randomBytes), request.body, { bytes: request.bytes, digest: request.digest });
     try {
       const manifest = await judgeUpload(upload, request.app, 'checks');
+      if (manifest.image !== undefined) throw new Failure('manifest-image', 'an app with an image cannot be checked', { remedy: 'Deploy it; its report says the same.' });
       const previous = await ownedOrFree(ports.apps, request.speaker, manifest.app);
       const owner: Owner = { provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };
       const current = previous ? (await ports.apps.placements(previous.id)).hosting : [];

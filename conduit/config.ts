@@ -27,6 +27,7 @@ export const conduitSettings = {
       .min(1024)
       .default(512 * bytesPerMebibyte)
       .describe('the largest artefact, packed'),
+    layerBytesPerProvider: z.number().int().min(1024).default(16 * 1024 * bytesPerMebibyte).describe('layers of images, packed, kept for each provider'),
     uploadsMax: z.number().int().min(1).max(64).default(4).describe('uploads under way at once'),
     checksMax: z.number().int().min(1).max(64).default(8).describe('checks (conduit check) under way at once, of all providers'),
     checkSeconds: z.number().min(1).max(3600).default(600).describe('how long a check may take before it is broken off'),

@@ -14,6 +14,7 @@ import { manifestFailure, manifestFile, readManifest } from './manifest/read.ts'
 import { openPlaces } from './places.ts';
 import { canaryAlone, existingCanary, whyNoCanary } from './canary.ts';
 import { chooseUidSlot, placeApp } from './placement.ts';
+import type { Layers } from './layers.ts';
 import type { Placement } from './placement.ts';
 import { chooseRollback, keptReleases } from './rollback.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
@@ -24,6 +25,7 @@ import type { ReceivedUpload, Uploads } from './uploads.ts';
 export interface DeployPorts {
   readonly apps: AppStore;
   readonly uploads: Uploads;
+  readonly layers: Layers;
   readonly vault: Vault;
   readonly edgepoints: Edgepoints;
   readonly sites: readonly Site[];
@@ -146,7 +148,7 @@ export function openDeploys(ports: DeployPorts): Deploys {
       inTurn(async () => {
         const app = await ownApp(apps, speaker, name);
         await apps.markDeleted(app, clock.wallMs());
-        await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
+        await sweep(ports);
         ports.onChange();
       }),
     placeAll: () =>
@@ -197,6 +199,7 @@ export async function judgeUpload(upload: ReceivedUpload, app: string, way: 'rel
 async function write(ports: DeployPorts, request: UploadRequest, upload: ReceivedUpload, manifest: Manifest): Promise<DeployAnswer> {
   const { apps, uploads, clock } = ports;
   const previous = await ownedOrFree(apps, request.speaker, manifest.app);
+  await ports.layers.require(request.speaker.provider, manifest.image?.layers ?? []);
   const current = previous ? (await apps.placements(previous.id)).hosting : [];
   const placement = await choosePlace(ports, manifest, current);
   if (placement.sites.length === 0) throw new Failure('no-edgepoint', 'the operator has no edgepoint yet', { remedy: 'Tell the operator; try again later.' });
@@ -248,11 +251,17 @@ async function writeConfiguration(ports: DeployPorts, app: StoredApp, change: Co
 const nextRelease = async (apps: AppStore, owner: Owner): Promise<number> => (await apps.lastRelease(owner)) + 1;
 
 /** After a new release: what older ones left is given up, and the bus is told. */
-async function settle({ apps, uploads, onChange }: DeployPorts, owner: Owner): Promise<void> {
+async function settle(ports: DeployPorts, owner: Owner): Promise<void> {
+  const { apps, onChange } = ports;
   const app = await apps.findByName(owner.app);
   if (app !== null) await apps.forgetConfigurations(app.id, keptReleases);
-  await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
+  await sweep(ports);
   onChange();
+}
+
+async function sweep({ apps, uploads, layers }: DeployPorts): Promise<void> {
+  await uploads.sweepUnneeded(await apps.neededArtefacts(keptReleases));
+  await layers.sweep();
 }
 
 async function currentRelease(apps: AppStore, app: StoredApp): Promise<StoredRelease> {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Hono } from 'hono';
 import { connectBus } from '../host/bus.ts';
 import { openClock } from '../host/clock.ts';
@@ -34,7 +35,9 @@ import { openCheckStore } from './store/checks.ts';
 import { openDomainStore } from './store/domains.ts';
 import { openDomains } from './domains/domains.ts';
 import { watchIssued } from './domains/issued.ts';
+import { openLayers } from './layers.ts';
 import { openLookUp } from './domains/look-up.ts';
+import { openLayerNeeds } from './store/layers.ts';
 import { migrations } from './store/migrations.ts';
 import { openProviderKeys } from './store/provider-keys.ts';
 import { openUploads, overshootBytes } from './uploads.ts';
@@ -55,6 +58,11 @@ async function openParts(settings: ConduitSettings, log: Log) {
   const vault = openVault(await openInstallationKey(settings.keyFile, providerKeys, randomBytes), providerKeys, randomBytes);
   const uploads = await openUploads(settings.uploadFolder, settings.uploadBytesMax);
   await uploads.sweep(await apps.neededArtefacts(keptReleases));
+  const layerNeeds = openLayerNeeds(database);
+  const { uploadFolder, layerBytesPerProvider: bytesPerProvider } = settings;
+  const needed = () => layerNeeds.ofKept(keptReleases);
+  const layers = await openLayers({ uploads, folder: join(uploadFolder, 'layers'), bytesPerProvider, uploadsMax: settings.uploadsMax, randomBytes, needed, wallMs: clock.wallMs });
+  await layers.sweep();
 
   const seed = settings.natsSeedFile === '' ? '' : (await readFile(settings.natsSeedFile, 'utf8')).trim();
   const bus = await connectBus({ url: settings.natsUrl, seed, name: 'conduit' }, log);
@@ -70,7 +78,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   };
   const reachable = (): ReadonlySet<string> => reachableOf(edgepoints.seen());
   const domainStore = openDomainStore(database);
-  const publisher = startPublisher({ bus, apps, domains: domainStore, uploads, vault, edgepoints, sites, zoneName, reachable, log, onPublished });
+  const publisher = startPublisher({ bus, apps, domains: domainStore, uploads, layers, layerNeeds, vault, edgepoints, sites, zoneName, reachable, log, onPublished });
   whenReachableChanges(edgepoints, () => {
     apps
       .markCronUnpublished()
@@ -81,7 +89,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
     publisher.wake();
     changes.tell();
   };
-  const deploys = openDeploys({ apps, uploads, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
+  const deploys = openDeploys({ apps, uploads, layers, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
   const issued = await watchIssued(bus, log);
   const lookUp = openLookUp(settings.resolver, zoneName);
@@ -91,7 +99,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   // What was wrapped for its former key it cannot open.
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks };
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -111,7 +119,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements, canary] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id), apps.canaries.find(app.id)]);
@@ -129,7 +137,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, layers, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));

@@ -5,13 +5,15 @@ import { codeOf, messageOf } from '../kit/errors.ts';
 import type { Owner, Site } from '../kit/ids.ts';
 import { canaryOf, siteKey } from '../kit/ids.ts';
 import { desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
-import { artefactBucket, buckets, desiredKey, namesKey } from '../kit/wire/subjects.ts';
+import { artefactBucket, buckets, desiredKey, layerObject, namesKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 import { configurationFor } from './configuration/told.ts';
 import type { TellPorts, ToldConfiguration } from './configuration/told.ts';
 import { configurationOf } from './deploy.ts';
 import { hostsOf } from './describe-app.ts';
 import { chooseCronSite } from './placement.ts';
+import type { Layers } from './layers.ts';
+import type { LayerNeeds } from './store/layers.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
 import type { DomainStore } from './store/domains.ts';
 import { wantedDomainMessage } from '../kit/wire/certificates.ts';
@@ -36,6 +38,8 @@ export interface PublisherPorts extends TellPorts {
   readonly apps: AppStore;
   readonly domains: DomainStore;
   readonly uploads: Uploads;
+  readonly layers: Layers;
+  readonly layerNeeds: LayerNeeds;
   readonly sites: readonly Site[];
   readonly zoneName: string;
   /** Site keys of the edgepoints that can be reached now. */
@@ -127,7 +131,7 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
   const domains = await ports.domains.ofApp(app.id);
   let keyless: unknown = null;
   if (app.deletedWallMs === null && release) {
-    for (const site of hosting) await putArtefact(ports, site, release.artefactDigest, verifyObjects);
+    for (const site of hosting) await putArtefacts(ports, site, { release, provider: app.owner.provider, verify: verifyObjects });
     const cronSite = release.manifest.cron.length === 0 ? '' : chooseCronSite({ hosting, current: await cronSiteNow(bus, app, hosting), reachable: ports.reachable() });
     const configuration = await configurationOf(ports, app, release);
     for (const site of hosting) {
@@ -176,7 +180,7 @@ async function publishCanary(ports: PublisherPorts, app: StoredApp, about: { hos
   const configuration = await configurationOf(ports, app, release);
   let keyless: unknown = null;
   for (const site of hosting) {
-    await putArtefact(ports, site, release.artefactDigest, verifyObjects);
+    await putArtefacts(ports, site, { release, provider: owner.provider, verify: verifyObjects });
     try {
       const told = await configurationFor(ports, { owner, release: release.release }, site, { manifest: release.manifest, configuration });
       const text = desiredText(ports, { ...app, owner }, { release, told, hosting, cronSite: '', domains, canaryPercent: canary.percent });
@@ -209,24 +213,31 @@ async function leaveSite(ports: PublisherPorts, app: StoredApp, site: Site): Pro
 /** An edgepoint the operator has taken out of the settings may have no bucket any more. */
 const isKnown = (ports: PublisherPorts, site: Site): boolean => ports.sites.some((known) => siteKey(known) === siteKey(site));
 
-async function putArtefact(ports: PublisherPorts, site: Site, digest: string, verify: boolean): Promise<void> {
-  const recorded = (await ports.apps.objects(site)).has(digest);
+/** Layers before the artefact that needs them; each goes to a site once. */
+async function putArtefacts(ports: PublisherPorts, site: Site, about: { release: StoredRelease; provider: string; verify: boolean }): Promise<void> {
+  const { release, provider, verify } = about;
+  for (const layer of new Set(release.manifest.image?.layers ?? [])) await putObject(ports, site, { name: layerObject(provider, layer), path: ports.layers.path(provider, layer), verify });
+  await putObject(ports, site, { name: release.artefactDigest, path: ports.uploads.artefactPath(release.artefactDigest), verify });
+}
+
+async function putObject(ports: PublisherPorts, site: Site, { name, path, verify }: { name: string; path: string; verify: boolean }): Promise<void> {
+  const recorded = (await ports.apps.objects(site)).has(name);
   if (recorded && !verify) return;
   if (recorded) {
-    const there = await ports.bus.getObject(artefactBucket(site), digest);
+    const there = await ports.bus.getObject(artefactBucket(site), name);
     if (there) {
       await there.cancel();
       return;
     }
   }
-  const file = readUpload(ports.uploads.artefactPath(digest));
-  await ports.bus.putObject(artefactBucket(site), digest, Readable.toWeb(file) as unknown as ReadableStream<Uint8Array>);
-  await ports.apps.addObject(site, digest);
+  const file = readUpload(path);
+  await ports.bus.putObject(artefactBucket(site), name, Readable.toWeb(file) as unknown as ReadableStream<Uint8Array>);
+  await ports.apps.addObject(site, name);
 }
 
 async function removeOldArtefacts(ports: PublisherPorts, site: Site): Promise<void> {
   if (!isKnown(ports, site)) return;
-  const needed = await ports.apps.neededObjects(site);
+  const needed = new Set([...(await ports.apps.neededObjects(site)), ...(await ports.layerNeeds.objectsAt(site))]);
   for (const digest of await ports.apps.objects(site)) {
     if (needed.has(digest)) continue;
     await ports.bus.deleteObject(artefactBucket(site), digest);

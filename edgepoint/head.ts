@@ -28,7 +28,7 @@ import { sleepMs, wakeAt, wakeIn } from './head/timers.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
-import { DispatcherLink, exchangeOver, restoredOver, secretsOver, snapdOver } from './head/peers.ts';
+import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
@@ -227,6 +227,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     paths,
     records,
     snapd,
+    images: imagesOver(snapdLink),
     probe,
     exchange,
     manager,

@@ -58,6 +58,7 @@ const settingsSchema = z.object({
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
   criu: z.string().default(tools.criu).describe('the CRIU program'),
   baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of instances'),
+  imageBase: z.string().default(tools.imageBase).describe('what lies below the root of an image: the clone guard and nothing else'),
   keyFolder: z.string().default('').describe('keys of snapshots, for root alone; empty for `keys` in the data folder'),
   hotBytes: z.coerce.number().int().min(0).default(hotBytesDefault).describe('memory for unpacked snapshots that no running instance stands on; 0 to unpack for each wake'),
 });
@@ -70,8 +71,9 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     process.env,
   );
   requireRoot('edgepoint restored');
-  if (!existsSync(join(settings.baseRoot, tools.guard))) {
-    throw new Failure('no-clone-guard', `there is no ${tools.guard} in ${settings.baseRoot}, so clones would share random numbers`, { remedy: 'run the set-up: sh images/host/bootstrap.sh images/host/main.ts' });
+  const unguarded = [settings.baseRoot, settings.imageBase].find((root) => !existsSync(join(root, tools.guard)));
+  if (unguarded !== undefined) {
+    throw new Failure('no-clone-guard', `there is no ${tools.guard} in ${unguarded}, so clones would share random numbers`, { remedy: 'run the set-up: sh images/host/bootstrap.sh images/host/main.ts' });
   }
   const log = openLog('restored').with({ zone: settings.zone, edgepoint: settings.edgepoint });
   const { runFolder } = settings;
@@ -139,6 +141,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     subnet,
     ipv6: ranges.ipv6 !== '',
     baseRoot: settings.baseRoot,
+    imageBase: settings.imageBase,
     guard: tools.guard,
     clock,
     slots,

@@ -9,8 +9,9 @@ import { serveHealth } from '../host/health.ts';
 import { openLog } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { tools } from '../host/tools.ts';
-import type { SnapdCalls } from './model/calls.ts';
+import type { ImageCalls, SnapdCalls } from './model/calls.ts';
 import type { ExchangeCalls } from './model/exchange.ts';
+import { openImageUnpacker } from './snapd/unpack-image.ts';
 import { openSnapshots } from './snapd/snapshot.ts';
 import { openStoreSurroundings } from './template-store.ts';
 import { openExchange } from './templates/exchange.ts';
@@ -44,6 +45,7 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
   const failures = metrics.counter('edgepoint_snapshot_failures_total', 'Snapshots that failed', ['code']);
   const store = openStoreSurroundings(settings);
   const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu, clock: openClock(), store: openSealer(store.folder, store.ports, store.here) });
+  const images = openImageUnpacker({ boxProgram: settings.boxProgram, clock: openClock() });
   const exchange = openExchange({ ...store.ports, dataFolder: settings.dataFolder, here: store.here, trusted: () => readTrusted(settings.trustedFile) });
   type Order<Call extends keyof ExchangeCalls> = Parameters<ExchangeCalls[Call]>[0];
   void snapshots.recover(settings.dataFolder).catch((error: unknown) => log.error('a snapshot left under way could not be settled', { reason: messageOf(error) }));
@@ -64,6 +66,8 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
         }
       },
       discard: (order: Parameters<SnapdCalls['discard']>[0]) => snapshots.discard(order),
+      unpackImage: (order: Parameters<ImageCalls['unpackImage']>[0]) => images.unpackImage(order),
+      removeImage: (order: Parameters<ImageCalls['removeImage']>[0]) => images.removeImage(order),
       offer: (order: Order<'offer'>) => exchange.offer(order),
       readSealed: (order: Order<'readSealed'>) => exchange.readSealed(order),
       weigh: (order: Order<'weigh'>) => exchange.weigh(order),

@@ -39,6 +39,8 @@ export const tools = {
   guard: `/usr/lib/edgepoint/guard-${hashOf(Object.values(guardSources))}`,
   /** The base root filesystem of instances: Debian 13 with Node 20, files owned by uid 0. */
   baseRoot: join(toolsFolder, 'base'),
+  /** What lies below the root of an image in place of the base root: the clone guard and nothing else. */
+  imageBase: join(toolsFolder, 'image-base'),
   /** A base root with many more runtimes and servers, which only tests use. */
   runtimesRoot: join(toolsFolder, 'runtimes'),
 } as const;

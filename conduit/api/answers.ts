@@ -9,6 +9,8 @@ export type FailureAnswer = z.output<typeof failureAnswerSchema>;
 
 export const loginAnswerSchema = z.object({ provider: z.string(), zoneName: z.string(), uploadBytesMax: z.number() });
 
+export const layerAnswerSchema = z.object({ digest: z.string(), bytes: z.number() });
+
 const siteSchema = z.object({ zone: z.string(), edgepoint: z.string() });
 
 export const deployAnswerSchema = z.object({

@@ -3,6 +3,7 @@ import type { Log } from '../../host/log.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
 import type { Checks } from '../checks.ts';
 import type { Vault } from '../configuration/vault.ts';
+import type { Layers } from '../layers.ts';
 import type { Deploys } from '../deploy.ts';
 import type { Domains } from '../domains/domains.ts';
 import type { Speaker } from '../store/accounts.ts';
@@ -16,6 +17,7 @@ export interface ApiPorts {
   readonly deploys: Deploys;
   readonly domains: Domains;
   readonly checks: Checks;
+  readonly layers: Layers;
   readonly vault: Vault;
   readonly signIn: SignIn;
   readonly follow: Follow;

@@ -12,6 +12,7 @@ import { keptReleases } from '../rollback.ts';
 import type { ReleasesAnswer } from './answers.ts';
 import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
+import { layerRoutes } from './layers.ts';
 import type { ApiPorts, Ask, Environment } from './ports.ts';
 
 export function apiRoutes(ports: ApiPorts): Hono<Environment> {
@@ -50,6 +51,7 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     return c.json(await ports.deploys.rollback(c.get('speaker'), appName(c), release ?? null), 201);
   });
 
+  layerRoutes(api, ports);
   configurationRoutes(api, ports, { own: (c) => own(ports, c), appName });
 
   api.post('/apps/:app/canary', async (c) => {

@@ -13,6 +13,8 @@ import { credentialsSchema, readCredentials, writeCredentials } from './credenti
 import { listEnv, listSecrets, setEnv, setSecret, unsetNames } from './configuration.ts';
 import type { ChangeOptions } from './configuration.ts';
 import { deployFolder, moveCanary, rollBack } from './deploy.ts';
+import { deployImage } from './image/send.ts';
+import type { ImageOptions } from './image/send.ts';
 import { addDomain, showDomains } from './domains.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
@@ -35,6 +37,8 @@ function command(program: Command, usage: string, about: string, examples: reado
 
 const terminalOf = (self: Command): Terminal => openTerminal({ json: self.optsWithGlobals()['json'] === true, env });
 
+type DeployOptions = Omit<ImageOptions, 'image'> & { readonly image?: string };
+
 function describeProgram(): Command {
   const program = new Command('conduit')
     .description('Deploys applications to edgepoints, where they cost nothing while nobody uses them.')
@@ -56,10 +60,18 @@ function describeProgram(): Command {
     async (folder: string | undefined, _options: unknown, self: Command) => checkFolder(folder ?? '.', connect, terminalOf(self)),
   );
 
-  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
+  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --image shop.tar --name shop', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
     .addOption(new Option('--canary <percent>', 'it gets this part of the requests, beside the release that serves').argParser(parsePercent))
+    .option('--image <image>', 'an image in place of a folder: what `docker save` or `podman save` wrote, or an OCI layout')
+    .option('--name <app>', 'with --image: the name of the app (default: that of edgepoint.toml here, or of the image)')
+    .addOption(new Option('--port <port>', 'with --image: where it answers HTTP (default: what it exposes)').argParser(parsePort))
     .option('--no-watch', 'return as soon as the conduit has it')
-    .action(async (folder: string | undefined, options: { watch: boolean; canary?: number }, self: Command) => deployFolder(folder ?? '.', options, connect, terminalOf(self)));
+    .action(async (folder: string | undefined, options: DeployOptions, self: Command) => {
+      const { image, name, port } = options;
+      if (image !== undefined) return deployImage(folder ?? '.', { ...options, image }, connect, terminalOf(self));
+      if (name !== undefined || port !== undefined) throw new Failure('command-line', '--name and --port go with --image alone', { remedy: 'Write them into edgepoint.toml.' });
+      return deployFolder(folder ?? '.', options, connect, terminalOf(self));
+    });
 
   command(program, 'releases <app>', 'Lists the releases of an app, and which of them can be gone back to.', ['conduit releases hello']).action(
     async (app: string, _options: unknown, self: Command) => {
@@ -256,6 +268,11 @@ function parseRelease(text: string): number {
 function parsePercent(text: string): number {
   if (/^[1-9]\d?$/.test(text)) return Number(text);
   throw new Failure('command-line', `${JSON.stringify(text)} is no part of the requests`, { remedy: 'Give a whole number of percent, 1 to 99.' });
+}
+
+function parsePort(text: string): number {
+  if (/^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65_535) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no port`, { remedy: 'Give a number from 1 to 65535.' });
 }
 
 function report(thrown: unknown): number {

@@ -87,6 +87,20 @@ export interface AppStore {
   neededArtefacts(kept: number): Promise<ReadonlySet<string>>;
 }
 
+/** A live app's current release, or its canary, at a site: its zone and edgepoint are the arguments. */
+export const isHostedRelease = {
+  from: `placements JOIN apps ON apps.id = placements.appId
+           LEFT JOIN canaries ON canaries.appId = apps.id
+           JOIN releases ON releases.appId = apps.id AND releases.release IN (apps.release, canaries.release)`,
+  where: 'zone = ? AND edgepoint = ? AND leaving = 0 AND deletedWallMs IS NULL',
+};
+
+/** Of apps and their releases: the current one, the canary's, and the newest that have served; how many is the argument. */
+export const isKeptRelease = `deletedWallMs IS NULL AND (releases.release = apps.release
+  OR EXISTS (SELECT 1 FROM canaries WHERE canaries.appId = apps.id AND canaries.release = releases.release)
+  OR releases.served = 1 AND
+    (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = apps.id AND newer.served = 1 AND newer.release > releases.release) < ?)`;
+
 export function openAppStore(database: Client): AppStore {
   const rows = async (sql: string, args: (string | number)[] = []): Promise<Row[]> => (await database.execute({ sql, args })).rows;
   const first = async (sql: string, args: (string | number)[]): Promise<Row | null> => (await rows(sql, args))[0] ?? null;
@@ -235,10 +249,7 @@ export function openAppStore(database: Client): AppStore {
     async neededObjects(site) {
       return digests(
         await rows(
-          `SELECT DISTINCT artefactDigest FROM placements JOIN apps ON apps.id = placements.appId
-             LEFT JOIN canaries ON canaries.appId = apps.id
-             JOIN releases ON releases.appId = apps.id AND releases.release IN (apps.release, canaries.release)
-           WHERE zone = ? AND edgepoint = ? AND leaving = 0 AND deletedWallMs IS NULL`,
+          `SELECT DISTINCT artefactDigest FROM ${isHostedRelease.from} WHERE ${isHostedRelease.where}`,
           [site.zone, site.edgepoint],
         ),
       );
@@ -246,11 +257,7 @@ export function openAppStore(database: Client): AppStore {
     async neededArtefacts(kept) {
       return digests(
         await rows(
-          `SELECT DISTINCT artefactDigest FROM apps JOIN releases ON releases.appId = apps.id
-           WHERE deletedWallMs IS NULL AND (releases.release = apps.release
-             OR EXISTS (SELECT 1 FROM canaries WHERE canaries.appId = apps.id AND canaries.release = releases.release)
-             OR releases.served = 1 AND
-               (SELECT COUNT(*) FROM releases AS newer WHERE newer.appId = apps.id AND newer.served = 1 AND newer.release > releases.release) < ?)`,
+          `SELECT DISTINCT artefactDigest FROM apps JOIN releases ON releases.appId = apps.id WHERE ${isKeptRelease}`,
           [kept],
         ),
       );

@@ -1,5 +1,6 @@
 import type { PlainSecrets } from '../../kit/wire/secrets.ts';
 import type { BootOrder, BoxOrder, ProcessOrder, RestoreOrder } from '../model/calls.ts';
+import { imageFirstUid, imageRoot } from '../model/calls.ts';
 import { type FileValues, fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
 import { snapshotParts } from './folders.ts';
@@ -7,6 +8,7 @@ import { snapshotParts } from './folders.ts';
 /** What the edgepoint adds to an order before a box can be made of it. */
 export interface BoxFacts {
   readonly folder: string;
+  /** Below the artefact: the base root, or for an image what holds the guard alone. */
   readonly base: string;
   readonly artefactUid: number;
   readonly dev: string;
@@ -39,8 +41,9 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
     ...Object.entries(facts.secrets ?? {}).map(([name, value]) => ['--secret', name, value]),
     ['--folder', facts.folder],
     ['--base', facts.base],
-    ['--artefact', order.artefactPath],
-    ['--artefact-uid', `${facts.artefactUid}`],
+    ['--artefact', order.image === true ? imageRoot(order.artefactPath) : order.artefactPath],
+    ['--artefact-uid', `${order.image === true ? imageFirstUid : facts.artefactUid}`],
+    ...(order.user === undefined ? [] : [['--user', order.user]]),
     ['--dev', facts.dev],
     ['--address', facts.address],
     ['--prefix-length', `${facts.prefixLength}`],
@@ -53,7 +56,7 @@ export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
     ['--bytes-per-second', `${order.offering.networkBytesPerSecond}`],
     ['--operations-per-second', `${order.offering.diskOperationsPerSecond}`],
   ];
-  return [...options.flat(), ...(order.ownNetwork ? ['--own-network'] : [])];
+  return [...options.flat(), ...(order.ownNetwork ? ['--own-network'] : []), ...(order.image === true ? ['--image'] : [])];
 }
 
 /**
@@ -78,7 +81,8 @@ export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
     Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fillText(value, ownValues(order, facts))]));
   const environment = Object.entries(guardedEnvironment({ ...facts.secrets, ...fill(order.env) }, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   const processes = (order.processes ?? []).map((one) => processWords({ ...one, env: fill(one.env) }, facts.guard)).flatMap((words) => ['--process', `${words.length}`, ...words]);
-  return ['boot', ...boxArguments(order, facts), ...environment, ...processes, '--', ...order.command];
+  const begins = order.workingDirectory === undefined ? [] : ['--working-directory', order.workingDirectory];
+  return ['boot', ...boxArguments(order, facts), ...begins, ...environment, ...processes, '--', ...order.command];
 }
 
 /** As init.c reads them. */

@@ -12,6 +12,7 @@
  * Both make the disk, the root, the volumes and the network by the same functions; only what runs in them differs.
  * A slot whose stdin ends without an order ends too.
  *
+ *   edgepoint-box unpack ...             runs what unpacks an image where it can do no harm (unpack.c)
  *   edgepoint-box watch                  tells which processes have ended (watch.c)
  *   edgepoint-box init                   starts the processes of an instance that has several (init.c)
  *   edgepoint-box pager ...              takes the memory of an instance that is frozen, and gives it back (pager.c)
@@ -71,6 +72,9 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--base")) box->base = next(&argument);
     else if (!strcmp(name, "--artefact")) box->artefact = next(&argument);
     else if (!strcmp(name, "--artefact-uid")) box->artefact_uid = (uid_t)strtoul(next(&argument), NULL, 10);
+    else if (!strcmp(name, "--image")) box->is_image = 1;
+    else if (!strcmp(name, "--working-directory")) box->working_directory = next(&argument);
+    else if (!strcmp(name, "--user")) box->user = next(&argument);
     else if (!strcmp(name, "--disk-layer")) box->disk_layer = next(&argument);
     else if (!strcmp(name, "--disk-copy")) box->disk_copy = next(&argument);
     else if (!strcmp(name, "--dev")) box->dev = next(&argument);
@@ -190,8 +194,8 @@ __attribute__((noreturn)) static void become_program(const struct box *box, char
   close_range(3, 99, 0);
   close_range(101, ~0u, 0);
   dup2(report, STDERR_FILENO);
-  if (chdir("/app")) fail("chdir /app");
   umask(022);
+  enter_folder(box->working_directory ? box->working_directory : "/app");
   signal(SIGPIPE, SIG_DFL);
   prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
   drop_rights();
@@ -199,7 +203,10 @@ __attribute__((noreturn)) static void become_program(const struct box *box, char
   putenv("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   putenv("HOME=/root");
   putenv("LANG=C.UTF-8");
+  struct identity identity = {0};
+  if (box->user) find_identity(box->user, &identity);
   for (int i = 0; i < box->environment_count; i++) putenv((char *)box->environment[i]);
+  if (box->user) become_identity(&identity);
   int error_log = fcntl(report, F_DUPFD_CLOEXEC, 101);
   dup2(1, STDERR_FILENO);
   command = first_command(box, command);
@@ -325,6 +332,7 @@ int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "pager")) return pager(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "gate")) return gate(arguments + 2);
+  if (count >= 2 && !strcmp(arguments[1], "unpack")) return unpack(arguments + 2, count - 2);
   if (count >= 3 && !strcmp(arguments[1], "page-out")) return page_out(arguments[2], arguments[3]);
   if (count == 3 && !strcmp(arguments[1], "resident")) return resident(arguments[2]);
   errno = EINVAL;

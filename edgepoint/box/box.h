@@ -19,6 +19,9 @@
 #define WORK_DESCRIPTOR 51
 #define MOST_ORDER_BYTES (4u << 20)
 #define IDS_PER_INSTANCE 65536
+/* Of what unpacks an image: the longest file it may write, and its processor time */
+#define UNPACKED_FILE_BYTES (4ull << 30)
+#define UNPACK_SECONDS 600
 /* Of processor time: the least that kernel/sched/syscalls.c lets one ask for */
 #define SHORTEST_SLICE_NS 100000
 /* Of a link's limit before there is an order, and the least a limit lets pass at once: ip-link(8), gso_max_size */
@@ -45,8 +48,11 @@ struct process_words {
 struct box {
   const char *folder;    /* the instance's run folder: private/ root/ v0/ ... are made in it */
   const char *base;      /* base root filesystem, owned by uid 0 */
-  const char *artefact;  /* folder that holds app/, owned by artefact_uid */
+  const char *artefact;  /* folder that holds app/, owned by artefact_uid; or the root of an image, with all its ids from artefact_uid on */
   uid_t artefact_uid;
+  int is_image;
+  const char *working_directory; /* /app when NULL */
+  const char *user;      /* whom the program runs as (user.c); root when NULL */
   const char *disk_layer; /* the private disk of a template: a lower layer of its clones; or NULL */
   const char *disk_copy;  /* the private disk of a kept instance: copied into the upper layer; or NULL */
   const char *dev;       /* minimal /dev, shared read-only */
@@ -98,6 +104,20 @@ void write_text(const char *path, const char *text);
 /* files.c */
 void write_files(const struct box *box);
 int make_file(const struct box *box, const char *path, mode_t mode); /* open for writing; in the place of what was there */
+
+/* user.c */
+struct identity {
+  uid_t uid;
+  gid_t gid;
+  gid_t *groups;
+  int group_count;
+};
+void find_identity(const char *text, struct identity *identity);
+void become_identity(const struct identity *identity);
+void enter_folder(const char *path);
+
+/* unpack.c */
+int unpack(char **words, int count);
 
 /* init.c */
 int run_processes(char **words, int count); /* as the first process of an instance; its exit status */

@@ -91,10 +91,11 @@ void write_files(const struct box *box) {
   write_file(box, root, "/etc/hosts", hosts, strlen(hosts), 0644);
   write_generation(box, root);
   for (int i = 0; i < box->file_count; i++) write_file(box, root, box->files[i].path, box->files[i].text, strlen(box->files[i].text), 0644);
+  /* A program that is not root could not read them otherwise; nobody else is in its box. */
   for (int i = 0; i < box->secret_count; i++) {
     char path[256];
     if ((size_t)snprintf(path, sizeof path, "/run/secrets/%s", box->secrets[i].path) >= sizeof path) fail("a secret's name is too long");
-    write_file(box, root, path, box->secrets[i].text, strlen(box->secrets[i].text), 0400);
+    write_file(box, root, path, box->secrets[i].text, strlen(box->secrets[i].text), box->user ? 0444 : 0400);
   }
   close(root);
 }

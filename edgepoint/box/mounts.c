@@ -108,7 +108,8 @@ static void make_mount_point(const struct box *box, const char *upper, const cha
 }
 
 /*
- * The private disk is a tmpfs of the offering's size; the root is an overlay of it over the artefact over the base.
+ * The private disk is a tmpfs of the offering's size; the root is an overlay of it over the artefact over the base. Of an image, the artefact
+ * is the whole root, and the base below it holds the clone guard and nothing else.
  * A clone of a template gets the template's disk as one more lower layer, so a wake copies nothing.
  */
 void make_disk_and_root(const struct box *box) {
@@ -146,6 +147,9 @@ void make_disk_and_root(const struct box *box) {
     if (log < 0 || fchown(log, box->first_uid, box->reader_gid) || fchmod(log, 0660)) fail("make %s", path);
     close(log);
     for (int i = 0; i < box->volume_count; i++) make_mount_point(box, upper, box->volumes[i].mount_path);
+    /* An image may hold links of these names, which would lead a mount or a file out of the box: real folders hide them. */
+    static const char *const real[] = {"/dev", "/proc", "/etc", "/run/edgepoint", "/run/secrets"};
+    for (size_t i = 0; box->is_image && i < sizeof real / sizeof real[0]; i++) make_mount_point(box, upper, real[i]);
   }
 
   char maps[64];
@@ -153,7 +157,7 @@ void make_disk_and_root(const struct box *box) {
   int mapping = user_namespace_with_maps(maps);
   mount_mapped(box->base, base, mapping, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV);
   close(mapping);
-  snprintf(maps, sizeof maps, "%u %u 1", box->artefact_uid, box->first_uid);
+  snprintf(maps, sizeof maps, "%u %u %d", box->artefact_uid, box->first_uid, box->is_image ? IDS_PER_INSTANCE : 1);
   mapping = user_namespace_with_maps(maps);
   mount_mapped(box->artefact, artefact, mapping, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
   close(mapping);

@@ -1,7 +1,7 @@
 import type { Clock } from '../../kit/clock.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ReleaseFacts, ReleaseOrder, ServingRelease } from '../model/app.ts';
-import type { CgroupPaths, SnapdCalls } from '../model/calls.ts';
+import type { CgroupPaths, ImageCalls, SnapdCalls } from '../model/calls.ts';
 import type { Tell } from '../model/happening.ts';
 import type { DataPaths } from '../model/paths.ts';
 import type { Probe, ProbeOutcome } from '../model/probe.ts';
@@ -28,6 +28,8 @@ export interface DeployPorts {
   readonly clock: Clock;
   readonly paths: DataPaths;
   readonly openArtefact: OpenArtefact;
+  /** Missing: no image can be brought. */
+  readonly images?: ImagePorts;
   readonly snapd: SnapdCalls;
   readonly probe: Probe;
   readonly tell: Tell;
@@ -53,6 +55,11 @@ export interface DeployPorts {
   readonly emptyVolumes?: boolean;
   sleepMs(ms: number): Promise<void>;
   warn(text: string, fields: Record<string, unknown>): void;
+}
+
+export interface ImagePorts extends ImageCalls {
+  /** A layer of the provider's images, packed; null when it is not there. */
+  openLayer(provider: string, digest: string): Promise<ReadableStream<Uint8Array> | null>;
 }
 
 /** The object store, as a deploy sees it. */

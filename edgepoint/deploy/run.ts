@@ -7,6 +7,7 @@ import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
 import { writesAlone } from '../model/orders.ts';
 import { adoptTemplate } from './adopt.ts';
 import { fetchArtefact, isUnpacked, unpackArtefact } from './artefact.ts';
+import { bringImage, isImageThere, removeImage } from './image.ts';
 import { planDeploy } from './plan.ts';
 import type { DeployPorts, ReleaseRecord } from './ports.ts';
 import { isPassing, prepareRelease, sentenceOf } from './prepare.ts';
@@ -158,7 +159,7 @@ export class Deployer {
     // Recorded first, so that an artefact that is here stays, whoever else leaves it.
     const unpacked = await this.artefacts.use(async () => {
       if (record === null) await ports.records.save(order, null, '');
-      return isUnpacked(folder);
+      return (await isUnpacked(folder)) && (await isImageThere(order, folder));
     });
     const steps = planDeploy(order, {
       servingRelease,
@@ -208,8 +209,10 @@ export async function bringArtefact(order: ReleaseOrder, artefactBytes: number, 
     const { bytes } = await fetchArtefact({ digest: order.artefactDigest, bytesMax: artefactBytes, file }, ports.openArtefact);
     const fetchedMs = sinceMs();
     tell('fetch', `${formatBytes(bytes)} fetched in ${formatMs(fetchedMs)}, and its digest agrees.`, { tookMs: fetchedMs, figures: { bytes } });
+    await removeImage(order, ports);
     await unpackArtefact(file, ports.paths.artefact(order.artefactDigest));
     tell('unpack', `Unpacked in ${formatMs(sinceMs() - fetchedMs)}.`, { tookMs: sinceMs() - fetchedMs });
+    await bringImage(order, ports, tell);
   } finally {
     await rm(file, { force: true });
   }
@@ -239,7 +242,7 @@ async function retireOthers(order: ReleaseOrder, servedBefore: number | null, po
     if (record === kept) continue;
     await discardTemplate(record, ports);
     await ports.records.forget(order.owner, record.order.release);
-    await artefacts.use(() => dropArtefact(record.order.artefactDigest, ports));
+    await artefacts.use(() => dropArtefact(record.order, ports));
   }
 }
 
@@ -248,9 +251,10 @@ async function discardTemplate(record: ReleaseRecord, ports: DeployPorts): Promi
   if (snapshotPath !== '') await ports.snapd.discard({ snapshotPath });
 }
 
-async function dropArtefact(digest: string, ports: DeployPorts): Promise<void> {
-  if ((await ports.records.digestsInUse()).has(digest)) return;
-  await rm(ports.paths.artefact(digest), { recursive: true, force: true });
+async function dropArtefact(order: ReleaseOrder, ports: DeployPorts): Promise<void> {
+  if ((await ports.records.digestsInUse()).has(order.artefactDigest)) return;
+  await removeImage(order, ports);
+  await rm(ports.paths.artefact(order.artefactDigest), { recursive: true, force: true });
 }
 
 /** Nothing of the app is left: no instance, template, kept state, volume, artefact or record. */
@@ -260,7 +264,7 @@ async function removeApp(owner: Owner, ports: DeployPorts, artefacts: Slots): Pr
   for (const record of await ports.records.list(owner)) {
     await discardTemplate(record, ports);
     await ports.records.forget(owner, record.order.release);
-    await artefacts.use(() => dropArtefact(record.order.artefactDigest, ports));
+    await artefacts.use(() => dropArtefact(record.order, ports));
   }
   await ports.records.setServing(owner, null);
   await ports.snapd.discard({ snapshotPath: ports.paths.templatesOf(owner) });

@@ -2,13 +2,14 @@ import type { Bus } from '../../host/bus.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { isCanary, ownerKey } from '../../kit/ids.ts';
 import type { Site } from '../../kit/ids.ts';
-import { artefactBucket } from '../../kit/wire/subjects.ts';
+import { artefactBucket, layerObject } from '../../kit/wire/subjects.ts';
 import { CanaryWatch } from '../canary/watch.ts';
 import type { Cron } from '../cron/run.ts';
 import { Checker } from '../deploy/check.ts';
 import type { DeployPorts } from '../deploy/ports.ts';
 import { Deployer } from '../deploy/run.ts';
 import { readCounters } from '../perf/counters.ts';
+import type { ImageCalls } from '../model/calls.ts';
 import { pauseApp, startPreparation } from '../resources/preparations.ts';
 import type { ResourceManager } from '../resources/run.ts';
 import { guestEntry } from '../resources/state.ts';
@@ -20,6 +21,7 @@ export interface DeploysAbout extends Pick<DeployPorts, 'clock' | 'paths' | 'rec
   readonly site: Site;
   readonly bus: Pick<Bus, 'getObject'>;
   readonly clock: Clock;
+  readonly images: ImageCalls;
   readonly exchange: NonNullable<DeployPorts['shared']>;
   readonly manager: ResourceManager;
   /** Known by the time of the first wish. */
@@ -44,6 +46,7 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
     warn,
     sleepMs,
     openArtefact: (digest) => bus.getObject(artefactBucket(site), digest),
+    images: { ...about.images, openLayer: (provider, digest) => bus.getObject(artefactBucket(site), layerObject(provider, digest)) },
     giveOwnAddress: (order) => (isCanary(order.owner) ? Promise.resolve() : ownAddresses().give(order)),
     takeOwnAddress: (owner) => ownAddresses().take(owner),
     judgeProbe: notListening,

@@ -3,7 +3,7 @@ import { Failure, codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
 import type { CertificateOrder, ChallengeOrder } from '../model/certificates.ts';
-import type { FreezeTaken, KernelCounters, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
+import type { FreezeTaken, ImageCalls, KernelCounters, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
 /** A daemon that was killed under a call is asked again when it is back: every call of restored may be repeated. */
@@ -13,6 +13,8 @@ const stopTimeoutMs = 30_000;
 /** Gigabytes at a few hundred megabytes a second, on a machine that has other things to do. */
 const freezeTimeoutMs = 300_000;
 const snapshotTimeoutMs = 300_000;
+/** Longer than snapd lets it take. */
+const unpackTimeoutMs = 1_000_000;
 /** The dispatcher has time-outs of its own; an app may go on answering for as long as it likes to, but nobody waits for ever. */
 const askTimeoutMs = 3_600_000;
 
@@ -55,6 +57,15 @@ export function snapdOver(connection: Pick<PeerConnection, 'call'>): SnapdCalls 
       return (await taken) as SnapshotTaken;
     },
     discard: async (order) => void (await repeated(call, 'discard', order, stopTimeoutMs)),
+  };
+}
+
+/** snapd's part in bringing an image, over its socket. */
+export function imagesOver(connection: Pick<PeerConnection, 'call'>): ImageCalls {
+  const call: Call = (method, params, options) => connection.call(method, params, options);
+  return {
+    unpackImage: async (order) => (await repeated(call, 'unpackImage', order, unpackTimeoutMs)) as { tookMs: number },
+    removeImage: async (order) => void (await repeated(call, 'removeImage', order, unpackTimeoutMs)),
   };
 }
 

@@ -35,6 +35,10 @@ export interface BoxOrder {
   readonly offering: Offering;
   /** A folder whose `app` is the unpacked artefact; read-only below the private disk. Its owner is seen as root inside. */
   readonly artefactPath: string;
+  /** That folder's `image/root` is the whole root of the instance; missing: the base root is below the artefact. */
+  readonly image?: true;
+  /** Whom programs run as (`user.c`); root when missing. */
+  readonly user?: string;
   readonly volumes: readonly VolumeOrder[];
   readonly hostname: string;
   /** Files of its own, written afresh at each boot and restore; none when missing. */
@@ -52,6 +56,8 @@ export interface BoxOrder {
 
 export interface BootOrder extends BoxOrder {
   readonly command: readonly string[];
+  /** /app when missing. */
+  readonly workingDirectory?: string;
   readonly env: Readonly<Record<string, string>>;
   /** Processes beside the first; none when missing. Each has the instance's variables but PORT, and its own. */
   readonly processes?: readonly ProcessOrder[];
@@ -181,6 +187,23 @@ export interface SnapdCalls {
   /** Removes a snapshot, named as it was ordered or as it was told; absent is success. */
   discard(order: { snapshotPath: string }): Promise<void>;
 }
+
+/** snapd, too, which is root: files of images belong to ids of their own. */
+export interface ImageCalls {
+  /**
+   * Unpacks the image of an OCI layout, which everybody may read, to `root` of a folder that does not exist yet: complete when the call
+   * returns, absent when it fails (Failure `image-unpack-failed`). Its files belong to `imageFirstUid` and the ids after it.
+   */
+  unpackImage(order: { layoutPath: string; folder: string }): Promise<{ tookMs: number }>;
+  /** Removes such a folder, and what an unpacking that broke off left of it; absent is success. */
+  removeImage(order: { folder: string }): Promise<void>;
+}
+
+/** On the disk, uid 0 to 65535 of every image are these and those after it: of the slot behind all that apps and checks have (kit/wire/check.ts). */
+export const imageFirstUid = 65_001 * 65_536;
+/** An image's files, inside the folder of its artefact. */
+export const imageFolder = (artefactPath: string): string => `${artefactPath}/image`;
+export const imageRoot = (artefactPath: string): string => `${imageFolder(artefactPath)}/root`;
 
 /** What the head tells the local dispatcher about one app. */
 export interface Route {

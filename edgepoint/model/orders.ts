@@ -58,6 +58,8 @@ function boxOrder(order: ReleaseOrder, instance: string, address: string | null,
       text: fillText(text, valuesOf(order)),
     })),
     ...(order.secrets === undefined ? {} : { secrets: order.secrets }),
+    ...(order.manifest.image === undefined ? {} : { image: true as const }),
+    ...(order.manifest.user === undefined ? {} : { user: order.manifest.user }),
     ownNetwork: order.manifest.state === 'keep',
     address,
   };
@@ -81,6 +83,7 @@ export function bootOrder(order: ReleaseOrder, instance: string, address: string
   return {
     ...boxOrder(order, instance, address, paths),
     command: order.manifest.command,
+    ...(order.manifest.workingDirectory === undefined ? {} : { workingDirectory: order.manifest.workingDirectory }),
     env: instanceEnv(order, instance),
     processes: (order.manifest.process ?? []).map((one) => ({ ...one, env: filledEnv(order, one.env) })),
   };

@@ -58,6 +58,8 @@ export interface InstancesOptions {
   /** Instances have IPv6 addresses too. */
   readonly ipv6?: boolean;
   readonly baseRoot: string;
+  /** What lies below the root of an image in its place: the guard and nothing else. */
+  readonly imageBase: string;
   /** Folder in the base root: edgepoint/guard. */
   readonly guard: string;
   readonly clock: Clock;
@@ -129,7 +131,7 @@ export function openInstances(options: InstancesOptions): Instances {
       const boxNs = clock.bootNs();
       const { pid, out } = await launch(slot, {
         folder: instanceFolder(runFolder, order.instance),
-        base: options.baseRoot,
+        base: order.image === true ? options.imageBase : options.baseRoot,
         guard: options.guard,
         artefactUid: owner.uid,
         readerGid: owner.gid,

@@ -5,11 +5,11 @@ import type { Step } from './step.ts';
 
 /** What the set-up, the daemons and the tests call by name. */
 export const worldPackages = [
-  'ca-certificates', 'curl', 'e2fsprogs', 'gcc', 'iproute2', 'iptables', 'knot-dnsutils', 'kmod', 'libc6-dev', 'libzstd-dev', 'mmdebstrap', 'nftables', 'procps', 'runc', 'unbound', 'util-linux',
+  'ca-certificates', 'curl', 'e2fsprogs', 'gcc', 'iproute2', 'iptables', 'knot-dnsutils', 'kmod', 'libc6-dev', 'libzstd-dev', 'mmdebstrap', 'nftables', 'procps', 'runc', 'umoci', 'unbound', 'util-linux',
 ] as const;
 
-/** What only tests use: an ACME authority, and a browser with the tool that tells it whom to trust. */
-export const testPackages = ['chromium', 'libnss3-tools', 'pebble'] as const;
+/** What only tests use: an ACME authority, a browser with the tool that tells it whom to trust, and a registry of images with the tool that fills it. */
+export const testPackages = ['busybox-static', 'chromium', 'docker-registry', 'libnss3-tools', 'pebble', 'skopeo'] as const;
 
 /** Peers that benchmarks run beside us. */
 export const peerPackages = ['haproxy', 'libnginx-mod-stream', 'nghttp2-client', 'nginx-light', 'podman', 'wrk'] as const;

@@ -12,6 +12,7 @@ import { exampleApps } from './example-apps.ts';
 import { removeUnfinished } from './debian-extract.ts';
 import { debianForTests, debianPackages, debianPeers } from './debian-packages.ts';
 import { withFileLock } from './file-lock.ts';
+import { imageBase } from './image-base.ts';
 import { hugePages } from './huge-pages.ts';
 import { natsServer } from './nats-server.ts';
 import { pageFaults } from './page-faults.ts';
@@ -25,10 +26,10 @@ import { zram } from './zram.ts';
 function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
   const forTests = options.forTests ? [runtimesRoot] : [];
   const packagesForTests = options.forTests ? [debianForTests] : [];
-  const roots = options.forTests ? [tools.baseRoot, tools.runtimesRoot] : [tools.baseRoot];
+  const roots = [tools.baseRoot, tools.imageBase, ...(options.forTests ? [tools.runtimesRoot] : [])];
   const forBenches = options.forBenches ? [debianPeers] : [];
   const peers = options.forBenches ? [peerCriu] : [];
-  return [[debianPackages, readableFiles, hugePages, pageFaults], packagesForTests, forBenches, [zram, natsServer, criu, baseRoot, boxProgram, exampleApps, ...forTests], [...roots.map(cloneGuardIn), ...peers]];
+  return [[debianPackages, readableFiles, hugePages, pageFaults], packagesForTests, forBenches, [zram, natsServer, criu, baseRoot, imageBase, boxProgram, exampleApps, ...forTests], [...roots.map(cloneGuardIn), ...peers]];
 }
 
 export interface SetUpOptions {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { namePattern } from '../ids.ts';
+import { layerPattern, layersMax } from '../image.ts';
 import { readSchedule, scheduleCharactersMax } from '../schedule.ts';
 
 const commandSchema = z.array(z.string().min(1).max(4096)).min(1).max(64);
@@ -11,7 +12,7 @@ export const fileNames = ['instance', 'address', 'peers', 'app', 'release', 'hos
 /** What a provider writes in `edgepoint.toml`, after parsing. Unknown keys are refused by the conduit, which knows the lines. */
 export const manifestSchema = z.object({
   app: z.string().regex(namePattern, 'a name is lower-case letters, digits and inner hyphens, 1 to 40 of them, and begins with a letter'),
-  /** argv of the program, looked up in PATH inside the instance; the working directory is /app. */
+  /** argv of the program, looked up in PATH inside the instance. */
   command: commandSchema,
   /** The TCP port the program listens on for HTTP. Also handed to it as PORT. */
   port: z.int().min(1).max(65535),
@@ -19,6 +20,12 @@ export const manifestSchema = z.object({
   /** A row of the table of service offerings. */
   offering: z.string().regex(namePattern).default('small'),
   env: envSchema.default({}),
+  /** An image whose root the instance has, in place of the platform's: its layers from the lowest, by the digests of their tars. `conduit deploy --image` writes it. */
+  image: z.object({ layers: z.array(z.string().regex(layerPattern, 'it must be sha256: and 64 hexadecimal digits')).min(1).max(layersMax) }).optional(),
+  /** Where the programs begin; /app when missing. Made when it is not there. */
+  workingDirectory: z.string().regex(/^\/[^\0]*$/, 'it must be an absolute path').max(1000).optional(),
+  /** Whom they run as, `user` or `user:group`, by number or by a name of the instance's own /etc/passwd and /etc/group; root when missing. */
+  user: z.string().regex(/^[^\0:\s]+(:[^\0:\s]+)?$/, 'it must be a user, or user:group').max(200).optional(),
   /** Processes beside the one of `command`, in the same instance: they live, sleep, wake and are cloned together. The port is the first's. */
   process: z
     .array(

@@ -20,6 +20,8 @@ export const checkKey = (site: Site, provider: string, place: number): string =>
 export const isCheckTail = (tail: string): boolean => /^[^.]+\.check-\d+$/.test(tail);
 /** Its artefact's name in the edgepoint's object store, written over by the next check in the same place. */
 export const checkObject = (provider: string, place: number): string => `check.${provider}.${place}`;
+/** A layer of a provider's images in the same store; `digest` is that of its tar. */
+export const layerObject = (provider: string, digest: string): string => `layer.${provider}.${digest}`;
 export const namesKey = (owner: Owner): string => ownerKey(owner);
 export const stateKey = (site: Site): string => siteKey(site);
 /** `app` is its `ownerKey`. */
