@@ -60,10 +60,11 @@ function describeProgram(): Command {
     async (folder: string | undefined, _options: unknown, self: Command) => checkFolder(folder ?? '.', connect, terminalOf(self)),
   );
 
-  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --image shop.tar --name shop', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
+  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --image shop.tar --name shop', 'conduit deploy --image registry.example/team/shop:1.2', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
     .addOption(new Option('--canary <percent>', 'it gets this part of the requests, beside the release that serves').argParser(parsePercent))
-    .option('--image <image>', 'an image in place of a folder: what `docker save` or `podman save` wrote, or an OCI layout')
+    .option('--image <image>', 'an image in place of a folder: what `docker save` or `podman save` wrote, an OCI layout, or a name in a registry')
     .option('--name <app>', 'with --image: the name of the app (default: that of edgepoint.toml here, or of the image)')
+    .addOption(new Option('--registry-timeout <seconds>', 'with --image: how long a registry may say nothing (default: 60)').argParser(parseSeconds))
     .addOption(new Option('--port <port>', 'with --image: where it answers HTTP (default: what it exposes)').argParser(parsePort))
     .option('--no-watch', 'return as soon as the conduit has it')
     .action(async (folder: string | undefined, options: DeployOptions, self: Command) => {
@@ -268,6 +269,11 @@ function parseRelease(text: string): number {
 function parsePercent(text: string): number {
   if (/^[1-9]\d?$/.test(text)) return Number(text);
   throw new Failure('command-line', `${JSON.stringify(text)} is no part of the requests`, { remedy: 'Give a whole number of percent, 1 to 99.' });
+}
+
+function parseSeconds(text: string): number {
+  if (/^[1-9]\d{0,3}$/.test(text)) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no time to wait`, { remedy: 'Give whole seconds, 1 to 9999.' });
 }
 
 function parsePort(text: string): number {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { ask, asleep, openFaultWorld, until } from './faults/fault-world.ts';
 import type { FaultWorld, Provider } from './faults/fault-world.ts';
+import { startRegistry } from '../conduit/docker-registry.ts';
 import { buildImage, copyImage } from './image-app.ts';
 import { setSecret } from './secret-app.ts';
 
@@ -43,6 +44,13 @@ t.test('an image is deployed as it is, sleeps, wakes, is cloned, changed and del
       copyImage(`oci:${layout}:v1`, `${form}:${file}:team/shop:v1`);
       t.match(await done(ada, ['deploy', folderIn(world, 'empty'), '--image', file, '--name', 'shop']), 'The conduit has all layers already', form);
     }
+    t.match(await said(hosts[0] ?? ''), { ...expected, mark: 'one' });
+  });
+
+  await t.test('it is pulled from a registry too, whose name for it is the app’s', async (t) => {
+    const registry = await startRegistry(t);
+    copyImage(`oci:${layout}:v1`, `docker://${registry}/team/shop:v1`);
+    t.match(await done(ada, ['deploy', folderIn(world, 'empty'), '--image', `${registry}/team/shop:v1`]), 'The conduit has all layers already');
     t.match(await said(hosts[0] ?? ''), { ...expected, mark: 'one' });
   });
 

@@ -149,7 +149,7 @@ async function tarMembers(path: string): Promise<Members> {
     const members = await listTar(file, (await file.stat()).size, basename(path));
     const follow = (name: string): Member | null => {
       let member = members.get(posix.normalize(name));
-      for (let links = 0; member?.link != null; links += 1) {
+      for (let links = 0; typeof member?.link === 'string'; links += 1) {
         if (links > linksMax) return null;
         member = members.get(member.link);
       }

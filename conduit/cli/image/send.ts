@@ -15,6 +15,9 @@ import type { Terminal } from '../terminal.ts';
 import { openArchive } from './archive.ts';
 import type { ImageSource, SourceLayer } from './archive.ts';
 import { manifestOfImage } from './manifest.ts';
+import { openRegistryImage } from './registry.ts';
+
+const registrySeconds = 60;
 
 export interface ImageOptions {
   readonly image: string;
@@ -22,6 +25,8 @@ export interface ImageOptions {
   readonly port?: number;
   readonly watch: boolean;
   readonly canary?: number;
+  /** Seconds that a registry may say nothing. */
+  readonly registryTimeout?: number;
 }
 
 /** Deploys an image: sends the layers that the conduit does not have, then a manifest that names them. `folder` may hold an edgepoint.toml. */
@@ -45,9 +50,11 @@ export async function deployImage(folder: string, options: ImageOptions, client:
   }
 }
 
-async function openImage({ image }: ImageOptions): Promise<ImageSource> {
+/** What is here is not looked for in a registry. */
+async function openImage({ image, registryTimeout = registrySeconds }: ImageOptions): Promise<ImageSource> {
   if (existsSync(image)) return openArchive(image);
-  throw new Failure('image-unknown', `there is no ${image} here`, { remedy: 'Name what `docker save` or `podman save` wrote, or the folder of an OCI layout.' });
+  if (/^[./~]/.test(image)) throw new Failure('image-unknown', `there is no ${image} here`, { remedy: 'Name what `docker save` or `podman save` wrote, or the folder of an OCI layout.' });
+  return openRegistryImage(image, { stallMs: registryTimeout * 1000, env: process.env });
 }
 
 /** Each layer once, and those that are there already not at all: a deploy that broke off goes on where it was. */
