@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -9,6 +10,7 @@ import { setSecret } from './secret-app.ts';
 
 t.setTimeout(900_000);
 
+const example = join(import.meta.dirname, '../../examples/image');
 const name = 'shop.edge.test';
 /** What the program of the image says when all that its config asks for is true. */
 const expected = { uid: 1000, gid: 1001, group: 8, cwd: '/srv/app/data', word: 'from-the-image', home: '/home/web', port: '8080', wrote: 1, devIsFolder: 1, null: 1, gone: 1, changed: 1, baseIsThere: 0 };
@@ -63,6 +65,17 @@ t.test('an image is deployed as it is, sleeps, wakes, is cloned, changed and del
     for (const host of hosts) t.match(await said(host), { ...expected, mark: 'two', secret: 1 }, 'also after a sleep');
     await done(ada, ['rollback', 'shop', '--to', '3']);
     t.match(await said(hosts[0] ?? ''), { ...expected, mark: 'one' }, 'and there is a way back');
+  });
+
+  await t.test('the example, whose manifest says what an image cannot', async (t) => {
+    const page = join(world.folder, 'page');
+    execFileSync('sh', [join(example, 'make-image.sh'), page], { stdio: 'pipe' });
+    await done(ada, ['deploy', example, '--image', page]);
+    for (let round = 0; round < 2; round += 1) {
+      t.match(await ask({ host: hosts[0] ?? '', name: 'page.edge.test', path: '/', timeoutMs: 120_000 }), { status: 200, body: 'This page comes from an OCI image' });
+      await asleep(world);
+    }
+    await done(ada, ['delete', 'page', '--yes']);
   });
 
   await t.test('one for another architecture is refused, and what serves goes on', async (t) => {
