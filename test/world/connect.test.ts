@@ -143,7 +143,8 @@ t.test('a port of an instance on the provider’s own machine', async (t) => {
       ['no kind', [Buffer.of(99)], 'access-broken'],
       ['an order to the edgepoint', [encodeFrame({ kind: 'open', open: { provider: 'eve', scope: 'main', app, kind: 'connect', port: echoPort } })], 'access-broken'],
       ['more credit than was spent', [encodeFrame({ kind: 'credit', bytes: windowBytes })], 'access-broken'],
-      ['more data than there is credit for', Array.from({ length: windowBytes / 32_768 + 1 }, () => data(32_768)), 'access-broken'],
+      // Far more than all buffers on the way and back take: what is echoed is never asked for.
+      ['more data than there is credit for', Array.from({ length: 2048 }, () => data(32_768)), 'access-broken'],
       ['a frame that is too long', [data(64 * 1024)], ''],
     ];
     for (const [story, frames, code] of stories) t.equal((await talk(world, ada.token, frames)).code, code, story);

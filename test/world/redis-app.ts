@@ -38,7 +38,7 @@ const root = tools.runtimesRoot;
 export function writeRedisApp(parent: string, app: string): string {
   const folder = writeApp(parent, app, {
     server,
-    manifest: `[scale]\nidleSeconds = 1\n[[process]]\nname = "redis"\ncommand = ["/app/redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", "/tmp"]\nenv = { LD_LIBRARY_PATH = "/app/lib" }`,
+    manifest: `[scale]\nidleSeconds = 1\n[[process]]\nname = "redis"\ncommand = ["/app/redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--dir", "/tmp"]\nenv = { LD_LIBRARY_PATH = "/app/lib" }`,
   });
   mkdirSync(join(folder, 'lib'));
   const asked = spawnSync('chroot', [root, 'ldd', '/usr/bin/redis-server'], { encoding: 'utf8' });
