@@ -154,7 +154,11 @@ export class AccessRelay {
 
   constructor(ports: RelayPorts) {
     this.ports = ports;
-    this.subscription = ports.bus.subscribeBytes('access.*.*.from.*', (subject, bytes) => this.open.get(subject)?.fromEdgepoint(bytes));
+    this.subscription = ports.bus.subscribeBytes('access.*.*.from.*', (subject, bytes) => {
+      const access = this.open.get(subject);
+      if (access === undefined) this.refuseUnknown(subject, bytes);
+      else access.fromEdgepoint(bytes);
+    });
     this.beats = setInterval(() => {
       for (const access of this.open.values()) access.beat().catch((thrown: unknown) => access.end({ code: 'unexpected', text: String(thrown) }));
     }, beatMs);
@@ -182,6 +186,15 @@ export class AccessRelay {
     this.open.set(accessSubject(site, 'from', name), access);
     access.begin();
     return access;
+  }
+
+  /** What a conduit that was killed has left open ends at once. Nothing answers a close, so that two who know nothing of an access do not talk for ever. */
+  private refuseUnknown(subject: string, bytes: Uint8Array): void {
+    const [, zone = '', edgepoint = '', , name = ''] = subject.split('.');
+    const read = readNumbered(bytes);
+    if (read === null || readFrame(read.frame)?.kind === 'close') return;
+    const close = { code: 'conduit-away', text: 'the conduit does not know of it (any more)' };
+    this.ports.bus.publish(accessSubject({ zone, edgepoint }, 'to', name), numbered(0, encodeFrame({ kind: 'close', close })));
   }
 
   forget(site: Site, name: string): void {

@@ -85,11 +85,11 @@ export class Accesses {
     const access = this.all.get(id);
     if (access === undefined) return this.takeNew(id, number, frame);
     access.heardMs = this.ports.nowMs();
+    if (frame?.kind === 'close') return access.dialled === null ? this.finish(access) : access.dialled.take(frame);
     if (number !== access.expected || frame === null || frame.kind === 'open') return this.cut(access, { code: 'access-cut', text: 'something was lost on its way to the edgepoint' });
     access.expected = (number + 1) % 2 ** 32;
     if (frame.kind === 'beat') return;
     if (access.dialled !== null) return access.dialled.take(frame);
-    if (frame.kind === 'close') return this.finish(access);
     this.cut(access, { code: 'access-broken', text: 'data came before it was open' });
   }
 

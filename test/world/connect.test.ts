@@ -176,7 +176,8 @@ t.test('a port of an instance on the provider’s own machine', async (t) => {
       t.equal(await end, 'cut', `${daemon} is killed`);
       await world.allHealthy(60_000);
       await echo.stop();
-      await asleep(world);
+      // At the latest when the head has not heard of the conduit for half a minute.
+      await until('nothing is awake', () => instanceProcesses(world.id).length === 0, 180_000);
     }
     const echo = await startConnect(t, world, ada, echoPort);
     await until('it works again', async () => {
