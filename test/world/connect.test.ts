@@ -173,7 +173,10 @@ t.test('a port of an instance on the provider’s own machine', async (t) => {
       t.equal(((await once(socket, 'data')) as [Buffer])[0].toString(), 'hello', `before ${daemon} is killed`);
       const end = ended(socket);
       await world.kill(daemon, 'SIGKILL');
-      t.equal(await end, 'cut', `${daemon} is killed`);
+      // With the message server only what was under way is lost: whoever says nothing meanwhile may go on.
+      const outcome = daemon === 'nats-server' ? await goesOn(world, socket, end) : await end;
+      t.ok(outcome === 'cut' || (outcome === 'goes on' && daemon === 'nats-server'), `${daemon} is killed: ${outcome}`);
+      socket.destroy();
       await world.allHealthy(60_000);
       await echo.stop();
       // At the latest when the head has not heard of the conduit for half a minute.
@@ -193,15 +196,24 @@ t.test('a port of an instance on the provider’s own machine', async (t) => {
     const socket = open(echo.port);
     socket.write('hello');
     await once(socket, 'data');
-    const end = ended(socket);
+    const end = once(echo.child, 'exit');
     echo.child.kill('SIGKILL');
     await end;
+    socket.destroy();
     await asleep(world);
   });
 
   t.equal((await ada.conduit(['delete', app, '--yes'])).exitCode, 0);
   await world.stop(t);
 });
+
+/** Whether what is said now comes back; a frame that was lost is known at the latest with the next beat. */
+async function goesOn(world: FaultWorld, socket: Socket, end: Promise<string>): Promise<string> {
+  await world.allHealthy(60_000);
+  const answer = once(socket, 'data').then(([bytes]) => ((bytes as Buffer).toString() === 'again' ? 'goes on' : 'wrong'));
+  socket.write('again');
+  return Promise.race([answer.catch(() => 'cut'), end]);
+}
 
 async function atEdgepoint(ada: Provider): Promise<{ edgepoint: string }> {
   const { sites } = await ada.status(app);
