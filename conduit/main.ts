@@ -13,6 +13,9 @@ import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { Failure, codeOf, messageOf } from '../kit/errors.ts';
 import { nsPerMs } from '../kit/units.ts';
+import { accessSockets } from './api/access.ts';
+import { AccessRelay } from './access/relay.ts';
+import type { AccessSocketData } from './access/relay.ts';
 import { openFollow } from './api/follow.ts';
 import { answerJson, apiRoutes } from './api/routes.ts';
 import type { Environment } from './api/ports.ts';
@@ -99,7 +102,8 @@ async function openParts(settings: ConduitSettings, log: Log) {
   // What was wrapped for its former key it cannot open.
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers };
+  const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs });
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -150,13 +154,14 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
   const parts = await openParts(settings, log);
   const door = openDoor(parts);
   const { host, port } = splitListen(settings.listen);
-  const server = Bun.serve({
+  const server = Bun.serve<AccessSocketData>({
     hostname: host,
     port,
     // The upload itself counts its bytes and says which limit; this only stops what is far beyond.
     maxRequestBodySize: settings.uploadBytesMax + overshootBytes,
     idleTimeout: 30,
-    fetch: (request, self) => door.fetch(request, { address: self.requestIP(request)?.address ?? '' }),
+    fetch: (request, self) => door.fetch(request, { address: self.requestIP(request)?.address ?? '', upgrade: (data: AccessSocketData) => self.upgrade(request, { data }) }),
+    websocket: accessSockets(parts.accesses),
   });
   const check = () => ({ ok: true, detail: { bus: parts.bus.up, edgepoints: parts.edgepoints.seen().size } });
   giveBackWhenQuiet();
@@ -165,6 +170,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
 
   const stop = async (signal: string): Promise<void> => {
     log.info('stopping', { signal });
+    parts.accesses.stop();
     await server.stop(true);
     await parts.publisher.stop();
     parts.checks.stop();

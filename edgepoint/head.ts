@@ -18,6 +18,7 @@ import { logMessage } from '../kit/wire/event.ts';
 import { appStateKey, buckets, logSubject, stateKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 import { Cron } from './cron/run.ts';
+import { openAccesses } from './head/access.ts';
 import { followDesired, orderOf } from './head/desired.ts';
 import { CertificateLink } from './head/certificates.ts';
 import { composeDeploys } from './head/deploys.ts';
@@ -165,11 +166,12 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   let sealTo = '';
   const certificates = new CertificateLink(bus, site, dispatcher, warn);
 
+  const accesses = openAccesses({ bus, site, clock, epoch: newIdOf('epoch'), manager: () => manager, perf: () => perf });
   const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => frozenRoom(settings, pagers), new PackedTexts()), {
     clock,
     restored,
     snapd,
-    dispatcher: new Ways(dispatcher, ownPath),
+    dispatcher: new Ways(dispatcher, ownPath, accesses),
     probe,
     records,
     watch: perf,
@@ -344,6 +346,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     warn,
   });
   exchange.begin();
+  accesses.begin();
   // What was wanted when the last head ended may be old: another edgepoint may have become the one that asks.
   void Promise.race([watch.ready, sleepMs(cronWaitMs)]).then(() => cron.begin());
   bus.onUp(() => {
@@ -372,6 +375,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     cron.stop();
     manager.stop();
     watch.stop();
+    accesses.stop();
     certificates.stop();
     door.stop();
     perf.stop();

@@ -45,8 +45,10 @@ export interface Bus {
   /** Messages of a stream, one after the other (or `underWayMax` at once); with `durable` the place is kept and a message whose handler rejects comes again. */
   consume(stream: string, options: ConsumeOptions, onMessage: (subject: string, text: string, more: Delivery) => Promise<void>): Promise<{ stop(): void }>;
   /** At most once; false when away, then it is dropped. */
-  publish(subject: string, text: string): boolean;
+  publish(subject: string, payload: string | Uint8Array): boolean;
   subscribe(subject: string, onMessage: (subject: string, text: string) => void): { stop(): void };
+  /** As subscribe, for messages that are no text. */
+  subscribeBytes(subject: string, onMessage: (subject: string, bytes: Uint8Array) => void): { stop(): void };
   request(subject: string, text: string, timeoutMs: number): Promise<string>;
   /** A handler's Failure reaches the caller of `request` as that Failure. */
   reply(subject: string, handler: (text: string) => Promise<string>): { stop(): void };
@@ -81,10 +83,11 @@ export async function connectBus(options: { url: string; seed: string; name: str
     clearObjects: (bucket) => clearObjects(link, bucket),
     append: async (subject, text, id) => void (await link.store(subject, text, { 'Nats-Msg-Id': id })),
     consume: (stream, options, onMessage) => consumeStream(link, stream, options, onMessage),
-    publish: (subject, text) => {
-      if (link.up) link.connection.publish(subject, text);
+    publish: (subject, payload) => {
+      if (link.up) link.connection.publish(subject, payload);
       return link.up;
     },
+    subscribeBytes: (subject, onMessage) => link.subscribe(subject, (message) => onMessage(message.subject, message.data)),
     subscribe: (subject, onMessage) => link.subscribe(subject, (message) => onMessage(message.subject, message.string())),
     request: async (subject, text, timeoutMs) => {
       const message = await link.ask(subject, text, { timeoutMs });

@@ -1,7 +1,7 @@
 import { createUser } from '@nats-io/nkeys';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
+import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
 
 /**
  * The one table of who may say what on the bus.
@@ -58,6 +58,7 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       `usage.${here}.>`,
       `event.${here}.>`,
       `log.${here}.>`,
+      accessSubject(site, 'from', '*'),
       directGet(desiredStream(site)),
       directGet(certificateStream(site)),
       directGet(`KV_${buckets.challenges}`),
@@ -65,7 +66,7 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       `$O.${snapshotBucket(site)}.>`,
       ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].map((other) => directGet(snapshotStream(other))),
     ],
-    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.challenges, 'http.>')],
+    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*')],
   };
 }
 
@@ -104,9 +105,10 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
           ]),
           ...consumes(streams.events),
           ...consumes(streams.logs),
+          ...sites.map((site) => accessSubject(site, 'to', '*')),
           meteringQuerySubject,
         ],
-        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), 'heartbeat.>'],
+        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), 'heartbeat.>', 'access.*.*.from.*'],
       };
     case 'metering':
       return { publish: consumes(streams.usage), subscribe: [meteringQuerySubject], answers: true };

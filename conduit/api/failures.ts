@@ -20,6 +20,7 @@ const statuses: Readonly<Record<string, Status>> = {
   'canary-unknown': 404,
   'canary-alone': 409,
   'no-such-way': 404,
+  'upgrade-missing': 400,
   'name-taken': 409,
   'variable-unknown': 404,
   'variable-is-secret': 409,

@@ -2,6 +2,7 @@ import type { Context } from 'hono';
 import type { Log } from '../../host/log.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
 import type { Checks } from '../checks.ts';
+import type { AccessSocketData } from '../access/relay.ts';
 import type { Vault } from '../configuration/vault.ts';
 import type { Layers } from '../layers.ts';
 import type { Deploys } from '../deploy.ts';
@@ -30,7 +31,7 @@ export interface ApiPorts {
 
 /** What Bun.serve hands in beside the request. */
 export interface Environment {
-  Bindings: { readonly address: string };
+  Bindings: { readonly address: string; /** False when the request asks for no WebSocket. */ readonly upgrade: (data: AccessSocketData) => boolean };
   Variables: { speaker: Speaker };
 }
 

@@ -10,6 +10,7 @@ import { ownApp } from '../deploy.ts';
 import type { StoredApp } from '../store/apps.ts';
 import { keptReleases } from '../rollback.ts';
 import type { ReleasesAnswer } from './answers.ts';
+import { accessRoutes } from './access.ts';
 import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
 import { layerRoutes } from './layers.ts';
@@ -52,6 +53,7 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
   });
 
   layerRoutes(api, ports);
+  accessRoutes(api, ports, (c) => own(ports, c));
   configurationRoutes(api, ports, { own: (c) => own(ports, c), appName });
 
   api.post('/apps/:app/canary', async (c) => {

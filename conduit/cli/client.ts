@@ -8,6 +8,8 @@ import type { Credentials } from './credentials.ts';
 /** The conduit's API as the commands need it. Every refusal is a Failure with the API's own code, message and remedy. */
 export interface Client {
   readonly url: string;
+  /** What every request carries: whose it is. */
+  readonly headers: Readonly<Record<string, string>>;
   get<S extends z.ZodType>(path: string, schema: S): Promise<z.output<S>>;
   send<S extends z.ZodType>(method: 'POST' | 'PATCH' | 'DELETE', path: string, schema: S, body?: Upload): Promise<z.output<S>>;
   /** The lines of an NDJSON stream, each parsed; those of a kind not known here are passed over. With a body it is asked by POST. */
@@ -31,8 +33,9 @@ export function jsonUpload(value: unknown): Upload {
 }
 
 export function openClient(credentials: Credentials): Client {
+  const own = { authorization: `Bearer ${credentials.token}`, 'user-agent': 'conduit-cli' };
   const ask = async (path: string, init: RequestInit): Promise<Response> => {
-    const headers = { authorization: `Bearer ${credentials.token}`, 'user-agent': 'conduit-cli', ...(init.headers as Record<string, string> | undefined) };
+    const headers = { ...own, ...(init.headers as Record<string, string> | undefined) };
     let response: Response;
     try {
       response = await fetch(`${credentials.url}/v1${path}`, { ...init, headers, redirect: 'error' });
@@ -53,6 +56,7 @@ export function openClient(credentials: Credentials): Client {
   };
   return {
     url: credentials.url,
+    headers: own,
     get: async (path, schema) => parse(await ask(path, {}), schema),
     send: async (method, path, schema, body) =>
       parse(await ask(path, body ? sending(method, body) : { method }), schema),

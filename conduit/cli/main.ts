@@ -16,6 +16,7 @@ import { deployFolder, moveCanary, rollBack } from './deploy.ts';
 import { deployImage } from './image/send.ts';
 import type { ImageOptions } from './image/send.ts';
 import { addDomain, showDomains } from './domains.ts';
+import { connectApp, readPorts } from './connect.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
 import { manifestFile } from '../manifest/read.ts';
@@ -132,6 +133,15 @@ function describeProgram(): Command {
     .option('-f, --follow', 'go on with what it writes from now on')
     .addOption(new Option('-n, --last <lines>', 'how many of the last entries').default(200).argParser(parseCount))
     .action(async (app: string, options: { follow?: boolean; last: number }, self: Command) => showLogs(app, options, terminalOf(self)));
+
+  command(program, 'connect <app> <port>', 'Leads a port of this machine to a port of an instance of an app, which it wakes and keeps awake.', ['conduit connect shop 5432', 'conduit connect shop 5432:15432', 'conduit connect shop 6379:0 --at eu/paris'])
+    .option('--at <edgepoint>', 'at which edgepoint (default: one where it is awake, or the first)')
+    .action(async (app: string, ports: string, { at }: { at?: string }, self: Command) => {
+      const order = { app, ...readPorts(ports), at: at ?? null };
+      // Says what is wrong with the name or the token before anybody connects.
+      await forApp(app, (client, path) => client.get(path, appAnswerSchema));
+      await connectApp(order, await connect(), terminalOf(self));
+    });
 
   command(program, 'usage [app]', 'Shows what you used and what it costs so far.', ['conduit usage', 'conduit usage hello']).action(
     async (app: string | undefined, _options: unknown, self: Command) => {

@@ -15,6 +15,8 @@ export interface AccountStore {
   addToken(provider: string, randomBytes: RandomBytes, wallMs: number): Promise<string>;
   /** Null when the token is unknown, wrong or revoked: which of these is nobody's business. */
   findSpeaker(tokenText: string): Promise<Speaker | null>;
+  /** Whether a token that was good is not revoked. */
+  isGood(tokenId: string): Promise<boolean>;
   openSession(speaker: Speaker, randomBytes: RandomBytes, wallMs: number): Promise<string>;
   findSession(text: string, wallMs: number): Promise<Speaker | null>;
   endSession(text: string): Promise<void>;
@@ -46,6 +48,10 @@ export function openAccountStore(database: Client): AccountStore {
       const { rows } = await database.execute({ sql: 'SELECT provider, hash FROM tokens WHERE id = ? AND revokedWallMs IS NULL', args: [parts.id] });
       const row = rows[0];
       return row && secretFits(parts.secret, String(row['hash'])) ? { provider: String(row['provider']), tokenId: parts.id } : null;
+    },
+    async isGood(tokenId) {
+      const { rows } = await database.execute({ sql: 'SELECT 1 FROM tokens WHERE id = ? AND revokedWallMs IS NULL', args: [tokenId] });
+      return rows.length > 0;
     },
     async openSession(speaker, randomBytes, wallMs) {
       const session = newToken(randomBytes);

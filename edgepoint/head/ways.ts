@@ -74,36 +74,32 @@ export class KernelPathLink implements DispatcherPort {
   }
 }
 
-/** Both ways to an instance at once: the shared address, by the local dispatcher, and own addresses. */
+/** All ways to an instance at once: the shared address, by the local dispatcher, own addresses, and accesses of its provider. */
 export class Ways implements DispatcherPort {
-  private readonly shared: DispatcherPort;
-  private readonly own: DispatcherPort;
+  private readonly ways: readonly DispatcherPort[];
 
-  constructor(shared: DispatcherPort, own: DispatcherPort) {
-    this.shared = shared;
-    this.own = own;
+  constructor(...ways: readonly DispatcherPort[]) {
+    this.ways = ways;
   }
 
   route(route: Route): void {
-    this.shared.route(route);
-    this.own.route(route);
+    for (const way of this.ways) way.route(route);
   }
 
   removeRoute(owner: Owner): void {
-    this.shared.removeRoute(owner);
-    this.own.removeRoute(owner);
+    for (const way of this.ways) way.removeRoute(owner);
   }
 
-  /** When one of them still has something under way, the other takes again what is new. */
+  /** When one of them still has something under way, the others take again what is new. */
   async drain(order: { instance: string; park: boolean; timeoutMs: number }): Promise<boolean> {
-    const drained = await Promise.all([this.shared.drain(order), this.own.drain(order)]);
+    const drained = await Promise.all(this.ways.map((way) => way.drain(order)));
     if (drained.every(Boolean)) return true;
     if (drained.some(Boolean)) await this.unpark(order.instance);
     return false;
   }
 
   async unpark(instance: string): Promise<void> {
-    await Promise.all([this.shared.unpark(instance), this.own.unpark(instance)]);
+    await Promise.all(this.ways.map((way) => way.unpark(instance)));
   }
 }
 

@@ -17,7 +17,7 @@ export async function freezeInstance(manager: Manages, app: AppEntry, entry: Ins
   entry.freezing = false;
   if (manager.keeper.goneSignal(id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
   const nowBootNs = ports.clock.bootNs();
-  if (!drained || app.waiting > 0) {
+  if (!drained || app.waiting > 0 || app.accessWaits) {
     app.noSleepBeforeBootNs = Math.max(app.noSleepBeforeBootNs, nowBootNs + drainRetryMs * nsPerMs);
     moveInstance(entry, 'warm', nowBootNs, 'it was wanted while it was to be frozen');
     manager.touch(app);

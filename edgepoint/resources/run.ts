@@ -71,7 +71,7 @@ export class ResourceManager implements Manages {
     if (app === undefined) return;
     const nowBootNs = this.ports.clock.bootNs();
     app.waiting = demand.waiting;
-    app.waitingSinceBootNs = demand.waiting === 0 ? null : (app.waitingSinceBootNs ?? nowBootNs);
+    app.waitingSinceBootNs = demand.waiting === 0 && !app.accessWaits ? null : (app.waitingSinceBootNs ?? nowBootNs);
     noteGap(app, demand, nowBootNs);
     for (const told of demand.instances) {
       const entry = app.instances.get(told.instance);

@@ -24,6 +24,8 @@ export interface InstanceEntry {
   running: RunningInstance | null;
   outstanding: number;
   tunnels: number;
+  /** Accesses of its provider are open. */
+  accessed: boolean;
   lastActiveBootNs: number;
   /** While it drains in order to be frozen. */
   freezing: boolean;
@@ -81,6 +83,8 @@ export class AppEntry {
   waiting = 0;
   /** Since when requests have been held without a break; null when none is. */
   waitingSinceBootNs: number | null = null;
+  /** Accesses of its provider wait for an instance. */
+  accessWaits = false;
   surplusSinceBootNs: number | null = null;
   backoff: Backoff | null = null;
   refusal: { readonly untilBootNs: number; readonly reason: string } | null = null;
@@ -144,7 +148,7 @@ export class AppEntry {
 
   /** From now on an app that sleeps holds its orders as text; until they are set again, whoever asks for them does not change that. */
   restIfAsleep(): void {
-    if (this.instances.size > 0 || this.waiting > 0 || this.status === 'preparing') return;
+    if (this.instances.size > 0 || this.waiting > 0 || this.accessWaits || this.status === 'preparing') return;
     if (typeof this.#orders !== 'string') this.#orders = this.#texts.pack(textOf(this.#orders));
   }
 }
@@ -208,6 +212,7 @@ export function addInstance(
     running: null,
     outstanding: 0,
     tunnels: 0,
+    accessed: false,
     lastActiveBootNs: about.nowBootNs,
     freezing: false,
     frozen: null,

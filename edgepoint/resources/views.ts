@@ -15,7 +15,8 @@ function viewInstance(entry: InstanceEntry): InstanceView {
     mode: entry.facts.mode,
     purpose: entry.purpose,
     sinceBootNs: entry.facts.sinceBootNs,
-    outstanding: entry.outstanding,
+    // However many accesses are open they ask for no second instance.
+    outstanding: Math.max(entry.outstanding, Number(entry.accessed)),
     tunnels: entry.tunnels,
     lastActiveBootNs: entry.lastActiveBootNs,
     memoryBytes: entry.memoryBytes,
@@ -60,7 +61,7 @@ export function viewApp(app: AppEntry): AppView {
   return {
     app: app.key,
     serving: viewServing(app),
-    waiting: app.waiting,
+    waiting: Math.max(app.waiting, Number(app.accessWaits)),
     waitingSinceBootNs: app.waitingSinceBootNs,
     paused: app.paused,
     surplusSinceBootNs: app.surplusSinceBootNs,

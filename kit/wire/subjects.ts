@@ -51,4 +51,6 @@ export const heartbeatSubject = (site: Site): string => `heartbeat.${siteKey(sit
 export const usageSubject = (site: Site, owner: Owner): string => `usage.${siteKey(site)}.${ownerKey(owner)}`;
 export const eventSubject = (site: Site, owner: Owner): string => `event.${siteKey(site)}.${ownerKey(owner)}`;
 export const logSubject = (site: Site, owner: Owner): string => `log.${siteKey(site)}.${ownerKey(owner)}`;
+/** Frames of one access (access.ts), to the edgepoint and from it. */
+export const accessSubject = (site: Site, way: 'to' | 'from', access: string): string => `access.${siteKey(site)}.${way}.${access}`;
 export const meteringQuerySubject = 'metering.query';
