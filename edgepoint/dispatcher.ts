@@ -59,6 +59,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
         log.warn(`instance ${instance} could not be reached: ${reason}`, { instance, reason });
         head.tell('suspect', { instance, reason });
       },
+      outlier: (instance, forMs) => log.warn(`instance ${instance} failed several times in a row, and goes behind the others`, { instance, forMs: Math.round(forMs) }),
       held: gauges.held,
     },
     { nowMs, nowBootNs: clock.bootNs, chance: Math.random },

@@ -30,6 +30,10 @@ const rules: Readonly<Record<string, Rule>> = {
     state === 'keep' && scale.min > 1
       ? [{ path: ['scale', 'min'], text: '`scale.min` is above 1, but an app with state = "keep" has exactly one instance' }]
       : [],
+  'a health check is nobody’s page': ({ health }) =>
+    health?.path === '/'
+      ? [{ path: ['health', 'path'], text: '`health.path` is "/", which end users ask for too: they would be answered "asleep"; name a path of its own, such as /healthz' }]
+      : [],
   'the port is ours to say': ({ env, port }) =>
     env['PORT'] !== undefined && env['PORT'] !== String(port)
       ? [{ path: ['env', 'PORT'], text: `\`env.PORT\` is "${env['PORT']}", but PORT is set from \`port\` (${port}); leave it out` }]

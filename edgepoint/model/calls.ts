@@ -199,6 +199,10 @@ export interface Route {
   readonly httpsOnly?: boolean;
   /** Clients return to the instance that answered them before, as long as it is there and has room. */
   readonly sticky?: true;
+  /** An instance that comes while others serve has its whole share only after so long (`dispatcher/slow-start.ts`); missing: at once. */
+  readonly slowStartMs?: number;
+  /** GET and HEAD of it are answered in the app's place while it sleeps, and do not keep it awake; missing: nothing is. */
+  readonly healthPath?: string;
   /** Another release, with a route of its own, that gets this part of its requests as long as it can take them. */
   readonly canary?: { readonly owner: Owner; readonly percent: number };
   /** Connections to its instances begin with a header that says whose requests they carry; each carries one client's alone. */

@@ -43,6 +43,8 @@ export const manifestSchema = z.object({
       timeoutSeconds: z.number().positive().max(600).default(60),
     })
     .prefault({}),
+  /** What monitors ask: while the app sleeps it is answered in its place, and it keeps nobody awake. */
+  health: z.object({ path: z.string().startsWith('/').max(2048).regex(/^[\x21-\x3e\x40-\x7e]*$/, 'it may have no spaces, no query and only printable ASCII') }).optional(),
   /** Requests made once before the snapshot, so that the template is warm. */
   warmup: z.array(z.object({ path: z.string().startsWith('/').max(2048) })).max(32).default([]),
   /** What the program does about being snapshotted and cloned. */
@@ -118,6 +120,8 @@ export const manifestSchema = z.object({
       idleSeconds: z.number().min(0.2).max(86_400).default(15),
       /** A client returns, by a cookie, to the instance that answered it before, as long as that is there and has room. */
       sticky: z.boolean().default(false),
+      /** How long the share of requests rises that an instance gets which comes while others serve; 0: it has its whole share at once. */
+      slowStartSeconds: z.number().min(0).max(600).default(0),
     })
     .prefault({}),
 });
