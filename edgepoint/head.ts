@@ -142,7 +142,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const noteDemand = (source: DemandSource, demand: Demand): void => {
     manager.noteDemand(demands.note(source, demand, (manager.state.apps.get(ownerKey(demand.owner))?.own ?? null) !== null));
     perf.traffic(demand);
-    if (source === 'shared') canaries.note(demand);
+    if (source === 'shared') watches.note(demand);
   };
   const snapdLink = connectToPeer(`${settings.runFolder}/snapd.sock`, {}, { log });
   const restored = restoredOver(restoredLink);
@@ -219,7 +219,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     tell,
     warn,
   });
-  const { deployer, checker, canaries } = composeDeploys({
+  const { deployer, checker, watches } = composeDeploys({
     site,
     bus,
     clock,
@@ -264,7 +264,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   );
   for (const { order } of remembered.serving.values()) {
     cron.serves(order);
-    canaries.serves(order);
+    watches.serves(order);
   }
   /** For the first look alone: of thousands of apps it is much. */
   let atStart: { readonly remembered: Remembered; readonly seeds: readonly UsageState[] } | null = { remembered, seeds: await usageOutbox.seeds() };

@@ -75,8 +75,8 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
   });
 
   api.get('/apps/:app/events', async (c) => {
-    const { deploy } = query(c, z.object({ deploy: z.string().max(64).optional() }));
-    return lines(c, await ports.follow.deploy(await own(ports, c), deploy ?? null));
+    const { deploy, settle } = query(c, z.object({ deploy: z.string().max(64).optional(), settle: z.coerce.number().int().min(0).max(300).default(0) }));
+    return lines(c, await ports.follow.deploy(await own(ports, c), deploy ?? null, settle * 1000));
   });
 
   api.get('/apps/:app/logs', async (c) => {

@@ -14,6 +14,7 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'edgepoint-key-unknown'] },
   { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
   { exit: 8, about: 'a domain cannot be added, or its record is not there (domains)', codes: ['domain-', 'too-many-domains'] },
+  { exit: 9, about: 'the release was taken back: it failed more often than the one before (deploy --settle)', codes: ['deploy-taken-back'] },
 ];
 
 /** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */

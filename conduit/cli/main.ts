@@ -56,10 +56,11 @@ function describeProgram(): Command {
     async (folder: string | undefined, _options: unknown, self: Command) => checkFolder(folder ?? '.', connect, terminalOf(self)),
   );
 
-  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
+  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --settle 60', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
     .addOption(new Option('--canary <percent>', 'it gets this part of the requests, beside the release that serves').argParser(parsePercent))
+    .addOption(new Option('--settle <seconds>', 'after it is ready, watch for so long whether it is taken back for its failures').argParser(parseSeconds))
     .option('--no-watch', 'return as soon as the conduit has it')
-    .action(async (folder: string | undefined, options: { watch: boolean; canary?: number }, self: Command) => deployFolder(folder ?? '.', options, connect, terminalOf(self)));
+    .action(async (folder: string | undefined, options: { watch: boolean; canary?: number; settle?: number }, self: Command) => deployFolder(folder ?? '.', options, connect, terminalOf(self)));
 
   command(program, 'releases <app>', 'Lists the releases of an app, and which of them can be gone back to.', ['conduit releases hello']).action(
     async (app: string, _options: unknown, self: Command) => {
@@ -256,6 +257,11 @@ function parseRelease(text: string): number {
 function parsePercent(text: string): number {
   if (/^[1-9]\d?$/.test(text)) return Number(text);
   throw new Failure('command-line', `${JSON.stringify(text)} is no part of the requests`, { remedy: 'Give a whole number of percent, 1 to 99.' });
+}
+
+function parseSeconds(text: string): number {
+  if (/^[1-9]\d?\d?$/.test(text) && Number(text) <= 300) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no time to watch for`, { remedy: 'Give a whole number of seconds, 1 to 300.' });
 }
 
 function report(thrown: unknown): number {

@@ -45,6 +45,8 @@ export const manifestSchema = z.object({
     .prefault({}),
   /** What monitors ask: while the app sleeps it is answered in its place, and it keeps nobody awake. */
   health: z.object({ path: z.string().startsWith('/').max(2048).regex(/^[\x21-\x3e\x40-\x7e]*$/, 'it may have no spaces, no query and only printable ASCII') }).optional(),
+  /** A release that fails far more often in its first minute than the one before did is taken back by itself. */
+  takeBack: z.boolean().default(true),
   /** Requests made once before the snapshot, so that the template is warm. */
   warmup: z.array(z.object({ path: z.string().startsWith('/').max(2048) })).max(32).default([]),
   /** What the program does about being snapshotted and cloned. */
