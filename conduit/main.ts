@@ -34,6 +34,7 @@ import { openCheckStore } from './store/checks.ts';
 import { openDomainStore } from './store/domains.ts';
 import { openDomains } from './domains/domains.ts';
 import { watchIssued } from './domains/issued.ts';
+import { openQueues } from './queues/queues.ts';
 import { openLookUp } from './domains/look-up.ts';
 import { migrations } from './store/migrations.ts';
 import { openProviderKeys } from './store/provider-keys.ts';
@@ -84,6 +85,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   const deploys = openDeploys({ apps, uploads, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
   const issued = await watchIssued(bus, log);
+  const queues = await openQueues({ bus, apps, sites, reachable, randomBytes, wallMs: clock.wallMs, log });
   const lookUp = openLookUp(settings.resolver, zoneName);
   const domains = openDomains({ apps, domains: domainStore, edgepoints, issued, lookUp, zoneName, domainsPerProvider: settings.domainsPerProvider, wallMs: clock.wallMs, onChange });
   const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, vault, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
@@ -91,7 +93,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   // What was wrapped for its former key it cannot open.
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks };
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, queues };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -111,7 +113,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, queues } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements, canary] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id), apps.canaries.find(app.id)]);
@@ -129,7 +131,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, queues, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
@@ -162,6 +164,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     parts.checks.stop();
     parts.edgepoints.stop();
     parts.issued.stop();
+    parts.queues.stop();
     await parts.bus.close();
     parts.database.close();
     health?.stop();

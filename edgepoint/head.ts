@@ -24,6 +24,7 @@ import { openMessageOutbox } from './head/event-outbox.ts';
 import { frozenRoom } from './head/frozen-room.ts';
 import { startHeartbeat } from './head/heartbeat.ts';
 import { sleepMs, wakeAt, wakeIn } from './head/timers.ts';
+import { QueueLink } from './head/queues.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
@@ -219,6 +220,8 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     tell,
     warn,
   });
+  const servingOf = (app: string) => manager.state.apps.get(app)?.serving?.order ?? null;
+  const queues = new QueueLink(bus, site, { wallMs: clock.wallMs, wakeIn, serving: servingOf, ask: (order) => dispatcher.ask(order, sleepMs), tell, warn });
   const { deployer, checker, watches } = composeDeploys({
     site,
     bus,
@@ -231,6 +234,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     manager,
     ownAddresses: () => ownAddresses,
     cron: () => cron,
+    served: (app) => queues.serves(app),
     lastWords: (logPath) => perf.lastWords(logPath),
     checksFolder: checksFolder(settings.dataFolder),
     newFolderName: () => newIdOf('check'),
@@ -341,6 +345,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     check: (place, wish) => checker.wish(place, wish),
     warn,
   });
+  await queues.begin();
   exchange.begin();
   // What was wanted when the last head ended may be old: another edgepoint may have become the one that asks.
   void Promise.race([watch.ready, sleepMs(cronWaitMs)]).then(() => cron.begin());
@@ -368,6 +373,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     checker.stop();
     void exchange.stop();
     cron.stop();
+    queues.stop();
     manager.stop();
     watch.stop();
     certificates.stop();

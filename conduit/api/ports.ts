@@ -5,6 +5,7 @@ import type { Checks } from '../checks.ts';
 import type { Vault } from '../configuration/vault.ts';
 import type { Deploys } from '../deploy.ts';
 import type { Domains } from '../domains/domains.ts';
+import type { Queues } from '../queues/queues.ts';
 import type { Speaker } from '../store/accounts.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { AppAnswer } from './answers.ts';
@@ -17,6 +18,7 @@ export interface ApiPorts {
   readonly domains: Domains;
   readonly checks: Checks;
   readonly vault: Vault;
+  readonly queues: Queues;
   readonly signIn: SignIn;
   readonly follow: Follow;
   readonly describe: (app: StoredApp) => Promise<AppAnswer>;

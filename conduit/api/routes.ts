@@ -12,6 +12,7 @@ import { keptReleases } from '../rollback.ts';
 import type { ReleasesAnswer } from './answers.ts';
 import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
+import { queueRoutes } from './queues.ts';
 import type { ApiPorts, Ask, Environment } from './ports.ts';
 
 export function apiRoutes(ports: ApiPorts): Hono<Environment> {
@@ -37,7 +38,10 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
 
   api.delete('/apps/:app', async (c) => {
     const app = appName(c);
+    const { owner } = await own(ports, c);
     await ports.deploys.remove(c.get('speaker'), app);
+    // It is deleted; what is not swept now is at the next start.
+    await ports.queues.forget(owner).catch((thrown: unknown) => ports.log.warn('messages of a deleted app wait to be removed', { app, reason: messageOf(thrown) }));
     return c.json({ app, deleted: true });
   });
 
@@ -49,6 +53,8 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     const { release } = query(c, z.object({ release: z.coerce.number().int().min(1).optional() }));
     return c.json(await ports.deploys.rollback(c.get('speaker'), appName(c), release ?? null), 201);
   });
+
+  queueRoutes(api, ports, (c) => own(ports, c));
 
   configurationRoutes(api, ports, { own: (c) => own(ports, c), appName });
 

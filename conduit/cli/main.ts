@@ -14,6 +14,7 @@ import { listEnv, listSecrets, setEnv, setSecret, unsetNames } from './configura
 import type { ChangeOptions } from './configuration.ts';
 import { deployFolder, moveCanary, rollBack } from './deploy.ts';
 import { addDomain, showDomains } from './domains.ts';
+import { changeMessage, listQueues, sendMessage } from './queues.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
 import { manifestFile } from '../manifest/read.ts';
@@ -115,6 +116,7 @@ function describeProgram(): Command {
   );
 
   describeDomains(program);
+  describeQueues(program);
 
   command(program, 'logs <app>', 'Prints what an app has written, from every edgepoint.', ['conduit logs hello', 'conduit logs hello -f', 'conduit logs hello -n 20'])
     .option('-f, --follow', 'go on with what it writes from now on')
@@ -166,6 +168,24 @@ function describeConfiguration(program: Command): void {
   lists(secrets, 'Lists names, and since which release each has its value.', 'conduit secrets list --app hello').action(async (options: { app?: string }, self: Command) => listSecrets(options, connect, terminalOf(self)));
   changes(secrets, 'unset <names...>', 'Takes secrets away.', ['conduit secrets unset DATABASE_URL --app hello']).action(
     async (names: string[], options: ChangeOptions, self: Command) => unsetNames('secrets', names, options, connect, terminalOf(self)),
+  );
+}
+
+function describeQueues(program: Command): void {
+  const queue = program.command('queue').description('Messages that wake your app ([[queue]] in edgepoint.toml).');
+  const ofApp = (usage: string, about: string, example: string): Command => command(queue, usage, about, [example]).option('--app <app>', `the app (default: that of ${manifestFile} here)`);
+  ofApp('send <queue>', 'Sends a message: what a file holds, or what comes by stdin.', 'echo 42 | conduit queue send jobs --app hello')
+    .option('--file <file>', 'the message')
+    .option('--type <type>', 'its Content-Type', 'application/octet-stream')
+    .action(async (name: string, options: { app?: string; file?: string; type: string }, self: Command) => sendMessage(name, options, connect, terminalOf(self)));
+  ofApp('list', 'Lists queues, what waits in them, and what was put aside.', 'conduit queue list --app hello').action(
+    async (options: { app?: string }, self: Command) => listQueues(options, connect, terminalOf(self)),
+  );
+  ofApp('retry <queue> <id>', 'Has a message that was put aside tried again.', 'conduit queue retry jobs msg-abc --app hello').action(
+    async (name: string, id: string, options: { app?: string }, self: Command) => changeMessage('retry', { queue: name, id }, options, connect, terminalOf(self)),
+  );
+  ofApp('delete <queue> <id>', 'Deletes a message that waits or was put aside.', 'conduit queue delete jobs msg-abc --app hello').action(
+    async (name: string, id: string, options: { app?: string }, self: Command) => changeMessage('delete', { queue: name, id }, options, connect, terminalOf(self)),
   );
 }
 

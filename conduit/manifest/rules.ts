@@ -76,6 +76,10 @@ const rules: Readonly<Record<string, Rule>> = {
         ? [{ path: ['cron', index], text: `two of \`cron\` are ${method} ${path} at "${schedule}"` }]
         : [],
     ),
+  'queues have names of their own': ({ queue }) =>
+    queue.flatMap(({ name }, index) =>
+      queue.findIndex((other) => other.name === name) < index ? [{ path: ['queue', index, 'name'], text: `two queues have the name "${name}"` }] : [],
+    ),
   'files lie where they can be written': ({ file, volume }) =>
     file.flatMap(({ path }, index) => {
       const at: KeyPath = ['file', index, 'path'];

@@ -28,6 +28,8 @@ export interface DeploysAbout extends Pick<DeployPorts, 'clock' | 'paths' | 'rec
   /** Known by the time of the first wish. */
   ownAddresses(): OwnAddresses;
   cron(): Cron;
+  /** Another release of an app serves. */
+  served(app: string): void;
   lastWords(logPath: string): string;
   readonly checksFolder: string;
   newFolderName(): string;
@@ -76,6 +78,7 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
         manager.promote(serving);
         cron().serves(serving.order);
         watches.serves(serving.order);
+        about.served(ownerKey(serving.order.owner));
       },
       reject: (owner, reason) => manager.reject(owner, reason),
       remove: (owner) => {

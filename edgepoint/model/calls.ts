@@ -270,6 +270,19 @@ export interface TaskOrder {
   readonly dueWallMs: number;
 }
 
+/** A request that the edgepoint makes by itself: a message of one `queue` of a manifest, by POST. */
+export interface MessageOrder {
+  readonly host: string;
+  readonly path: string;
+  readonly queue: string;
+  readonly id: string;
+  /** From 1 on. */
+  readonly attempt: number;
+  /** A value of Content-Type, of printable ASCII. */
+  readonly contentType: string;
+  readonly bodyBase64: string;
+}
+
 export interface TaskAnswer {
   /** The application's, or the dispatcher's own; 0 when there was none. */
   readonly status: number;
@@ -298,7 +311,7 @@ export interface DispatcherCalls {
 /** The head calls this on the dispatcher too. */
 export interface TaskCalls {
   /** Asks the app as an end user would; ends with the answer. */
-  ask(order: TaskOrder): Promise<TaskAnswer>;
+  ask(order: TaskOrder | MessageOrder): Promise<TaskAnswer>;
 }
 /** The dispatcher tells the head, unasked; on connecting it tells the demand of every app it knows. */
 export interface DispatcherNews {

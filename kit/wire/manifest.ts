@@ -105,6 +105,22 @@ export const manifestSchema = z.object({
     )
     .max(8)
     .default([]),
+  /** Queues of messages, each delivered as a POST: the app is woken for it, and takes it by answering 2xx. */
+  queue: z
+    .array(
+      z.object({
+        name: z.string().regex(namePattern),
+        path: z.string().startsWith('/').max(2048).regex(/^[\x21-\x7e]*$/, 'it may have no spaces and only printable ASCII'),
+        /** Messages under way at once. */
+        concurrency: z.int().min(1).max(16).default(1),
+        /** After so many a message is put aside. */
+        attempts: z.int().min(1).max(20).default(5),
+        /** Before the second attempt; each pause is five times the one before, ten minutes at most. */
+        backoffSeconds: z.number().min(0.1).max(600).default(2),
+      }),
+    )
+    .max(8)
+    .default([]),
   /**
    * Files written on the private disk of each instance, clones too, before it runs; in a text, `fileNames` in braces stand for
    * what is true of that instance.
