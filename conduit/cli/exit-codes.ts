@@ -4,7 +4,7 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 3, about: 'not logged in, or the token is refused', codes: ['not-logged-in', 'token-missing', 'token-wrong', 'too-many-attempts', 'credentials-unreadable'] },
   {
     exit: 4,
-    about: 'the manifest, the folder, a variable or a secret is refused',
+    about: 'the manifest, the folder, a variable, a secret or a message is refused',
     codes: [
       'manifest-', 'archive-', 'upload-too-big', 'name-taken', 'variable-name', 'variable-reserved', 'variable-is-', 'value-', 'secret-empty', 'change-empty',
       'too-many-variables', 'configuration-too-big', 'body-too-big', 'message-too-big',

@@ -74,7 +74,7 @@ function open(queue: readonly Record<string, unknown>[] = [{ name: 'jobs', path:
     },
     pass: async (ms: number): Promise<void> => {
       world.nowMs += ms;
-      for (const timer of [...world.timers]) {
+      for (const timer of Array.from(world.timers)) {
         if (timer.atMs > world.nowMs) continue;
         world.timers.delete(timer);
         timer.run();
