@@ -39,6 +39,7 @@ import { openDomainStore } from './store/domains.ts';
 import { openDomains } from './domains/domains.ts';
 import { watchIssued } from './domains/issued.ts';
 import { openLayers } from './layers.ts';
+import { openQueues } from './queues/queues.ts';
 import { openLookUp } from './domains/look-up.ts';
 import { openLayerNeeds } from './store/layers.ts';
 import { migrations } from './store/migrations.ts';
@@ -95,6 +96,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   const deploys = openDeploys({ apps, uploads, layers, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
   const issued = await watchIssued(bus, log);
+  const queues = await openQueues({ bus, apps, sites, reachable, randomBytes, wallMs: clock.wallMs, log });
   const lookUp = openLookUp(settings.resolver, zoneName);
   const domains = openDomains({ apps, domains: domainStore, edgepoints, issued, lookUp, zoneName, domainsPerProvider: settings.domainsPerProvider, wallMs: clock.wallMs, onChange });
   const checks = openChecks({ bus, apps, store: openCheckStore(database), uploads, vault, edgepoints, sites, zoneName, randomBytes, log, checksMax: settings.checksMax });
@@ -103,7 +105,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
   const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs });
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses };
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, queues };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -123,7 +125,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers, queues } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements, canary] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id), apps.canaries.find(app.id)]);
@@ -141,7 +143,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, layers, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, layers, queues, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
@@ -176,6 +178,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     parts.checks.stop();
     parts.edgepoints.stop();
     parts.issued.stop();
+    parts.queues.stop();
     await parts.bus.close();
     parts.database.close();
     health?.stop();

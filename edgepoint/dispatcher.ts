@@ -20,7 +20,7 @@ import { SharedAddress } from './dispatcher/shared-address.ts';
 import type { SecureSettings } from './dispatcher/shared-address.ts';
 import { readListen } from './dispatcher/listen.ts';
 import { Switchboard } from './dispatcher/switchboard.ts';
-import type { Demand, DispatcherCalls, Route, TaskCalls, TaskOrder } from './model/calls.ts';
+import type { Demand, DispatcherCalls, MessageOrder, Route, TaskCalls, TaskOrder } from './model/calls.ts';
 import type { CertificateCalls, CertificateOrder, ChallengeOrder } from './model/certificates.ts';
 
 const settings = {
@@ -59,6 +59,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
         log.warn(`instance ${instance} could not be reached: ${reason}`, { instance, reason });
         head.tell('suspect', { instance, reason });
       },
+      outlier: (instance, forMs) => log.warn(`instance ${instance} failed several times in a row, and goes behind the others`, { instance, forMs: Math.round(forMs) }),
       held: gauges.held,
     },
     { nowMs, nowBootNs: clock.bootNs, chance: Math.random },
@@ -153,7 +154,7 @@ function orders(switchboard: Switchboard, tasks: TaskCalls, challenges: Challeng
     removeRoute: (owner: Owner) => calls.removeRoute(owner),
     drain: (order: Parameters<DispatcherCalls['drain']>[0]) => calls.drain(order),
     unpark: (order: Parameters<DispatcherCalls['unpark']>[0]) => calls.unpark(order),
-    ask: (order: TaskOrder) => tasks.ask(order),
+    ask: (order: TaskOrder | MessageOrder) => tasks.ask(order),
     certificate: (order: CertificateOrder) => proofs.certificate(order),
     certificates: (order: { names: readonly string[] }) => proofs.certificates(order),
     challenge: (order: ChallengeOrder) => proofs.challenge(order),

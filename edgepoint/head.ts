@@ -26,6 +26,7 @@ import { openMessageOutbox } from './head/event-outbox.ts';
 import { frozenRoom } from './head/frozen-room.ts';
 import { startHeartbeat } from './head/heartbeat.ts';
 import { sleepMs, wakeAt, wakeIn } from './head/timers.ts';
+import { QueueLink } from './head/queues.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
@@ -144,7 +145,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const noteDemand = (source: DemandSource, demand: Demand): void => {
     manager.noteDemand(demands.note(source, demand, (manager.state.apps.get(ownerKey(demand.owner))?.own ?? null) !== null));
     perf.traffic(demand);
-    if (source === 'shared') canaries.note(demand);
+    if (source === 'shared') watches.note(demand);
   };
   const snapdLink = connectToPeer(`${settings.runFolder}/snapd.sock`, {}, { log });
   const restored = restoredOver(restoredLink);
@@ -222,7 +223,9 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     tell,
     warn,
   });
-  const { deployer, checker, canaries } = composeDeploys({
+  const servingOf = (app: string) => manager.state.apps.get(app)?.serving?.order ?? null;
+  const queues = new QueueLink(bus, site, { wallMs: clock.wallMs, wakeIn, serving: servingOf, ask: (order) => dispatcher.ask(order, sleepMs), tell, warn });
+  const { deployer, checker, watches } = composeDeploys({
     site,
     bus,
     clock,
@@ -235,6 +238,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     manager,
     ownAddresses: () => ownAddresses,
     cron: () => cron,
+    served: (app) => queues.serves(app),
     lastWords: (logPath) => perf.lastWords(logPath),
     checksFolder: checksFolder(settings.dataFolder),
     newFolderName: () => newIdOf('check'),
@@ -268,7 +272,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   );
   for (const { order } of remembered.serving.values()) {
     cron.serves(order);
-    canaries.serves(order);
+    watches.serves(order);
   }
   /** For the first look alone: of thousands of apps it is much. */
   let atStart: { readonly remembered: Remembered; readonly seeds: readonly UsageState[] } | null = { remembered, seeds: await usageOutbox.seeds() };
@@ -345,6 +349,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     check: (place, wish) => checker.wish(place, wish),
     warn,
   });
+  await queues.begin();
   exchange.begin();
   accesses.begin();
   // What was wanted when the last head ended may be old: another edgepoint may have become the one that asks.
@@ -373,6 +378,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     checker.stop();
     void exchange.stop();
     cron.stop();
+    queues.stop();
     manager.stop();
     watch.stop();
     accesses.stop();

@@ -1,6 +1,6 @@
 import type { Msg } from '@nats-io/transport-node';
 import { Failure } from '../kit/errors.ts';
-import { buckets, certificateStream, desiredStream } from '../kit/wire/subjects.ts';
+import { buckets, certificateStream, desiredStream, queueStream } from '../kit/wire/subjects.ts';
 import type { BusLink } from './bus-link.ts';
 
 /** One message of a bucket's stream. */
@@ -16,6 +16,7 @@ export interface StoredEntry {
 const divided = new Map([
   [buckets.desired as string, desiredStream],
   [buckets.certificates, certificateStream],
+  [buckets.queues, queueStream],
 ]);
 
 /** The stream that holds a key, or all keys under a filter. */

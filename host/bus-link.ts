@@ -139,7 +139,8 @@ export async function openLink(options: { url: string; seed: string; name: strin
     store: async (subject, payload, fields) => {
       const message = await link.ask(subject, payload, fields === undefined ? {} : { headers: fields });
       const answer = readJson(message) as { seq?: unknown; error?: { description?: unknown; err_code?: unknown } };
-      if (typeof answer.seq === 'number') return answer.seq;
+      // A refusal may carry a sequence of 0.
+      if (answer.error === undefined && typeof answer.seq === 'number') return answer.seq;
       throw new Failure('bus-refused', `the message server does not store ${subject}: ${String(answer.error?.description ?? 'it says nothing of a stream')}`);
     },
     subscribe: (subject, onMessage) => {

@@ -31,7 +31,7 @@ export function watchEntries(
   link: BusLink,
   bucket: string,
   filter: string,
-  onEntry: (key: string, text: string | null) => void | Promise<void>,
+  onEntry: (key: string, text: string | null, place: number) => void | Promise<void>,
   lookMs = lookMsDefault,
 ): { ready: Promise<void>; stop(): void } {
   const stream = streamOfKey(bucket, filter);
@@ -59,7 +59,7 @@ export function watchEntries(
     if (text === null) prints.delete(key);
     else prints.set(key, fingerprint(text));
     lastSequence = Math.max(lastSequence, sequence);
-    if (prints.get(key) !== printBefore || (before !== undefined && before !== sequence && text !== null)) deliveries.add(key, text);
+    if (prints.get(key) !== printBefore || (before !== undefined && before !== sequence && text !== null)) deliveries.add(key, text, sequence);
   };
   const news = (key: string, entry: News): void => {
     if (((held === null ? known.get(key) : held.get(key)?.sequence) ?? 0) >= entry.sequence) return;
@@ -92,7 +92,7 @@ export function watchEntries(
     for (const key of known.keys()) {
       if (found.has(key) || during.has(key)) continue;
       known.delete(key);
-      if (prints.delete(key)) deliveries.add(key, null);
+      if (prints.delete(key)) deliveries.add(key, null, 0);
     }
   };
   const sync = async (): Promise<void> => {
@@ -160,18 +160,18 @@ export function watchEntries(
  * as many wait as there are keys.
  */
 function orderedDeliveries(
-  onEntry: (key: string, text: string | null) => void | Promise<void>,
+  onEntry: (key: string, text: string | null, place: number) => void | Promise<void>,
   onFailure: (key: string, error: unknown) => void,
-): { add(key: string, text: string | null): void; clear(): void; settled(): Promise<void> } {
-  const waiting = new Map<string, string | null>();
+): { add(key: string, text: string | null, place: number): void; clear(): void; settled(): Promise<void> } {
+  const waiting = new Map<string, { readonly text: string | null; readonly place: number }>();
   let running: Promise<void> = Promise.resolve();
   let busy = false;
   const run = async (): Promise<void> => {
     for (let next = waiting.entries().next(); !next.done; next = waiting.entries().next()) {
-      const [key, text] = next.value;
+      const [key, { text, place }] = next.value;
       waiting.delete(key);
       try {
-        await onEntry(key, text);
+        await onEntry(key, text, place);
       } catch (error) {
         onFailure(key, error);
       }
@@ -179,8 +179,8 @@ function orderedDeliveries(
     busy = false;
   };
   return {
-    add: (key, text) => {
-      waiting.set(key, text);
+    add: (key, text, place) => {
+      waiting.set(key, { text, place });
       if (busy) return;
       busy = true;
       running = run();

@@ -16,12 +16,15 @@ import type { Log } from './log.ts';
  * A refusal of the server is `bus-forbidden` (allow-list), `bus-nobody` (no stream, bucket or answerer) or `bus-refused`.
  */
 export interface Bus {
-  /** Tells the newest text of every key under the filter, then each change; null means deleted. Entries of one watch come one after the other. */
-  watchKv(bucket: string, filter: string, onEntry: (key: string, text: string | null) => void | Promise<void>): Promise<{ ready: Promise<void>; stop(): void }>;
-  /** Resolves to its place in the order of all that the bucket takes in. */
-  putKv(bucket: string, key: string, text: string): Promise<number>;
+  /** Tells the newest text of every key under the filter, then each change, with its place (as of putKv); null means deleted. Entries of one watch come one after the other. */
+  watchKv(bucket: string, filter: string, onEntry: (key: string, text: string | null, place: number) => void | Promise<void>): Promise<{ ready: Promise<void>; stop(): void }>;
+  /**
+   * Resolves to its place in the order of all that the bucket takes in. With `after` only if what was said last of the key has that place (0: nothing
+   * was), else it rejects with Failure `bus-refused`.
+   */
+  putKv(bucket: string, key: string, text: string, after?: number): Promise<number>;
   /** As putKv. */
-  deleteKv(bucket: string, key: string): Promise<number>;
+  deleteKv(bucket: string, key: string, after?: number): Promise<number>;
   /** Null when the key is absent or deleted. */
   getKv(bucket: string, key: string): Promise<string | null>;
   /** The place (as of putKv) of what was said last of a key, a deletion too; null when nothing was. For a user that may read but its own keys. */
@@ -70,8 +73,8 @@ export async function connectBus(options: { url: string; seed: string; name: str
     onUp: (callback) => void link.onUp(callback),
     close: () => link.close(),
     watchKv: async (bucket, filter, onEntry) => watchEntries(link, bucket, filter, onEntry),
-    putKv: (bucket, key, text) => link.store(kvSubject(bucket, key), text),
-    deleteKv: (bucket, key) => link.store(kvSubject(bucket, key), '', { 'KV-Operation': 'DEL' }),
+    putKv: (bucket, key, text, after) => link.store(kvSubject(bucket, key), text, expected(after)),
+    deleteKv: (bucket, key, after) => link.store(kvSubject(bucket, key), '', { 'KV-Operation': 'DEL', ...expected(after) }),
     getKv: async (bucket, key) => (await readEntry(link, streamOfKey(bucket, key), { last_by_subj: kvSubject(bucket, key) }))?.text ?? null,
     placeOfKv: async (bucket, key) => (await readOwnEntry(link, streamOfKey(bucket, key), kvSubject(bucket, key)))?.sequence ?? null,
     putObject: (bucket, name, content) => writeObject(link, bucket, name, content),
@@ -106,6 +109,11 @@ async function answer(link: BusLink, message: Msg, handler: (text: string) => Pr
     if (!(thrown instanceof Failure)) link.log.error('a request could not be answered', { subject: message.subject, error: thrown });
     message.respond(messageOf(thrown), { headers: toHeaders({ [failureHeader]: codeOf(thrown) }) });
   }
+}
+
+/** JetStream's own word for it (nats-server 2.10, `Nats-Expected-Last-Subject-Sequence`). */
+function expected(after: number | undefined): Record<string, string> {
+  return after === undefined ? {} : { 'Nats-Expected-Last-Subject-Sequence': `${after}` };
 }
 
 function kvSubject(bucket: string, key: string): string {

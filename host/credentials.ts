@@ -1,7 +1,7 @@
 import { createUser } from '@nats-io/nkeys';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
+import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, queueStream, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
 
 /**
  * The one table of who may say what on the bus.
@@ -61,12 +61,15 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       accessSubject(site, 'from', '*'),
       directGet(desiredStream(site)),
       directGet(certificateStream(site)),
+      // Whether a message of its own was taken, and how often it was tried.
+      `$KV.${buckets.queues}.${here}.>`,
+      directGet(queueStream(site)),
       directGet(`KV_${buckets.challenges}`),
       directGet(artefactStream(site)),
       `$O.${snapshotBucket(site)}.>`,
       ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].map((other) => directGet(snapshotStream(other))),
     ],
-    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*')],
+    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.queues, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*')],
   };
 }
 
@@ -93,12 +96,15 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
           `$KV.${buckets.desired}.>`,
           `$KV.${buckets.names}.>`,
           `$KV.${buckets.domains}.>`,
+          `$KV.${buckets.queues}.>`,
           reads(buckets.names),
           reads(buckets.state),
           reads(buckets.domains),
           reads(buckets.issued),
           ...sites.flatMap((site) => [
             directGet(desiredStream(site)),
+            directGet(queueStream(site)),
+            `${directGet(queueStream(site))}.$KV.${buckets.queues}.>`,
             directGet(artefactStream(site)),
             `$O.${artefactBucket(site)}.>`,
             `$JS.API.STREAM.PURGE.${artefactStream(site)}`,
@@ -108,7 +114,7 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
           ...sites.map((site) => accessSubject(site, 'to', '*')),
           meteringQuerySubject,
         ],
-        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), 'heartbeat.>', 'access.*.*.from.*'],
+        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), news(buckets.queues), 'heartbeat.>', 'access.*.*.from.*'],
       };
     case 'metering':
       return { publish: consumes(streams.usage), subscribe: [meteringQuerySubject], answers: true };

@@ -2,7 +2,7 @@ import { Failure } from '../kit/errors.ts';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { bytesPerGibibyte, bytesPerMebibyte, nsPerSecond } from '../kit/units.ts';
-import { artefactBucket, buckets, certificateStream, desiredStream, newsSubject, snapshotBucket, streams } from '../kit/wire/subjects.ts';
+import { artefactBucket, buckets, certificateStream, desiredStream, newsSubject, queueStream, snapshotBucket, streams } from '../kit/wire/subjects.ts';
 import type { Bus } from './bus.ts';
 
 /** A stream's settings by the server's own names (JetStream API of nats-server 2.10). */
@@ -26,6 +26,7 @@ export function streamTable(sites: readonly Site[]): StreamRow[] {
     ...sites.flatMap((site) => [
       bucketRow(desiredStream(site), buckets.desired, `${siteKey(site)}.>`),
       bucketRow(certificateStream(site), buckets.certificates, `${siteKey(site)}.>`),
+      { ...bucketRow(queueStream(site), buckets.queues, `${siteKey(site)}.>`), max_bytes: queueBytesMax },
       objectRow(artefactBucket(site), 4 * bytesPerGibibyte),
       objectRow(snapshotBucket(site), snapshotBytesMax),
     ]),
@@ -51,6 +52,9 @@ function bucketRow(name: string, bucket: string, filter: string): StreamRow {
     republish: { src: subject, dest: newsSubject(bucket, filter) },
   };
 }
+
+/** What may wait for all apps of one edgepoint. */
+const queueBytesMax = 64 * bytesPerMebibyte;
 
 /** What one edgepoint may keep in its bucket of templates; it keeps below this by itself (`storeBytes` of its head). */
 const snapshotBytesMax = 2 * bytesPerGibibyte;

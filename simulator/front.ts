@@ -2,7 +2,7 @@ import { ownerKey } from '../kit/ids.ts';
 import type { Owner } from '../kit/ids.ts';
 import { nsPerMs } from '../kit/units.ts';
 import { chooseInstance } from '../edgepoint/dispatcher/choose-instance.ts';
-import type { Candidate } from '../edgepoint/dispatcher/choose-instance.ts';
+import type { Candidate, Choice } from '../edgepoint/dispatcher/choose-instance.ts';
 import { limits } from '../edgepoint/dispatcher/limits.ts';
 import type { Demand, Route } from '../edgepoint/model/calls.ts';
 import type { DispatcherPort } from '../edgepoint/resources/ports.ts';
@@ -19,6 +19,8 @@ interface Upstream extends Candidate {
   outstanding: number;
   unavailable: '' | 'draining';
   lastActiveNs: number;
+  readonly sinceBootNs: number;
+  readonly outlierUntilBootNs: 0;
   drained: ((drained: boolean) => void) | null;
 }
 
@@ -57,7 +59,7 @@ export class Front implements DispatcherPort {
     const app = this.apps.get(ownerKey(owner));
     if (app === undefined) throw new Error(`broken invariant: ${ownerKey(owner)} has no route`);
     if (app.route.status === 'failed') return this.outcomes.refused(owner, app.route.reason);
-    const { chosen } = app.waiting.length > 0 ? { chosen: null } : chooseInstance(app.upstreams.values(), app.route.concurrency);
+    const { chosen } = app.waiting.length > 0 ? { chosen: null } : this.choose(app);
     if (chosen !== null) return this.begin(app, chosen, { sinceNs: this.time.nowNs, serviceNs });
     if (app.waiting.length >= limits.waitingPerApp) return this.outcomes.refused(owner, 'the waiting room is full');
     app.waiting.push({ sinceNs: this.time.nowNs, serviceNs });
@@ -71,7 +73,7 @@ export class Front implements DispatcherPort {
     app.route = route;
     const told = new Set(route.instances.map(({ instance }) => instance));
     for (const [id, upstream] of app.upstreams) if (!told.has(id) && upstream.outstanding === 0) app.upstreams.delete(id);
-    for (const id of told) if (!app.upstreams.has(id)) app.upstreams.set(id, { instance: id, outstanding: 0, unavailable: '', lastActiveNs: this.time.nowNs, drained: null });
+    for (const id of told) if (!app.upstreams.has(id)) app.upstreams.set(id, { instance: id, outstanding: 0, unavailable: '', lastActiveNs: this.time.nowNs, sinceBootNs: this.time.nowNs, outlierUntilBootNs: 0, drained: null });
     if (route.status === 'failed') {
       for (const _ of app.waiting.splice(0)) this.outcomes.refused(app.owner, route.reason);
       this.demandChanged(app, false);
@@ -114,6 +116,10 @@ export class Front implements DispatcherPort {
     return undefined;
   }
 
+  private choose({ upstreams, route }: FrontApp): Choice<Upstream> {
+    return chooseInstance(upstreams.values(), { concurrency: route.concurrency, slowStartNs: (route.slowStartMs ?? 0) * nsPerMs, nowBootNs: this.time.nowNs, wanted: null });
+  }
+
   private serveWaiting(app: FrontApp): void {
     for (;;) {
       const [next] = app.waiting;
@@ -124,7 +130,7 @@ export class Front implements DispatcherPort {
         this.outcomes.refused(app.owner, 'nothing could take it in time');
         continue;
       }
-      const { chosen } = chooseInstance(app.upstreams.values(), app.route.concurrency);
+      const { chosen } = this.choose(app);
       if (chosen === null) return;
       app.waiting.shift();
       this.begin(app, chosen, next);

@@ -181,3 +181,33 @@ export const domainLineSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('end'), outcome: z.enum(['active', 'proved', 'failed', 'timeout']), code: z.string(), text: z.string() }),
 ]);
 export type DomainLine = z.output<typeof domainLineSchema>;
+
+export const messageSentSchema = z.object({ app: z.string(), queue: z.string(), id: z.string(), site: z.string() });
+export type MessageSent = z.output<typeof messageSentSchema>;
+export const messageDoneSchema = z.object({ id: z.string(), done: z.boolean() });
+/** Of each queue the first hundred messages, as they were sent; `site` is `<zone>.<edgepoint>`. */
+export const queuesAnswerSchema = z.object({
+  app: z.string(),
+  queues: z.array(
+    z.object({
+      name: z.string(),
+      waiting: z.int(),
+      /** Tried as often as the manifest allows. */
+      dead: z.int(),
+      messages: z.array(
+        z.object({
+          id: z.string(),
+          site: z.string(),
+          sentWallMs: z.number(),
+          contentType: z.string(),
+          bytes: z.int(),
+          attempts: z.int(),
+          notBeforeWallMs: z.number(),
+          reason: z.string(),
+          dead: z.boolean(),
+        }),
+      ),
+    }),
+  ),
+});
+export type QueuesAnswer = z.output<typeof queuesAnswerSchema>;

@@ -29,8 +29,11 @@ export interface FollowPorts {
 }
 
 export interface Follow {
-  /** The progress of a deploy (null: the current release's), from its first event to its end. */
-  deploy(app: StoredApp, deployId: string | null): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * The progress of a deploy (null: the current release's), from its first event to its end. `settleMs`: for so long after all are ready it is
+   * watched whether an edgepoint takes the release back.
+   */
+  deploy(app: StoredApp, deployId: string | null, settleMs: number): Promise<ReadableStream<Uint8Array>>;
   /**
    * The stages of a check, from its first event to its report. `end` is called once, when nobody reads any more: the report has come,
    * the client has gone (`gone`, too), or it was not ready in time.
@@ -61,11 +64,11 @@ export function openFollow(ports: FollowPorts): Follow {
     });
   };
   return {
-    async deploy(app, deployId) {
+    async deploy(app, deployId, settleMs) {
       const release = deployId === null ? await ports.apps.release(app.id, app.release) : await ports.apps.findDeploy(app.id, deployId);
       if (!release) throw new Failure('deploy-unknown', `the app has no deploy ${JSON.stringify(deployId)}`);
       const asCanary = (await ports.apps.canaries.find(app.id))?.release === release.release;
-      return begin((writer) => writeProgress(ports, app, { ...release, owner: asCanary ? canaryOf(app.owner) : app.owner }, writer));
+      return begin((writer) => writeProgress(ports, app, { ...release, owner: asCanary ? canaryOf(app.owner) : app.owner, settleMs }, writer));
     },
     check: (check, gone, end) =>
       begin(async (writer) => {
@@ -85,7 +88,7 @@ export function openFollow(ports: FollowPorts): Follow {
 const nothingMs = 1000;
 
 /** `owner`: the app's own, or its canary's. */
-async function writeProgress(ports: FollowPorts, app: StoredApp, release: StoredRelease & { readonly owner: Owner }, writer: LineWriter): Promise<void> {
+async function writeProgress(ports: FollowPorts, app: StoredApp, release: StoredRelease & { readonly owner: Owner; readonly settleMs: number }, writer: LineWriter): Promise<void> {
   const { bus, apps, edgepoints } = ports;
   const send = (line: ProgressLine): boolean => writer.send(line);
   let following = beginFollowing(release.release, (await apps.placements(app.id)).hosting);
@@ -95,8 +98,17 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
     for (const site of merged.sites) merged = followState(merged, site, seen.get(siteKey(site))?.app(release.owner) ?? null);
     return merged;
   };
-  const finish = (end: ProgressLine | null): void => {
+  let settles: NodeJS.Timeout | undefined;
+  let settled = release.settleMs === 0;
+  const finish = (end: ReturnType<typeof endOf>): void => {
     if (!end || writer.gone.aborted) return;
+    if (end.outcome === 'ready' && !settled) {
+      settles ??= setTimeout(() => {
+        settled = true;
+        finish(endOf(withStates()));
+      }, release.settleMs);
+      return;
+    }
     send(end);
     writer.end();
   };
@@ -138,6 +150,7 @@ async function writeProgress(ports: FollowPorts, app: StoredApp, release: Stored
     writer.end();
   }, ports.deployMs);
   whenGone(writer, () => {
+    clearTimeout(settles);
     consumer.stop();
     stopWatching();
     clearInterval(check);

@@ -7,6 +7,7 @@ import type { Vault } from '../configuration/vault.ts';
 import type { Layers } from '../layers.ts';
 import type { Deploys } from '../deploy.ts';
 import type { Domains } from '../domains/domains.ts';
+import type { Queues } from '../queues/queues.ts';
 import type { Speaker } from '../store/accounts.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { AppAnswer } from './answers.ts';
@@ -20,6 +21,7 @@ export interface ApiPorts {
   readonly checks: Checks;
   readonly layers: Layers;
   readonly vault: Vault;
+  readonly queues: Queues;
   readonly signIn: SignIn;
   readonly follow: Follow;
   readonly describe: (app: StoredApp) => Promise<AppAnswer>;

@@ -14,6 +14,7 @@ import { accessRoutes } from './access.ts';
 import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
 import { layerRoutes } from './layers.ts';
+import { queueRoutes } from './queues.ts';
 import type { ApiPorts, Ask, Environment } from './ports.ts';
 
 export function apiRoutes(ports: ApiPorts): Hono<Environment> {
@@ -39,7 +40,10 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
 
   api.delete('/apps/:app', async (c) => {
     const app = appName(c);
+    const { owner } = await own(ports, c);
     await ports.deploys.remove(c.get('speaker'), app);
+    // It is deleted; what is not swept now is at the next start.
+    await ports.queues.forget(owner).catch((thrown: unknown) => ports.log.warn('messages of a deleted app wait to be removed', { app, reason: messageOf(thrown) }));
     return c.json({ app, deleted: true });
   });
 
@@ -54,6 +58,8 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
 
   layerRoutes(api, ports);
   accessRoutes(api, ports, (c) => own(ports, c));
+  queueRoutes(api, ports, (c) => own(ports, c));
+
   configurationRoutes(api, ports, { own: (c) => own(ports, c), appName });
 
   api.post('/apps/:app/canary', async (c) => {
@@ -79,8 +85,8 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
   });
 
   api.get('/apps/:app/events', async (c) => {
-    const { deploy } = query(c, z.object({ deploy: z.string().max(64).optional() }));
-    return lines(c, await ports.follow.deploy(await own(ports, c), deploy ?? null));
+    const { deploy, settle } = query(c, z.object({ deploy: z.string().max(64).optional(), settle: z.coerce.number().int().min(0).max(300).default(0) }));
+    return lines(c, await ports.follow.deploy(await own(ports, c), deploy ?? null, settle * 1000));
   });
 
   api.get('/apps/:app/logs', async (c) => {

@@ -67,7 +67,8 @@ async function change(kind: 'env' | 'secrets', asked: { set?: Record<string, str
   terminal.say(`Nothing changes: release ${answer.release} has it already.`);
 }
 
-async function appOf({ app }: { readonly app?: string }): Promise<string> {
+/** The app that is meant: the one named, or that of the manifest here. */
+export async function appOf({ app }: { readonly app?: string }): Promise<string> {
   if (app !== undefined) return app;
   try {
     return (await checkManifest('.')).app;

@@ -13,7 +13,7 @@ type End = Extract<ProgressLine, { type: 'end' }>;
 type Event = Extract<ProgressLine, { type: 'event' }>['event'];
 
 /** Packs, uploads and watches; resolves when every edgepoint is ready and throws a Failure when one is not. */
-export async function deployFolder(folder: string, options: { watch: boolean; canary?: number }, client: () => Promise<Client>, terminal: Terminal): Promise<void> {
+export async function deployFolder(folder: string, options: { watch: boolean; canary?: number; settle?: number }, client: () => Promise<Client>, terminal: Terminal): Promise<void> {
   const { answer, conduit } = await sendFolder(folder, client, terminal, async (conduit, app, upload) => ({
     conduit,
     answer: await conduit.send('POST', `/apps/${app}/releases${options.canary === undefined ? '' : `?canary=${options.canary}`}`, deployAnswerSchema, upload),
@@ -33,28 +33,31 @@ export async function moveCanary(app: string, options: { percent: number | null;
   await follow(await conduit.send('POST', `/apps/${encodeURIComponent(app)}/${way}`, deployAnswerSchema), options, conduit, terminal);
 }
 
-export async function follow(answer: DeployAnswer, options: { watch: boolean }, conduit: Client, terminal: Terminal): Promise<void> {
+/** `settle`: seconds for which it is watched, after all are ready, whether the release is taken back. */
+export async function follow(answer: DeployAnswer, options: { watch: boolean; settle?: number }, conduit: Client, terminal: Terminal): Promise<void> {
   terminal.tell({ type: 'release', ...answer });
   const places = answer.sites.map(({ zone, edgepoint }) => `${zone}/${edgepoint}`).join(', ');
   const part = answer.canaryPercent === null ? '' : ` as a canary, with ${answer.canaryPercent} % of the requests`;
   terminal.say(`release ${answer.release} goes to ${places}${part} (${answer.placementReason})`);
-  if (options.watch) await watchDeploy(answer, conduit, terminal);
+  if (options.watch) await watchDeploy(answer, options.settle ?? 0, conduit, terminal);
   else terminal.say(`\`conduit status ${answer.app}\` tells how far it is.`);
 }
 
-async function watchDeploy(answer: DeployAnswer, conduit: Client, terminal: Terminal): Promise<void> {
+async function watchDeploy(answer: DeployAnswer, settle: number, conduit: Client, terminal: Terminal): Promise<void> {
   const width = Math.max(...answer.sites.map(({ zone, edgepoint }) => zone.length + edgepoint.length + 1));
   const stages = new Map(answer.sites.map(({ zone, edgepoint }) => [`${zone}/${edgepoint}`, '']));
   const reports = new Map<string, PreparationReport>();
-  for await (const line of conduit.lines(`/apps/${answer.app}/events?deploy=${answer.deployId}`, progressLineSchema)) {
+  let takenBack = false;
+  for await (const line of conduit.lines(`/apps/${answer.app}/events?deploy=${answer.deployId}${settle === 0 ? '' : `&settle=${settle}`}`, progressLineSchema)) {
     if (line.type === 'beat') continue;
     terminal.tell(line);
     if (line.type === 'note') terminal.say(terminal.paint('yellow', harmless(line.text)));
     else if (line.type === 'event') terminal.say(eventText(line.event, width, terminal));
-    else return finish(line, reports, answer, terminal);
+    else return finish(line, { reports, takenBack }, answer, terminal);
+    if (line.type === 'event') takenBack ||= line.event.code === 'release-taken-back';
     if (line.type === 'event') stages.set(`${line.event.zone}/${line.event.edgepoint}`, line.event.stage);
     if (line.type === 'event' && line.event.report !== null) reports.set(`${line.event.zone}/${line.event.edgepoint}`, line.event.report);
-    terminal.progress(workingText(stages));
+    terminal.progress(workingText(stages) || (settle === 0 ? '' : `ready; watching for ${settle} s how it answers …`));
   }
   throw new Failure('progress-cut', 'the conduit ended the progress before the deploy was done', { remedy: `The release is stored; \`conduit status ${answer.app}\` tells how far it is.` });
 }
@@ -73,7 +76,7 @@ export function eventText(event: Event, width: number, terminal: Terminal): stri
   return `  ${terminal.paint('dim', place)}  ${terminal.paint(colour, event.stage.padEnd(8))}  ${took.padStart(8)}  ${harmless(event.text)}`;
 }
 
-function finish(end: End, reports: ReadonlyMap<string, PreparationReport>, answer: DeployAnswer, terminal: Terminal): void {
+function finish(end: End, { reports, takenBack }: { reports: ReadonlyMap<string, PreparationReport>; takenBack: boolean }, answer: DeployAnswer, terminal: Terminal): void {
   terminal.progress('');
   for (const site of end.sites) {
     const report = reports.get(`${site.zone}/${site.edgepoint}`);
@@ -90,7 +93,7 @@ function finish(end: End, reports: ReadonlyMap<string, PreparationReport>, answe
     terminal.say(`${terminal.paint('green', 'ready')}: ${terminal.paint('bold', answer.url)}`);
     return;
   }
-  throw new Failure(`deploy-${end.outcome}`, `the deploy of ${answer.app} is not done: ${harmless(end.text)}`, {
+  throw new Failure(takenBack ? 'deploy-taken-back' : `deploy-${end.outcome}`, `the deploy of ${answer.app} is not done: ${harmless(end.text)}`, {
     remedy: end.outcome === 'superseded' ? '' : `\`conduit status ${answer.app}\` and \`conduit logs ${answer.app}\` tell more.`,
   });
 }

@@ -4,17 +4,18 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 3, about: 'not logged in, or the token is refused', codes: ['not-logged-in', 'token-missing', 'token-wrong', 'too-many-attempts', 'credentials-unreadable'] },
   {
     exit: 4,
-    about: 'the manifest, the folder, the image, a variable or a secret is refused',
+    about: 'the manifest, the folder, the image, a variable, a secret or a message is refused',
     codes: [
       'manifest-', 'archive-', 'image-', 'layer-', 'upload-too-big', 'name-taken', 'variable-name', 'variable-reserved', 'variable-is-', 'value-', 'secret-empty', 'change-empty',
-      'too-many-variables', 'configuration-too-big', 'body-too-big',
+      'too-many-variables', 'configuration-too-big', 'body-too-big', 'message-too-big',
     ],
   },
-  { exit: 5, about: 'there is no such app, release, canary, domain, variable or secret, or there cannot be such a canary', codes: ['app-unknown', 'domain-unknown', 'deploy-unknown', 'release-unknown', 'release-serves', 'variable-unknown', 'canary-'] },
-  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'access-cut', 'no-edgepoint', 'edgepoint-key-unknown'] },
+  { exit: 5, about: 'there is no such app, release, canary, domain, variable, secret, queue or message, or there cannot be such a canary', codes: ['app-unknown', 'domain-unknown', 'deploy-unknown', 'release-unknown', 'release-serves', 'variable-unknown', 'canary-', 'queue-unknown', 'message-unknown', 'message-waits'] },
+  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'access-cut', 'no-edgepoint', 'edgepoint-key-unknown', 'queue-full'] },
   { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
   { exit: 8, about: 'a domain cannot be added, or its record is not there (domains)', codes: ['domain-', 'too-many-domains'] },
   { exit: 9, about: 'a registry of images cannot be reached, refuses or stalls', codes: ['registry-'] },
+  { exit: 10, about: 'the release was taken back: it failed more often than the one before (deploy --settle)', codes: ['deploy-taken-back'] },
 ];
 
 /** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */

@@ -17,6 +17,7 @@ import { deployImage } from './image/send.ts';
 import type { ImageOptions } from './image/send.ts';
 import { addDomain, showDomains } from './domains.ts';
 import { connectApp, readPorts } from './connect.ts';
+import { changeMessage, listQueues, sendMessage } from './queues.ts';
 import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
 import { manifestFile } from '../manifest/read.ts';
@@ -61,12 +62,13 @@ function describeProgram(): Command {
     async (folder: string | undefined, _options: unknown, self: Command) => checkFolder(folder ?? '.', connect, terminalOf(self)),
   );
 
-  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --image shop.tar --name shop', 'conduit deploy --image registry.example/team/shop:1.2', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
+  command(program, 'deploy [folder]', 'Sends the app in a folder to the edgepoints and shows how it goes.', ['conduit deploy', 'conduit deploy ./server', 'conduit deploy --canary 10', 'conduit deploy --image shop.tar --name shop', 'conduit deploy --image registry.example/team/shop:1.2', 'conduit deploy --settle 60', 'conduit deploy --no-watch', 'conduit deploy --json | jq .'])
     .addOption(new Option('--canary <percent>', 'it gets this part of the requests, beside the release that serves').argParser(parsePercent))
     .option('--image <image>', 'an image in place of a folder: what `docker save` or `podman save` wrote, an OCI layout, or a name in a registry')
     .option('--name <app>', 'with --image: the name of the app (default: that of edgepoint.toml here, or of the image)')
     .addOption(new Option('--registry-timeout <seconds>', 'with --image: how long a registry may say nothing (default: 60)').argParser(parseSeconds))
     .addOption(new Option('--port <port>', 'with --image: where it answers HTTP (default: what it exposes)').argParser(parsePort))
+    .addOption(new Option('--settle <seconds>', 'after it is ready, watch for so long whether it is taken back for its failures').argParser(parseWatch))
     .option('--no-watch', 'return as soon as the conduit has it')
     .action(async (folder: string | undefined, options: DeployOptions, self: Command) => {
       const { image, name, port } = options;
@@ -128,6 +130,7 @@ function describeProgram(): Command {
   );
 
   describeDomains(program);
+  describeQueues(program);
 
   command(program, 'logs <app>', 'Prints what an app has written, from every edgepoint.', ['conduit logs hello', 'conduit logs hello -f', 'conduit logs hello -n 20'])
     .option('-f, --follow', 'go on with what it writes from now on')
@@ -188,6 +191,24 @@ function describeConfiguration(program: Command): void {
   lists(secrets, 'Lists names, and since which release each has its value.', 'conduit secrets list --app hello').action(async (options: { app?: string }, self: Command) => listSecrets(options, connect, terminalOf(self)));
   changes(secrets, 'unset <names...>', 'Takes secrets away.', ['conduit secrets unset DATABASE_URL --app hello']).action(
     async (names: string[], options: ChangeOptions, self: Command) => unsetNames('secrets', names, options, connect, terminalOf(self)),
+  );
+}
+
+function describeQueues(program: Command): void {
+  const queue = program.command('queue').description('Messages that wake your app ([[queue]] in edgepoint.toml).');
+  const ofApp = (usage: string, about: string, example: string): Command => command(queue, usage, about, [example]).option('--app <app>', `the app (default: that of ${manifestFile} here)`);
+  ofApp('send <queue>', 'Sends a message: what a file holds, or what comes by stdin.', 'echo 42 | conduit queue send jobs --app hello')
+    .option('--file <file>', 'the message')
+    .option('--type <type>', 'its Content-Type', 'application/octet-stream')
+    .action(async (name: string, options: { app?: string; file?: string; type: string }, self: Command) => sendMessage(name, options, connect, terminalOf(self)));
+  ofApp('list', 'Lists queues, what waits in them, and what was put aside.', 'conduit queue list --app hello').action(
+    async (options: { app?: string }, self: Command) => listQueues(options, connect, terminalOf(self)),
+  );
+  ofApp('retry <queue> <id>', 'Has a message that was put aside tried again.', 'conduit queue retry jobs msg-abc --app hello').action(
+    async (name: string, id: string, options: { app?: string }, self: Command) => changeMessage('retry', { queue: name, id }, options, connect, terminalOf(self)),
+  );
+  ofApp('delete <queue> <id>', 'Deletes a message that waits or was put aside.', 'conduit queue delete jobs msg-abc --app hello').action(
+    async (name: string, id: string, options: { app?: string }, self: Command) => changeMessage('delete', { queue: name, id }, options, connect, terminalOf(self)),
   );
 }
 
@@ -289,6 +310,11 @@ function parseSeconds(text: string): number {
 function parsePort(text: string): number {
   if (/^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65_535) return Number(text);
   throw new Failure('command-line', `${JSON.stringify(text)} is no port`, { remedy: 'Give a number from 1 to 65535.' });
+}
+
+function parseWatch(text: string): number {
+  if (/^[1-9]\d?\d?$/.test(text) && Number(text) <= 300) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no time to watch for`, { remedy: 'Give a whole number of seconds, 1 to 300.' });
 }
 
 function report(thrown: unknown): number {

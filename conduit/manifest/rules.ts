@@ -30,6 +30,10 @@ const rules: Readonly<Record<string, Rule>> = {
     state === 'keep' && scale.min > 1
       ? [{ path: ['scale', 'min'], text: '`scale.min` is above 1, but an app with state = "keep" has exactly one instance' }]
       : [],
+  'a health check is nobody’s page': ({ health }) =>
+    health?.path === '/'
+      ? [{ path: ['health', 'path'], text: '`health.path` is "/", which end users ask for too: they would be answered "asleep"; name a path of its own, such as /healthz' }]
+      : [],
   'the port is ours to say': ({ env, port }) =>
     env['PORT'] !== undefined && env['PORT'] !== String(port)
       ? [{ path: ['env', 'PORT'], text: `\`env.PORT\` is "${env['PORT']}", but PORT is set from \`port\` (${port}); leave it out` }]
@@ -71,6 +75,10 @@ const rules: Readonly<Record<string, Rule>> = {
       cron.findIndex((other) => other.schedule === schedule && other.path === path && other.method === method) < index
         ? [{ path: ['cron', index], text: `two of \`cron\` are ${method} ${path} at "${schedule}"` }]
         : [],
+    ),
+  'queues have names of their own': ({ queue }) =>
+    queue.flatMap(({ name }, index) =>
+      queue.findIndex((other) => other.name === name) < index ? [{ path: ['queue', index, 'name'], text: `two queues have the name "${name}"` }] : [],
     ),
   'files lie where they can be written': ({ file, volume }) =>
     file.flatMap(({ path }, index) => {

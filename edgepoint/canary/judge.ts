@@ -25,10 +25,10 @@ export const rules = {
 /**
  * Whether a canary fails so much more often than the release that serves that it is to get no request any more. What fails for both (a
  * database that is away) is not its fault. The comparison is the two-proportion z-test with pooled variance; while the release that serves
- * has answered nothing there is nothing to compare with, and its share counts as 0.
+ * has answered nothing there is nothing to compare with, and its share counts as 0. `other`: what `serving` is called in the reason.
  */
-export function judgeCanary({ canary, serving }: Compared): Verdict {
-  const said = `${countText(canary)} failed; of the release that serves, ${countText(serving)}`;
+export function judgeCanary({ canary, serving }: Compared, other: 'the release that serves' | 'the release before' = 'the release that serves'): Verdict {
+  const said = `${countText(canary)} failed; of ${other}, ${countText(serving)}`;
   const go = (why: string): Verdict => ({ stop: false, reason: `${why}: ${said}` });
   if (canary.answered < rules.answersMin || canary.failed < rules.failedMin) return go('too few to judge by');
   if (shareOf(canary) < rules.failedShareMin) return go(`less than ${rules.failedShareMin * 100} % failed`);

@@ -9,6 +9,7 @@ import { adoptTemplate } from './adopt.ts';
 import { fetchArtefact, isUnpacked, unpackArtefact } from './artefact.ts';
 import { bringImage, isImageThere, removeImage } from './image.ts';
 import { planDeploy } from './plan.ts';
+import { serveBefore } from './take-back.ts';
 import type { DeployPorts, ReleaseRecord } from './ports.ts';
 import { isPassing, prepareRelease, sentenceOf } from './prepare.ts';
 import type { TellStage } from './prepare.ts';
@@ -21,6 +22,8 @@ interface Wish {
   readonly artefactBytes: number;
   /** What is known of the release counts for nothing: its template is of no use any more. */
   readonly again?: boolean;
+  /** It serves, fails, and the release before is to serve in its place. */
+  readonly back?: { readonly reason: string; readonly figures: Readonly<Record<string, number>> };
 }
 
 /** A template that is refused so soon after it was made would be refused again. */
@@ -89,6 +92,18 @@ export class Deployer {
     if (record !== null) await this.ports.records.save(order, record.facts, reason);
   }
 
+  /**
+   * A release that serves is found unable to by what it answers: the one before serves again, also for a restarted head, until another
+   * deploy. Nothing when something else is wished for already.
+   */
+  takeBack(order: ReleaseOrder, back: NonNullable<Wish['back']>): void {
+    const key = ownerKey(order.owner);
+    if (this.stopped || this.next.has(key)) return;
+    this.next.set(key, { owner: order.owner, order, artefactBytes: 0, back });
+    // What clears up behind its promotion ends first.
+    if (!this.working.has(key)) void this.work(key);
+  }
+
   /** Takes no further wish and breaks off what is under way; a restarted head begins it again. */
   stop(): void {
     this.stopped = true;
@@ -128,6 +143,7 @@ export class Deployer {
     const { order } = wish;
     if (wish.again === true && this.ports.serving.servingRelease(order.owner) !== order.release) return;
     const tell = stageTeller(order, this.ports);
+    if (wish.back !== undefined) return serveBefore(order, wish.back, this.ports, tell);
     for (let tries = 1; !cancelled.aborted; tries += 1) {
       try {
         return await this.deploy(order, wish, tell, cancelled);

@@ -25,3 +25,14 @@ export function affinityIn({ text, fields }: Pick<RequestSection, 'text' | 'fiel
 
 /** The value of Set-Cookie; the cookie ends with the browser's session, as the instance's memory does with its sleep. */
 export const setAffinity = (token: string, scheme: 'http' | 'https'): string => `${affinityCookie}=${token}; Path=/; HttpOnly; SameSite=Lax${scheme === 'https' ? '; Secure' : ''}`;
+
+/** A client that came from no instance that is still there is told by a cookie which one it has now. */
+export function newAffinity(
+  { app, instance }: { readonly app: { readonly terms: { readonly sticky?: true } | null; hasAffinity(affinity: string): boolean }; readonly instance: { readonly affinity: string } },
+  brought: string,
+  scheme: 'http' | 'https',
+): { readonly cookie: string } | undefined {
+  if (app.terms?.sticky !== true) return undefined;
+  const known = brought !== '' && app.hasAffinity(brought);
+  return known ? undefined : { cookie: setAffinity(instance.affinity, scheme) };
+}

@@ -1,12 +1,12 @@
 import { proxyHeader } from '../model/proxy-protocol.ts';
-import { affinityIn, setAffinity } from './affinity.ts';
+import { affinityIn, newAffinity } from './affinity.ts';
 import { AnswerReader } from './answer-reader.ts';
 import type { AnswerPart } from './answer-reader.ts';
 import { challengeAnswer, elsewhere, misdirected } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
 import type { AppState, InstanceState, RouteTerms } from './fleet.ts';
 import { forwardRequest } from './forward.ts';
-import type { ResponseWay } from './forward.ts';
+import { isHealthCheck } from './health-check.ts';
 import { limits } from './limits.ts';
 import { httpsUrl } from './redirect.ts';
 import { RequestBody } from './request-body.ts';
@@ -42,6 +42,7 @@ interface Attempt {
  */
 export class Exchange implements Waiter, UpstreamUser {
   hold: Hold | null = null;
+  quiet = false;
   drawn: boolean;
   private readonly head: RequestHead;
   private mode: 'waiting' | 'connecting' | 'sending' | 'answering' | 'over' = 'waiting';
@@ -125,6 +126,10 @@ export class Exchange implements Waiter, UpstreamUser {
 
   affinity(): string {
     return affinityIn(this.head.section);
+  }
+
+  isHealthCheck(path: string): boolean {
+    return isHealthCheck(this.head, path);
   }
 
   // ---- the request's way ----
@@ -211,6 +216,7 @@ export class Exchange implements Waiter, UpstreamUser {
     this.mode = 'answering';
     attempt.instance.requests += 1;
     this.count(attempt.app, head.status);
+    this.ports.switchboard.answered(attempt.app, attempt.instance, head.status);
     this.keepAlive = this.head.keepAlive && !decoded && head.framing.kind !== 'until-close' && !this.bodyUncertain && this.ports.keepsConnections();
   }
 
@@ -221,7 +227,7 @@ export class Exchange implements Waiter, UpstreamUser {
 
   private passBody(attempt: Attempt, final: FinalPart | null, { pieces, done, extra }: AnswerPart & { kind: 'body' }): void {
     if (final === null) this.client.body(pieces, done);
-    else this.client.final(final.head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded: final.decoded, ...this.newAffinity(attempt) }, pieces, done);
+    else this.client.final(final.head, { keepAlive: this.keepAlive, clientMinorVersion: this.head.minorVersion, decoded: final.decoded, ...newAffinity(attempt, this.affinity(), this.client.facts.scheme) }, pieces, done);
     if (this.client.outlet.blocked) attempt.upstream.pause();
     if (!done) return;
     // Bytes after the end of the answer belong to no exchange: such a connection carries no other.
@@ -230,14 +236,6 @@ export class Exchange implements Waiter, UpstreamUser {
       this.keepAlive &&= this.body.done;
     }
     if (this.body.done || !this.keepAlive) this.finish();
-  }
-
-  /** A client that came from no instance that is still there is told by a cookie which one it has now. */
-  private newAffinity({ app, instance }: Attempt): Pick<ResponseWay, 'cookie'> | undefined {
-    if (app.terms?.sticky !== true) return undefined;
-    const brought = this.affinity();
-    const known = brought !== '' && app.hasAffinity(brought);
-    return known ? undefined : { cookie: setAffinity(instance.affinity, this.client.facts.scheme) };
   }
 
   private openTunnel(attempt: Attempt, head: ResponseHead, rest: Buffer): void {
@@ -394,6 +392,6 @@ export class Exchange implements Waiter, UpstreamUser {
 
   private touch({ app, instance }: Attempt): void {
     this.activeMs = this.ports.nowMs();
-    this.ports.switchboard.touched(app, instance);
+    if (!this.quiet) this.ports.switchboard.touched(app, instance);
   }
 }

@@ -4,6 +4,7 @@ import type { Demand, Route } from '../model/calls.ts';
 import { affinityOf } from './affinity.ts';
 import type { Candidate } from './choose-instance.ts';
 import { limits } from './limits.ts';
+import { noteAnswer, notAnOutlier } from './outlier.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
 
 /** An upgraded connection, as the instance it leads to sees it. */
@@ -32,7 +33,10 @@ export class InstanceState implements Candidate {
   readonly tunnels = new Set<InstanceTunnel>();
   /** Oldest first; the newest is taken first. */
   idle: UpstreamConnection[] = [];
+  /** When it came into the table for the first time. */
+  readonly sinceBootNs: number;
   lastActiveBootNs: number;
+  outlier = notAnOutlier;
   #affinity = '';
   requests = 0;
   bytesIn = 0;
@@ -42,12 +46,16 @@ export class InstanceState implements Candidate {
     this.instance = of.instance;
     this.address = of.address;
     this.port = of.port;
-    this.lastActiveBootNs = of.nowBootNs;
+    this.sinceBootNs = this.lastActiveBootNs = of.nowBootNs;
   }
 
   get unavailable(): Candidate['unavailable'] {
     if (this.way !== 'open') return 'draining';
     return this.suspect ? 'suspect' : '';
+  }
+
+  get outlierUntilBootNs(): number {
+    return this.outlier.untilBootNs;
   }
 
   /** What the cookie of a client that returns to it says. */
@@ -117,7 +125,7 @@ function dropState(states: ReadonlyMap<string, InstanceState>, instance: string)
 }
 
 /** What a route says besides its owner, hosts and instances. */
-export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol' | 'sticky'> & {
+export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol' | 'sticky' | 'slowStartMs' | 'healthPath'> & {
   /** `key` of the canary's owner. */
   readonly canary?: { readonly key: string; readonly percent: number };
 };
@@ -130,14 +138,25 @@ function termsOf({ canary, ...route }: Route): RouteTerms {
   return canary === undefined ? terms : { ...terms, canary: { key: ownerKey(canary.owner), percent: canary.percent } };
 }
 
-function sharedTermsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky }: Omit<Route, 'canary'>): RouteTerms {
+function sharedTermsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky, slowStartMs, healthPath }: Omit<Route, 'canary'>): RouteTerms {
   const known = recentTerms.find(
     (one) =>
       one.status === status && one.reason === reason && one.concurrency === concurrency && one.holdMs === holdMs &&
-      one.httpsOnly === httpsOnly && one.proxyProtocol === proxyProtocol && one.sticky === sticky,
+      one.httpsOnly === httpsOnly && one.proxyProtocol === proxyProtocol && one.sticky === sticky &&
+      one.slowStartMs === slowStartMs && one.healthPath === healthPath,
   );
   if (known !== undefined) return known;
-  const terms = { status, reason, concurrency, holdMs, ...(httpsOnly === undefined ? {} : { httpsOnly }), ...(proxyProtocol ? { proxyProtocol } : {}), ...(sticky ? { sticky } : {}) };
+  const terms = {
+    status,
+    reason,
+    concurrency,
+    holdMs,
+    ...(httpsOnly === undefined ? {} : { httpsOnly }),
+    ...(proxyProtocol ? { proxyProtocol } : {}),
+    ...(sticky ? { sticky } : {}),
+    ...(slowStartMs === undefined ? {} : { slowStartMs }),
+    ...(healthPath === undefined ? {} : { healthPath }),
+  };
   recentTerms.unshift(terms);
   recentTerms.length = Math.min(recentTerms.length, recentMax);
   return terms;
@@ -206,6 +225,22 @@ export class AppState {
   count(status: number): void {
     this.answered += 1;
     if (status >= 500) this.failed += 1;
+  }
+
+  /** What an instance of it answered (null: nothing) beside the others; true when it goes behind them from now on. */
+  noteAnswer(state: InstanceState, status: number | null, nowBootNs: number): boolean {
+    // Most answers are good, and of instances that never failed.
+    if (status !== null && status < 500 && state.outlier === notAnOutlier) return false;
+    let able = 0;
+    let outliers = 0;
+    for (const other of this.instances.values()) {
+      if (other === state || other.unavailable !== '') continue;
+      able += 1;
+      if (other.outlierUntilBootNs > nowBootNs) outliers += 1;
+    }
+    const { untilBootNs } = state.outlier;
+    state.outlier = noteAnswer(state.outlier, status, { able, outliers }, nowBootNs);
+    return state.outlier.untilBootNs > untilBootNs;
   }
 
   demand(waiting: number, epoch: string): Demand {

@@ -22,6 +22,9 @@ const requestFieldsDropped = new Set([
   'x-client-ip',
   'edgepoint-cron',
   'edgepoint-cron-due',
+  'edgepoint-queue',
+  'edgepoint-message',
+  'edgepoint-attempt',
 ]);
 const responseFieldsDropped = new Set(['connection', 'keep-alive', 'proxy-connection', 'upgrade']);
 /** A client that names these in Connection would have us take the frame off its own message. */
@@ -32,8 +35,8 @@ export interface ClientFacts {
   /** Of IPv4 or IPv6, without a port. */
   readonly address: string;
   readonly scheme: 'http' | 'https';
-  /** The edgepoint asks by itself, because it is due: what the application can know that by, for nobody else may send it. */
-  readonly task?: { readonly schedule: string; readonly due: string } | undefined;
+  /** The edgepoint asks by itself, because it is due or a message waits: what the application can know that by, for nobody else may send it. */
+  readonly task?: readonly (readonly [name: string, value: string])[] | undefined;
   /** Its connection as it was accepted, for those who ask. */
   endpoints(): Endpoints;
 }
@@ -60,7 +63,7 @@ const namedInConnection = (field: Field, options: readonly string[]): boolean =>
 /** We are the first hop that can be believed, so what the client said of itself is replaced, not extended. */
 function clientLines(host: string, client: ClientFacts): string {
   const node = client.address.includes(':') ? `"[${client.address}]"` : client.address;
-  const task = client.task === undefined ? '' : `Edgepoint-Cron: ${client.task.schedule}\r\nEdgepoint-Cron-Due: ${client.task.due}\r\n`;
+  const task = (client.task ?? []).map(([name, value]) => `${name}: ${value}\r\n`).join('');
   return (
     task +
     `X-Forwarded-For: ${client.address}\r\nX-Forwarded-Proto: ${client.scheme}\r\nX-Forwarded-Host: ${host}\r\n` +

@@ -1,4 +1,4 @@
-import type { TaskAnswer, TaskOrder } from '../model/calls.ts';
+import type { MessageOrder, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { OwnAnswer } from './answers.ts';
 import { Exchange } from './exchange.ts';
 import type { ExchangeClient, ExchangePorts } from './exchange-ports.ts';
@@ -7,14 +7,26 @@ import { Outlet } from './outlet.ts';
 import { readRequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 
+const isMessage = (order: TaskOrder | MessageOrder): order is MessageOrder => 'queue' in order;
+
+function headOf(order: TaskOrder | MessageOrder, bodyBytes: number): string {
+  const method = isMessage(order) ? 'POST' : order.method;
+  const agent = isMessage(order) ? 'edgepoint-queue' : 'edgepoint-cron';
+  const length = method === 'GET' ? '' : `Content-Length: ${bodyBytes}\r\n`;
+  const type = isMessage(order) ? `Content-Type: ${order.contentType}\r\n` : '';
+  return `${method} ${order.path} HTTP/1.1\r\nHost: ${order.host}\r\nUser-Agent: ${agent}\r\n${type}${length}\r\n`;
+}
+
 /** The edgepoint itself asks; `https`, so that nobody sends it elsewhere. */
 class TaskFacts implements ClientFacts {
   readonly address = '127.0.0.1';
   readonly scheme = 'https';
   readonly task: ClientFacts['task'];
 
-  constructor({ schedule, dueWallMs }: TaskOrder) {
-    this.task = { schedule, due: new Date(dueWallMs).toISOString() };
+  constructor(order: TaskOrder | MessageOrder) {
+    this.task = isMessage(order)
+      ? [['Edgepoint-Queue', order.queue], ['Edgepoint-Message', order.id], ['Edgepoint-Attempt', `${order.attempt}`]]
+      : [['Edgepoint-Cron', order.schedule], ['Edgepoint-Cron-Due', new Date(order.dueWallMs).toISOString()]];
   }
 
   endpoints(): ReturnType<ClientFacts['endpoints']> {
@@ -23,7 +35,7 @@ class TaskFacts implements ClientFacts {
 }
 
 /**
- * A request that no end user makes: that of a manifest's `cron`. It is held, wakes the app, is counted and billed as any other; of
+ * A request that no end user makes: that of a manifest's `cron`, or a message of one of its queues. It is held, wakes the app, is counted and billed as any other; of
  * the answer only its status is kept.
  *
  * Modes: asking -> answering -> over. answering: the status is known.
@@ -35,6 +47,8 @@ export class OwnRequest implements ExchangeClient {
   readonly isTunnel = false;
   readonly outlet: Outlet;
   private readonly exchange: Exchange | null;
+  /** What its exchange has not taken yet. */
+  private input: Buffer | null;
   private readonly beganMs: number;
   private readonly ports: ExchangePorts;
   private readonly over: (request: OwnRequest, answer: TaskAnswer) => void;
@@ -42,15 +56,16 @@ export class OwnRequest implements ExchangeClient {
   private status = 0;
   private reason = '';
 
-  constructor(order: TaskOrder, ports: ExchangePorts, over: (request: OwnRequest, answer: TaskAnswer) => void) {
+  constructor(order: TaskOrder | MessageOrder, ports: ExchangePorts, over: (request: OwnRequest, answer: TaskAnswer) => void) {
     this.ports = ports;
     this.over = over;
     this.beganMs = ports.nowMs();
     this.facts = new TaskFacts(order);
     this.outlet = new Outlet(() => undefined);
     this.outlet.attach({ write: (bytes) => (bytes as Buffer).length, shutdown: () => undefined });
-    const length = order.method === 'GET' ? '' : 'Content-Length: 0\r\n';
-    const read = readRequestHead(Buffer.from(`${order.method} ${order.path} HTTP/1.1\r\nHost: ${order.host}\r\nUser-Agent: edgepoint-cron\r\n${length}\r\n`, 'latin1'));
+    const body = isMessage(order) ? Buffer.from(order.bodyBase64, 'base64') : Buffer.alloc(0);
+    this.input = body.length === 0 ? null : body;
+    const read = readRequestHead(Buffer.from(headOf(order, body.length), 'latin1'));
     this.exchange = read.kind === 'complete' ? new Exchange(this, read.head, ports) : null;
     if (read.kind === 'refused') this.reason = read.refusal.reason;
   }
@@ -62,11 +77,15 @@ export class OwnRequest implements ExchangeClient {
 
   // ---- what its exchange says ----
 
-  takeInput(): null {
-    return null;
+  takeInput(): Buffer | null {
+    const { input } = this;
+    this.input = null;
+    return input;
   }
 
-  putBack(): void {}
+  putBack(rest: Buffer): void {
+    this.input = rest;
+  }
 
   setReading(): void {}
 

@@ -15,7 +15,7 @@ import type { Switchboard } from './switchboard.ts';
 import { connectUpstream } from './upstream-connection.ts';
 import type { UpstreamConnection, UpstreamUser } from './upstream-connection.ts';
 import { OwnRequest } from './own-request.ts';
-import type { TaskAnswer, TaskOrder } from '../model/calls.ts';
+import type { MessageOrder, TaskAnswer, TaskOrder } from '../model/calls.ts';
 
 /** Where to listen. */
 export interface Places {
@@ -104,7 +104,7 @@ export class SharedAddress {
   }
 
   /** A request of the edgepoint's own; resolves with its end, whatever that is. */
-  ask(order: TaskOrder): Promise<TaskAnswer> {
+  ask(order: TaskOrder | MessageOrder): Promise<TaskAnswer> {
     return new Promise((resolve) => {
       const request = new OwnRequest(order, this.ports, (over, answer) => {
         this.clients.delete(over);

@@ -1,5 +1,6 @@
 import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
+import { nsPerMs } from '../../kit/units.ts';
 import type { DispatcherCalls, Route } from '../model/calls.ts';
 import { appFailed, notInTime, roomFull, unknownHost } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
@@ -9,6 +10,7 @@ import { chooseRelease } from './choose-release.ts';
 import { Drains } from './drains.ts';
 import { AppState } from './fleet.ts';
 import type { InstanceState, RouteTerms } from './fleet.ts';
+import { wellAsleep } from './health-check.ts';
 import { limits } from './limits.ts';
 import { WaitingRoom } from './waiting-room.ts';
 
@@ -16,6 +18,8 @@ import { WaitingRoom } from './waiting-room.ts';
 export interface Waiter {
   readonly host: string;
   readonly hostName: string;
+  /** It is no use of the app: an app that gets nothing else goes to sleep. */
+  quiet: boolean;
   /** Its place in the waiting room; null while it does not wait and never has. */
   hold: Hold | null;
   /** Which release it goes to has been drawn, or is not to be: from now on it is the one that serves. */
@@ -25,6 +29,8 @@ export interface Waiter {
   refuse(answer: OwnAnswer): void;
   /** The answer when an app with these terms is to be asked elsewhere; null: it is asked here. */
   elsewhere(terms: RouteTerms): OwnAnswer | null;
+  /** Whether it asks for this path in order to learn if the app is well. */
+  isHealthCheck(path: string): boolean;
   /** The instance it returns to (`InstanceState.affinity`); '' when it came from none. Asked only where clients return. */
   affinity(): string;
 }
@@ -41,6 +47,8 @@ export interface SwitchboardNews {
   /** `urgent`: requests begin to wait. */
   demandChanged(app: AppState, urgent: boolean): void;
   suspect(instance: string, reason: string): void;
+  /** An instance fails where others of its app do not: it goes behind them for a while. */
+  outlier(instance: string, forMs: number): void;
   /** How long a request was held, and whether an instance was found. */
   held(ms: number, served: boolean): void;
 }
@@ -97,6 +105,11 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     if (app === undefined || app.terms === null) return waiter.refuse(unknownHost(waiter.host));
     const elsewhere = waiter.elsewhere(app.terms);
     if (elsewhere !== null) return waiter.refuse(elsewhere);
+    const { healthPath, status } = app.terms;
+    if (healthPath !== undefined && waiter.isHealthCheck(healthPath)) {
+      waiter.quiet = true;
+      if (app.instances.size === 0 && status === 'ready') return waiter.refuse(wellAsleep);
+    }
     const canary = waiter.drawn ? null : this.draw(waiter, app, app.terms);
     if (canary?.terms) return this.ask(waiter, canary, canary.terms, false);
     if (app.terms.status !== 'failed') return this.ask(waiter, app, app.terms, again);
@@ -149,11 +162,18 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     instance.closeIdle();
     if (instance.suspect) return;
     instance.suspect = true;
+    this.answered(app, instance, null);
     this.news.suspect(instance.instance, reason);
     setTimeout(() => {
       instance.suspect = false;
       this.serve(app);
     }, limits.suspectMs);
+  }
+
+  /** The final status that an instance answered with; null when it gave none although it could be asked. */
+  answered(app: AppState, instance: InstanceState, status: number | null): void {
+    const nowBootNs = this.nowBootNs();
+    if (app.noteAnswer(instance, status, nowBootNs)) this.news.outlier(instance.instance, (instance.outlierUntilBootNs - nowBootNs) / nsPerMs);
   }
 
   // ---- tunnels ----
@@ -232,14 +252,18 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     return this.boot.ns;
   }
 
-  private choose(waiter: Waiter, app: AppState, { concurrency, sticky }: RouteTerms): Choice<InstanceState> {
-    const affinity = sticky === true ? waiter.affinity() : '';
-    return chooseInstance(app.instances.values(), concurrency, affinity === '' ? null : (instance) => instance.affinity === affinity);
+  private choose(waiter: Waiter, app: AppState, terms: RouteTerms): Choice<InstanceState> {
+    const affinity = terms.sticky === true ? waiter.affinity() : '';
+    return this.chooseOf(app, terms, affinity === '' ? null : (instance) => instance.affinity === affinity);
+  }
+
+  private chooseOf(app: AppState, { concurrency, slowStartMs }: RouteTerms, wanted: ((instance: InstanceState) => boolean) | null): Choice<InstanceState> {
+    return chooseInstance(app.instances.values(), { concurrency, slowStartNs: (slowStartMs ?? 0) * nsPerMs, nowBootNs: this.nowBootNs(), wanted });
   }
 
   private give(waiter: Waiter, app: AppState, instance: InstanceState): void {
     instance.outstanding += 1;
-    instance.lastActiveBootNs = this.nowBootNs();
+    if (!waiter.quiet) instance.lastActiveBootNs = this.nowBootNs();
     this.news.demandChanged(app, false);
     waiter.assign(app, instance);
   }
@@ -265,7 +289,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   private whyNone(app: AppState | null): string {
     if (app === null || app.terms === null) return 'the table of applications has not come yet';
     if (app.terms.status === 'preparing') return 'its first release is being prepared';
-    return chooseInstance(app.instances.values(), app.terms.concurrency).reason;
+    return this.chooseOf(app, app.terms, null).reason;
   }
 
   private stopWaiting(waiter: Waiter): void {

@@ -3,8 +3,11 @@ import type { Clock } from '../../kit/clock.ts';
 import { isCanary, ownerKey } from '../../kit/ids.ts';
 import type { Site } from '../../kit/ids.ts';
 import { artefactBucket, layerObject } from '../../kit/wire/subjects.ts';
+import { NewReleaseWatch } from '../canary/new-release.ts';
 import { CanaryWatch } from '../canary/watch.ts';
 import type { Cron } from '../cron/run.ts';
+import type { ReleaseOrder } from '../model/app.ts';
+import type { Demand } from '../model/calls.ts';
 import { Checker } from '../deploy/check.ts';
 import type { DeployPorts } from '../deploy/ports.ts';
 import { Deployer } from '../deploy/run.ts';
@@ -27,13 +30,21 @@ export interface DeploysAbout extends Pick<DeployPorts, 'clock' | 'paths' | 'rec
   /** Known by the time of the first wish. */
   ownAddresses(): OwnAddresses;
   cron(): Cron;
+  /** Another release of an app serves. */
+  served(app: string): void;
   lastWords(logPath: string): string;
   readonly checksFolder: string;
   newFolderName(): string;
 }
 
-/** Composes what makes releases serve: the deployer, checks, and the watch over canaries. */
-export function composeDeploys(about: DeploysAbout): { readonly deployer: Deployer; readonly checker: Checker; readonly canaries: CanaryWatch } {
+/** What judges releases by their answers. */
+export interface ReleaseWatches {
+  serves(order: ReleaseOrder): void;
+  note(demand: Demand): void;
+}
+
+/** Composes what makes releases serve: the deployer, checks, and the watches over canaries and new releases. */
+export function composeDeploys(about: DeploysAbout): { readonly deployer: Deployer; readonly checker: Checker; readonly watches: ReleaseWatches } {
   const { site, bus, clock, paths, records, snapd, probe, exchange, manager, ownAddresses, cron, tell, warn } = about;
   const deployPorts: DeployPorts = {
     shared: exchange,
@@ -60,6 +71,7 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
     restore: (order, snapshotPath) => startPreparation(manager, order, 'trial', { kind: 'restore', snapshotPath, address: null, continues: false }, sleepMs),
     serving: {
       want: (order) => {
+        fresh.wanted(order, manager.state.apps.get(ownerKey(order.owner))?.serving?.order.release ?? null);
         manager.want(order);
         cron().wanted(order);
       },
@@ -68,12 +80,14 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
       promote: (serving) => {
         manager.promote(serving);
         cron().serves(serving.order);
-        canaries.serves(serving.order);
+        watches.serves(serving.order);
+        about.served(ownerKey(serving.order.owner));
       },
       reject: (owner, reason) => manager.reject(owner, reason),
       remove: (owner) => {
         cron().removed(owner);
         canaries.removed(owner);
+        fresh.removed(owner);
         return manager.remove(owner);
       },
     },
@@ -89,6 +103,23 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
       deployer.stopCanary(order, reason, figures).catch((failure: unknown) => warn('that a canary was stopped could not be recorded', { app: app.key, failure }));
     },
   });
+  const fresh = new NewReleaseWatch({
+    bootNs: clock.bootNs,
+    stop: (order, reason, figures) => {
+      const app = manager.state.apps.get(ownerKey(order.owner));
+      if (app?.desired?.deployId === order.deployId && app.serving?.order.release === order.release) deployer.takeBack(order, { reason, figures });
+    },
+  });
+  const watches: ReleaseWatches = {
+    serves: (order) => {
+      canaries.serves(order);
+      fresh.serves(order);
+    },
+    note: (demand) => {
+      canaries.note(demand);
+      fresh.note(demand);
+    },
+  };
   const checker = new Checker({
     folder: about.checksFolder,
     snapd,
@@ -110,5 +141,5 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
       };
     },
   });
-  return { deployer, checker, canaries };
+  return { deployer, checker, watches };
 }

@@ -3,7 +3,7 @@ import { Failure, codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
 import type { CertificateOrder, ChallengeOrder } from '../model/certificates.ts';
-import type { FreezeTaken, ImageCalls, KernelCounters, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
+import type { FreezeTaken, ImageCalls, KernelCounters, MessageOrder, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
 /** A daemon that was killed under a call is asked again when it is back: every call of restored may be repeated. */
@@ -145,7 +145,7 @@ export class DispatcherLink implements DispatcherPort {
   }
 
   /** Waits for a dispatcher that was killed to come back; one that is killed meanwhile is not asked again. Failure `peer-gone` otherwise. */
-  async ask(order: TaskOrder, sleepMs: (ms: number) => Promise<void>): Promise<TaskAnswer> {
+  async ask(order: TaskOrder | MessageOrder, sleepMs: (ms: number) => Promise<void>): Promise<TaskAnswer> {
     for (let waits = 0; this.peer === null && waits < 50; waits += 1) await sleepMs(200);
     if (this.peer === null) throw new Failure('peer-gone', 'the local dispatcher is not there');
     return (await this.peer.call('ask', order, { timeoutMs: askTimeoutMs })) as TaskAnswer;

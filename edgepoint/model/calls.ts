@@ -222,6 +222,10 @@ export interface Route {
   readonly httpsOnly?: boolean;
   /** Clients return to the instance that answered them before, as long as it is there and has room. */
   readonly sticky?: true;
+  /** An instance that comes while others serve has its whole share only after so long (`dispatcher/slow-start.ts`); missing: at once. */
+  readonly slowStartMs?: number;
+  /** GET and HEAD of it are answered in the app's place while it sleeps, and do not keep it awake; missing: nothing is. */
+  readonly healthPath?: string;
   /** Another release, with a route of its own, that gets this part of its requests as long as it can take them. */
   readonly canary?: { readonly owner: Owner; readonly percent: number };
   /** Connections to its instances begin with a header that says whose requests they carry; each carries one client's alone. */
@@ -289,6 +293,19 @@ export interface TaskOrder {
   readonly dueWallMs: number;
 }
 
+/** A request that the edgepoint makes by itself: a message of one `queue` of a manifest, by POST. */
+export interface MessageOrder {
+  readonly host: string;
+  readonly path: string;
+  readonly queue: string;
+  readonly id: string;
+  /** From 1 on. */
+  readonly attempt: number;
+  /** A value of Content-Type, of printable ASCII. */
+  readonly contentType: string;
+  readonly bodyBase64: string;
+}
+
 export interface TaskAnswer {
   /** The application's, or the dispatcher's own; 0 when there was none. */
   readonly status: number;
@@ -317,7 +334,7 @@ export interface DispatcherCalls {
 /** The head calls this on the dispatcher too. */
 export interface TaskCalls {
   /** Asks the app as an end user would; ends with the answer. */
-  ask(order: TaskOrder): Promise<TaskAnswer>;
+  ask(order: TaskOrder | MessageOrder): Promise<TaskAnswer>;
 }
 /** The dispatcher tells the head, unasked; on connecting it tells the demand of every app it knows. */
 export interface DispatcherNews {

@@ -35,6 +35,9 @@ export function routeOf(app: AppEntry, nowBootNs: number, canary: AppEntry | nul
     ...(share === null ? {} : { canary: share }),
     ...(order.manifest.httpsOnly === undefined ? {} : { httpsOnly: order.manifest.httpsOnly }),
     ...(order.manifest.scale.sticky ? { sticky: true } : {}),
+    ...(order.manifest.health === undefined ? {} : { healthPath: order.manifest.health.path }),
+    // Orders that were stored before there was one have none.
+    ...((order.manifest.scale.slowStartSeconds ?? 0) > 0 ? { slowStartMs: order.manifest.scale.slowStartSeconds * 1000 } : {}),
     ...(order.manifest.proxyProtocol === 'none' ? {} : { proxyProtocol: order.manifest.proxyProtocol }),
   };
 }

@@ -50,6 +50,10 @@ export const manifestSchema = z.object({
       timeoutSeconds: z.number().positive().max(600).default(60),
     })
     .prefault({}),
+  /** What monitors ask: while the app sleeps it is answered in its place, and it keeps nobody awake. */
+  health: z.object({ path: z.string().startsWith('/').max(2048).regex(/^[\x21-\x3e\x40-\x7e]*$/, 'it may have no spaces, no query and only printable ASCII') }).optional(),
+  /** A release that fails far more often in its first minute than the one before did is taken back by itself. */
+  takeBack: z.boolean().default(true),
   /** Requests made once before the snapshot, so that the template is warm. */
   warmup: z.array(z.object({ path: z.string().startsWith('/').max(2048) })).max(32).default([]),
   /** What the program does about being snapshotted and cloned. */
@@ -108,6 +112,22 @@ export const manifestSchema = z.object({
     )
     .max(8)
     .default([]),
+  /** Queues of messages, each delivered as a POST: the app is woken for it, and takes it by answering 2xx. */
+  queue: z
+    .array(
+      z.object({
+        name: z.string().regex(namePattern),
+        path: z.string().startsWith('/').max(2048).regex(/^[\x21-\x7e]*$/, 'it may have no spaces and only printable ASCII'),
+        /** Messages under way at once. */
+        concurrency: z.int().min(1).max(16).default(1),
+        /** After so many a message is put aside. */
+        attempts: z.int().min(1).max(20).default(5),
+        /** Before the second attempt; each pause is five times the one before, ten minutes at most. */
+        backoffSeconds: z.number().min(0.1).max(600).default(2),
+      }),
+    )
+    .max(8)
+    .default([]),
   /**
    * Files written on the private disk of each instance, clones too, before it runs; in a text, `fileNames` in braces stand for
    * what is true of that instance.
@@ -125,6 +145,8 @@ export const manifestSchema = z.object({
       idleSeconds: z.number().min(0.2).max(86_400).default(15),
       /** A client returns, by a cookie, to the instance that answered it before, as long as that is there and has room. */
       sticky: z.boolean().default(false),
+      /** How long the share of requests rises that an instance gets which comes while others serve; 0: it has its whole share at once. */
+      slowStartSeconds: z.number().min(0).max(600).default(0),
     })
     .prefault({}),
 });

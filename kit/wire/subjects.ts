@@ -10,6 +10,7 @@ export const buckets = {
   certificates: 'certificates',
   issued: 'issued',
   domains: 'domains',
+  queues: 'queues',
 } as const;
 export const streams = { usage: 'USAGE', events: 'EVENTS', logs: 'LOGS' } as const;
 
@@ -42,6 +43,16 @@ export const desiredStream = (site: Site): string => `KV_desired_${site.zone}_${
 /** As desiredStream, for the certificates that are sealed for one edgepoint. */
 export const certificateStream = (site: Site): string => `KV_certificates_${site.zone}_${site.edgepoint}`;
 export const certificateKey = (site: Site, name: string): string => `${siteKey(site)}.${name}`;
+/** As desiredStream, for messages that wait for apps of one edgepoint. */
+export const queueStream = (site: Site): string => `KV_queues_${site.zone}_${site.edgepoint}`;
+/** One of the places of an app's queue: a message that is done with leaves it to another, so what is stored does not grow with what has been sent. */
+export const queueKey = (site: Site, owner: Owner, queue: string, place: number): string => `${siteKey(site)}.${ownerKey(owner)}.${queue}.${place}`;
+/** The parts of a queueKey; null when it is none. `app` is the `ownerKey`. */
+export function queuePlaceOf(key: string): { readonly site: string; readonly app: string; readonly queue: string; readonly place: number } | null {
+  const [zone, edgepoint, provider, scope, app, queue, place, ...more] = key.split('.');
+  if (queue === undefined || place === undefined || more.length > 0 || !/^\d{1,6}$/.test(place)) return null;
+  return { site: `${zone}.${edgepoint}`, app: `${provider}.${scope}.${app}`, queue, place: Number(place) };
+}
 /** Of challenges under way: so few places of each kind that what an order leaves behind is written over by the next. */
 export const challengeKey = (kind: 'dns' | 'http', place: number): string => `${kind}.${place}`;
 /** Every change of a bucket's key is also told on this core subject, so that a watch needs no consumer in the server. */

@@ -42,6 +42,8 @@ const refusals: readonly (readonly [label: string, text: string, said: readonly 
   ['a bad name of a variable', `${right}[env]\n"a b" = "1"\n`, ['edgepoint.toml:5: `env.a b` is no name for a variable']],
   ['PORT against port', `${right}[env]\nPORT = "81"\n`, ['edgepoint.toml:5: `env.PORT` is "81", but PORT is set from `port` (80); leave it out']],
   ['least above most', `${right}[scale]\nmin = 3\nmax = 2\n`, ['edgepoint.toml:5: `scale.min` (3) is above `scale.max` (2)']],
+  ['a health check where end users ask', `${right}[health]\npath = "/"\n`, ['edgepoint.toml:5: `health.path` is "/", which end users ask for too: they would be answered "asleep"; name a path of its own, such as /healthz']],
+  ['a health check with a query', `${right}[health]\npath = "/up?x"\n`, ['edgepoint.toml:5: `health.path` is the text "/up?x", which does not fit: it may have no spaces, no query and only printable ASCII']],
   ['a volume over the box', `${right}[[volume]]\nname = "a"\npath = "/etc/x"\n`, ['edgepoint.toml:6: a volume cannot lie at "/etc/x": /etc belongs to the box']],
   ['a volume that climbs', `${right}[[volume]]\nname = "a"\npath = "/data/../etc"\n`, ['edgepoint.toml:6: `volume[0].path` is "/data/../etc"; it must be a plain absolute path']],
   ['volumes in one another', `${right}[[volume]]\nname = "a"\npath = "/data"\n[[volume]]\nname = "b"\npath = "/data/b"\n`, ['edgepoint.toml:9: the volumes at "/data" and "/data/b" lie in one another']],

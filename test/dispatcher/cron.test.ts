@@ -1,7 +1,7 @@
 import { request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
 import t from 'tap';
-import type { TaskAnswer, TaskOrder } from '../../edgepoint/model/calls.ts';
+import type { MessageOrder, TaskAnswer, TaskOrder } from '../../edgepoint/model/calls.ts';
 import { openInstance, openRawInstance, openRig, until } from './rig.ts';
 
 const order: TaskOrder = { host: 'shop.test', method: 'POST', path: '/tidy?all=1', schedule: '*/5 * * * *', dueWallMs: Date.parse('2026-11-29T10:05:00Z') };
@@ -43,16 +43,37 @@ t.test('a request of the edgepoint’s own', async (t) => {
     t.match(await ask(), { status: 200 });
   });
 
+  await t.test('a message of a queue comes as a POST with its body', async (t) => {
+    const big = 'x'.repeat(128 * 1024);
+    const bodies: string[] = [];
+    const worker = await openInstance(t, 'shop-q', (asked, response) => {
+      let text = '';
+      asked.on('data', (bytes: Buffer) => (text += bytes.toString())).once('end', () => {
+        bodies.push(text);
+        seen.push({ method: asked.method, url: asked.url, headers: asked.headers });
+        response.writeHead(202).end();
+      });
+    });
+    await rig.route([worker]);
+    for (const text of ['{"a":1}', '', big]) {
+      const message: MessageOrder = { host: 'shop.test', path: '/jobs', queue: 'jobs', id: 'msg-1', attempt: 2, contentType: 'application/json', bodyBase64: Buffer.from(text).toString('base64') };
+      t.match(await rig.head.order('ask', message), { status: 202, reason: '' });
+      t.ok(bodies.at(-1) === text, `${text.length} bytes`);
+      t.match(seen.at(-1), { method: 'POST', url: '/jobs', headers: { 'content-type': 'application/json', 'content-length': `${text.length}`, 'edgepoint-queue': 'jobs', 'edgepoint-message': 'msg-1', 'edgepoint-attempt': '2', 'user-agent': 'edgepoint-queue' } });
+    }
+    await rig.route([shop]);
+  });
+
   await t.test('an end user cannot pretend to be it', async (t) => {
     const before = seen.length;
-    for (const headers of [{ 'Edgepoint-Cron': '*/5 * * * *', 'edgepoint-cron-due': 'now' }, { edgepoint_cron: 'x', Edgepoint_Cron_Due: 'x' }]) {
+    for (const headers of [{ 'Edgepoint-Cron': '*/5 * * * *', 'edgepoint-cron-due': 'now', 'Edgepoint-Queue': 'q', 'edgepoint-message': 'm' }, { edgepoint_cron: 'x', Edgepoint_Cron_Due: 'x', edgepoint_attempt: '1' }]) {
       await new Promise<void>((resolve, reject) => {
         request({ port: rig.port, headers: { host: 'shop.test', ...headers } }, (response) => response.resume().once('end', resolve)).once('error', reject).end();
       });
     }
     const said = seen.slice(before).flatMap(({ headers }) => Object.keys(headers));
     t.equal(seen.length - before, 2);
-    t.same(said.filter((name) => /cron/i.test(name)), []);
+    t.same(said.filter((name) => /cron|queue|message|attempt/i.test(name)), []);
   });
 
   await t.test('an app whose instance dies is asked again only where that cannot do it twice', async (t) => {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { writeOwnAnswer } from '../../edgepoint/dispatcher/answers.ts';
 import { chooseInstance } from '../../edgepoint/dispatcher/choose-instance.ts';
+import type { Candidate } from '../../edgepoint/dispatcher/choose-instance.ts';
 import { readListen } from '../../edgepoint/dispatcher/listen.ts';
 import { AppState } from '../../edgepoint/dispatcher/fleet.ts';
 import { limits } from '../../edgepoint/dispatcher/limits.ts';
@@ -11,7 +12,8 @@ import { readResponseHead } from '../../edgepoint/dispatcher/response-head.ts';
 import { WaitingRoom } from '../../edgepoint/dispatcher/waiting-room.ts';
 
 t.test('the least busy open instance below the limit is chosen, else the reason says why none', async (t) => {
-  const one = (instance: string, outstanding: number, unavailable: '' | 'draining' | 'suspect' = '') => ({ instance, outstanding, unavailable });
+  const one = (instance: string, outstanding: number, unavailable: '' | 'draining' | 'suspect' = '') => ({ instance, outstanding, unavailable, sinceBootNs: 0, outlierUntilBootNs: 0 });
+  const terms = { concurrency: 3, slowStartNs: 0, nowBootNs: 1e12, wanted: null };
   const rows = [
     [[one('a', 1), one('b', 0)], 'b', 'least outstanding'],
     [[one('a', 1), one('b', 1)], 'a', 'least outstanding'],
@@ -22,7 +24,7 @@ t.test('the least busy open instance below the limit is chosen, else the reason 
     [[one('a', 0, 'draining'), one('b', 0, 'suspect')], null, 'every instance is about to sleep or could not be reached'],
   ] as const;
   for (const [candidates, chosen, reason] of rows) {
-    const choice = chooseInstance(candidates, 3);
+    const choice = chooseInstance<Candidate>(candidates, terms);
     t.same([choice.chosen?.instance ?? null, choice.reason], [chosen, reason]);
   }
   const returns = [
@@ -33,7 +35,7 @@ t.test('the least busy open instance below the limit is chosen, else the reason 
     [[one('b', 3)], null, 'every instance has its 3 requests under way'],
   ] as const;
   for (const [candidates, chosen, reason] of returns) {
-    const choice = chooseInstance(candidates, 3, ({ instance }) => instance === 'b');
+    const choice = chooseInstance<Candidate>(candidates, { ...terms, wanted: ({ instance }) => instance === 'b' });
     t.same([choice.chosen?.instance ?? null, choice.reason], [chosen, reason], 'to b');
   }
 });

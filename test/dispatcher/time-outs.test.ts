@@ -44,7 +44,7 @@ class FakeSocket extends EventEmitter {
 /** Everything but the sockets is real; the clock stands where the test sets it. */
 function openWorld() {
   const world = { nowMs: 1_000_000, upstreams: [] as FakeSocket[], connections: [] as UpstreamConnection[] };
-  const news = { demandChanged: (): void => {}, suspect: (): void => {}, held: (): void => {} };
+  const news = { demandChanged: (): void => {}, outlier: (): void => {}, suspect: (): void => {}, held: (): void => {} };
   const switchboard = new Switchboard(news, { nowMs: () => world.nowMs, nowBootNs: () => world.nowMs * 1e6, chance: () => 0 });
   const ports: ExchangePorts = {
     switchboard,

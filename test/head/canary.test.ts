@@ -82,3 +82,37 @@ t.test('a canary that fails more often than the release beside it is stopped, al
   await until('asked for again it is tried again', () => percent(rig) === 5);
   await until('and told ready', () => told(rig, 'again', 'ready') !== undefined);
 });
+
+t.test('a plain deploy that fails at once is taken back: the release before serves again, also for a restarted head', async (t) => {
+  const rig = await startRig(t);
+  const current = { scale: { min: 1, idleSeconds: 30 } };
+  await rig.deploy('shop', current);
+  await rig.ended('shop');
+  rig.dispatcher.answered(shop, { answered: 0, failed: 0 });
+  rig.dispatcher.answered(shop, { answered: 100, failed: 0 });
+  await rig.deploy('shop', current, 2);
+  t.equal((await rig.ended('shop', 2)).stage, 'ready');
+  const instanceOf = (release: number): string | undefined => {
+    const [listed] = rig.dispatcher.route('shop')?.instances ?? [];
+    return listed === undefined ? undefined : rig.machine.instances.get(listed.instance)?.order.release === release ? listed.instance : undefined;
+  };
+  await until('release 2 has its instance', () => instanceOf(2) !== undefined);
+  // As the real one does whenever a route changes.
+  rig.dispatcher.answered(shop, { answered: 100, failed: 0 });
+  rig.dispatcher.answered(shop, { answered: 140, failed: 20 });
+  await until('that it is taken back is told', () => rig.events.some(({ code }) => code === 'release-taken-back'));
+  t.match(rig.events.find(({ code }) => code === 'release-taken-back'), {
+    release: 2,
+    stage: 'failed',
+    text: /^Release 2 is taken back here, and release 1 serves again: 20 of \d+ \(\d+\.\d %\) failed; of the release before, 0 of 100 \(0\.0 %\)$/,
+  });
+  await until('release 1 has an instance', () => instanceOf(1) !== undefined);
+  t.equal((await rig.dispatcher.ask('shop')).status, 200);
+  await until('the state says so', () => rig.state()?.apps[0]?.release === 1 && rig.state()?.apps[0]?.status === 'ready');
+  t.match(rig.state()?.apps[0]?.reason, /^20 of \d+/);
+  await rig.killHead('SIGKILL');
+  await rig.startHead();
+  await until('a restarted head has release 1 serve', () => instanceOf(1) !== undefined && rig.state()?.apps[0]?.release === 1);
+  await rig.deploy('shop', current, 2, undefined, 'again');
+  await until('asked for again it is tried again', () => rig.events.some(({ deployId, stage }) => deployId === 'again' && stage === 'ready'));
+});

@@ -4,7 +4,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import { allowedFor, natsServerConfig, newBusUser, prepareStreams } from '../../host/credentials.ts';
 import { codeOf } from '../../kit/errors.ts';
 import type { Site } from '../../kit/ids.ts';
-import { artefactBucket, desiredStream, snapshotBucket } from '../../kit/wire/subjects.ts';
+import { artefactBucket, desiredStream, queueStream, snapshotBucket } from '../../kit/wire/subjects.ts';
 import { siteA, siteB, startNats, until } from './nats.ts';
 import type { NatsWorld } from './nats.ts';
 
@@ -94,6 +94,12 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['north.one', `${api}.CONSUMER.CREATE.${ownDesired}.x.$KV.desired.north.one.>`, { stream_name: ownDesired, config: { name: 'x', deliver_subject: '$KV.state.south.two' } }, 'denied'],
   ['north.one', `${api}.CONSUMER.CREATE.${ownDesired}`, { stream_name: ownDesired, config: {} }, 'denied'],
   ['north.one', `${api}.CONSUMER.DURABLE.CREATE.${ownDesired}.x`, { stream_name: ownDesired, config: { durable_name: 'x' } }, 'denied'],
+  // Messages that wait for its own apps, and for another's.
+  ['north.one', `$KV.queues.${own}.jobs.0`, 'tried', 'allowed'],
+  ['north.one', `${api}.DIRECT.GET.${queueStream(siteA)}`, { seq: 1, next_by_subj: '$KV.queues.north.one.>' }, 'allowed'],
+  ['north.one', `$KV.queues.${foreign}.jobs.0`, 'forged', 'denied'],
+  ['north.one', `${api}.DIRECT.GET.${queueStream(siteB)}`, { seq: 1 }, 'denied'],
+  ['north.one', `${api}.CONSUMER.CREATE.${queueStream(siteA)}`, { stream_name: queueStream(siteA), config: {} }, 'denied'],
   // Another's artefacts.
   ['north.one', `${api}.DIRECT.GET.${foreignObjects}`, { seq: 1 }, 'denied'],
   ['north.one', `${api}.STREAM.MSG.GET.${foreignObjects}`, { seq: 1 }, 'denied'],
@@ -131,6 +137,9 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['conduit', `$KV.desired.${own}`, 'one', 'allowed'],
   ['conduit', '$KV.desired.north.one.p.check-1', 'one', 'allowed'],
   ['conduit', '$KV.names.p.main.a', 'name', 'allowed'],
+  ['conduit', `$KV.queues.${foreign}.jobs.0`, 'sent', 'allowed'],
+  ['conduit', `${api}.DIRECT.GET.${queueStream(siteB)}.$KV.queues.${foreign}.jobs.0`, '', 'allowed'],
+  ['metering', `$KV.queues.${own}.jobs.0`, 'forged', 'denied'],
   ['conduit', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.south.two' }, 'allowed'],
   ['conduit', `${api}.CONSUMER.CREATE.EVENTS.x.event.>`, { stream_name: 'EVENTS', config: { name: 'x', filter_subject: 'event.>', mem_storage: true } }, 'allowed'],
   ['conduit', '$KV.state.south.two', 'forged', 'denied'],

@@ -119,6 +119,24 @@ t.test('a canary, from its start to its end, under requests', async (t) => {
     await run('abort', app);
   });
 
+  await t.test('a plain deploy that fails is taken back where it fails, and says so', async (t) => {
+    const prober = startProber(address, 'taken-back', lanes);
+    try {
+      const ran = await ada.conduit(['deploy', folder('five', '[env]\nBAD = "1"\n'), '--settle', '300']);
+      t.equal(ran.exitCode, 9, ran.stderr);
+      t.match(ran.stdout, /Release 5 is taken back here, and release 3 serves again: \d+ of \d+ \(\d+\.\d %\) failed; of the release before, 0 of \d+ \(0\.0 %\)/);
+      t.match(ran.stderr, /the deploy of shop is not done: ready at 1 of 2 edgepoints/);
+      await settles(3, prober);
+    } finally {
+      await prober.stop();
+    }
+    t.match((await ada.status(app)).sites[0]?.state, { status: 'ready', release: 3, reason: /of the release before/ });
+    const failed = prober.probes.filter(({ status }) => status !== 200);
+    t.same(failed.filter(({ status, release }) => status !== 500 || release !== '5'), [], 'what failed was answered so by the new release itself: no request is lost');
+    const answered = prober.probes.filter(({ release }) => release === '5').length;
+    t.comment(`${failed.length} of ${prober.probes.length} requests failed; release 5 answered ${answered} before it was taken back`);
+  });
+
   await t.test('a canary has the secrets of its app, and the promoted release too', async (t) => {
     const keyed = (mark: string): string => writeApp(world.folder, 'keyed', { server: secretServer, manifest: `[env]\nMARK = "${mark}"\n` });
     await ada.deploy(keyed('one'));
