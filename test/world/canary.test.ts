@@ -123,7 +123,7 @@ t.test('a canary, from its start to its end, under requests', async (t) => {
     const prober = startProber(address, 'taken-back', lanes);
     try {
       const ran = await ada.conduit(['deploy', folder('five', '[env]\nBAD = "1"\n'), '--settle', '300']);
-      t.equal(ran.exitCode, 9, ran.stderr);
+      t.equal(ran.exitCode, 10, ran.stderr);
       t.match(ran.stdout, /Release 5 is taken back here, and release 3 serves again: \d+ of \d+ \(\d+\.\d %\) failed; of the release before, 0 of \d+ \(0\.0 %\)/);
       t.match(ran.stderr, /the deploy of shop is not done: ready at 1 of 2 edgepoints/);
       await settles(3, prober);
