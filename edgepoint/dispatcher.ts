@@ -61,7 +61,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
       },
       held: gauges.held,
     },
-    { nowMs, nowBootNs: clock.bootNs, chance: Math.random },
+    { nowMs, nowBootNs: clock.bootNs, nowWallMs: clock.wallMs, chance: Math.random },
   );
   const teller = new DemandTeller(
     (demand: Demand) => head.tell('demand', demand),

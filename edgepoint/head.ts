@@ -29,6 +29,7 @@ import { sleepMs, wakeAt, wakeIn } from './head/timers.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
+import { holdSpendingLease } from './head/spending-lease.ts';
 import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
@@ -56,6 +57,7 @@ import { openOutbox, waking } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
 import type { UsageState } from './perf/usage.ts';
 import { describeApp, describeEdgepoint } from './resources/describe.ts';
+import { noteSpendingKnown } from './resources/caps.ts';
 import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
 import { openState } from './resources/state.ts';
@@ -260,6 +262,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       ask: (order) => dispatcher.ask(order, sleepMs),
       saveDealt: (app, task, dueWallMs) => records.saveCron(app, task, dueWallMs),
       forgetDealt: (app, task) => records.forgetCron(app, task),
+      stopped: (app) => manager.state.apps.get(app)?.capStop?.reason ?? '',
       tell,
       changed: (app) => publisher.changed(app),
       warn,
@@ -355,6 +358,10 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     publisher.wake();
   });
   const heartbeat = startHeartbeat(bus, site, clock);
+  const lease = holdSpendingLease(bus, clock, settings.spendingLeaseSeconds, (known) => {
+    warn(known ? 'spending is judged again' : 'apps with a spending cap are served no more: nobody judges what they spend', {});
+    noteSpendingKnown(manager, known);
+  });
 
   const health = serveHealth({
     listen: settings.health,
@@ -368,6 +375,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
 
   return async () => {
     heartbeat.stop();
+    lease.stop();
     clearTimeout(secondLook);
     deployer.stop();
     checker.stop();

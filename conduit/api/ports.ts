@@ -8,13 +8,13 @@ import type { Layers } from '../layers.ts';
 import type { Deploys } from '../deploy.ts';
 import type { Domains } from '../domains/domains.ts';
 import type { Speaker } from '../store/accounts.ts';
-import type { AppStore, StoredApp } from '../store/apps.ts';
+import type { StoredApp } from '../store/apps.ts';
 import type { AppAnswer } from './answers.ts';
+import type { CapPorts } from './caps.ts';
 import type { Follow } from './follow.ts';
 import type { SignIn } from './sign-in.ts';
 
-export interface ApiPorts {
-  readonly apps: AppStore;
+export interface ApiPorts extends CapPorts {
   readonly deploys: Deploys;
   readonly domains: Domains;
   readonly checks: Checks;
