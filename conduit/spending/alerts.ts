@@ -15,7 +15,7 @@ export interface AlertPorts {
   onChange(): void;
 }
 
-/** Tells webhooks of alerts: each at least once, by one id, one at a time for each provider and in order. What waits stands in the database. */
+/** Tells webhooks of alerts: each at least once, by one id, one at a time for each provider; one that waits for its next attempt holds back no other. What waits stands in the database. */
 export interface Alerts {
   /** There may be something to tell. */
   wake(): void;

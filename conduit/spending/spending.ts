@@ -98,7 +98,7 @@ export async function openSpending(ports: SpendingPorts): Promise<Spending> {
   const beat = bus.subscribe(meteringBeatSubject, () => {
     if (!ready) return;
     // What could not be judged is tried again first.
-    for (const provider of [...wanted]) void judge(provider);
+    for (const provider of wanted) void judge(provider);
     if (judged) bus.publish(spendingBeatSubject, encodeMessage(spendingBeatMessage, {}));
   });
   return {
