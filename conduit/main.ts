@@ -16,6 +16,7 @@ import { nsPerMs } from '../kit/units.ts';
 import { accessSockets } from './api/access.ts';
 import { AccessRelay } from './access/relay.ts';
 import type { AccessSocketData } from './access/relay.ts';
+import { describeCaps } from './api/caps.ts';
 import { openFollow } from './api/follow.ts';
 import { answerJson, apiRoutes } from './api/routes.ts';
 import type { Environment } from './api/ports.ts';
@@ -161,7 +162,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     answered.inc({ status: String(c.res.status) });
   });
   door.route('/v1', apiRoutes({ ...parts.capPorts, deploys, domains, checks, layers, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
-  const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
+  const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, caps: (provider) => describeCaps(parts.capPorts, provider), wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
   door.notFound((c) => answerJson({ log }, new Failure('no-such-way', 'there is nothing at this address'), c));

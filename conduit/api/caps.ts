@@ -2,28 +2,11 @@ import type { Hono } from 'hono';
 import { z } from 'zod';
 import { monthOf } from '../../kit/wire/spending.ts';
 import { Failure } from '../../kit/errors.ts';
-import type { RandomBytes } from '../../kit/ids.ts';
 import { ownApp } from '../deploy.ts';
 import { decideSpending, spentOf } from '../spending/decide.ts';
-import type { Spending } from '../spending/spending.ts';
 import { readWebhookUrl, secretBytes, secretText } from '../spending/webhook.ts';
-import type { AppStore } from '../store/apps.ts';
-import type { CapStore } from '../store/caps.ts';
 import type { CapsAnswer, WebhookAnswer } from './answers.ts';
-import type { Ask, Environment } from './ports.ts';
-
-export interface CapPorts {
-  readonly apps: AppStore;
-  readonly caps: CapStore;
-  readonly spending: Spending;
-  seal(provider: string, secret: string): Promise<string>;
-  readonly randomBytes: RandomBytes;
-  wallMs(): number;
-  /** Webhooks may be anywhere, also where the public internet does not reach. */
-  readonly webhooksAnywhere: boolean;
-  /** Apps are to be told of, or alerts. */
-  onChange(): void;
-}
+import type { Ask, CapPorts, Environment } from './ports.ts';
 
 const alertsShown = 20;
 const bodyBytesMax = 10_000;

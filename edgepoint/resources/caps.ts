@@ -1,15 +1,7 @@
 import { nsPerMs } from '../../kit/units.ts';
 import type { ReleaseOrder } from '../model/app.ts';
-import type { RouteStop } from '../model/calls.ts';
 import type { Manages } from './manages.ts';
-import type { AppEntry, EdgepointEntry } from './state.ts';
-
-/** Why an app is not served because of a spending cap, and since when here. */
-export interface CapStop extends RouteStop {
-  /** For people. */
-  readonly reason: string;
-  readonly sinceBootNs: number;
-}
+import type { AppEntry, CapStop } from './state.ts';
 
 /** What is under way when an app is stopped may take so long; a request or a connection that would go on for ever must not. */
 export const lastCallMs = 300_000;
@@ -37,7 +29,7 @@ export function noteCap(manager: Pick<Manages, 'ports' | 'state'>, app: AppEntry
 }
 
 /** Whether somebody judges what apps spend. */
-export function noteSpendingKnown(manager: Pick<Manages, 'ports' | 'touch'> & { readonly state: EdgepointEntry }, known: boolean): void {
+export function noteSpendingKnown(manager: Pick<Manages, 'ports' | 'state' | 'touch'>, known: boolean): void {
   if (manager.state.spendingKnown === known) return;
   manager.state.spendingKnown = known;
   for (const app of manager.state.apps.values()) {

@@ -4,12 +4,11 @@ import type { Owner } from '../../kit/ids.ts';
 import { unpacked } from '../../kit/text-packer.ts';
 import type { TextPacker } from '../../kit/text-packer.ts';
 import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
-import type { OwnAddress, RunningInstance } from '../model/calls.ts';
+import type { OwnAddress, RouteStop, RunningInstance } from '../model/calls.ts';
 import type { FrozenRoom } from '../model/frozen.ts';
 import { enterMode } from '../model/instance.ts';
 import type { Instance, InstanceMode } from '../model/instance.ts';
 import { offeringOf } from '../model/orders.ts';
-import type { CapStop } from './caps.ts';
 
 /**
  * What the resource manager knows, in memory. The apps' entries are changed in place, but only through the functions here and
@@ -42,6 +41,13 @@ export interface Backoff {
   readonly failures: number;
   readonly untilBootNs: number;
   readonly reason: string;
+}
+
+/** Why an app is not served because of a spending cap, and since when here. */
+export interface CapStop extends RouteStop {
+  /** For people. */
+  readonly reason: string;
+  readonly sinceBootNs: number;
 }
 
 const noGaps: readonly number[] = [];
