@@ -75,6 +75,8 @@ t.test('an app reaches its spending cap in the middle of requests, while meterin
     await until(() => `all alerts came: ${JSON.stringify(came)}`, () => new Set(came.map(({ percent }) => percent)).size === 3, 120_000);
     t.strictSame([...new Map(came.map(({ id, percent }) => [id, percent])).values()].toSorted((a, b) => a - b), [50, 80, 100], 'one alert of each, by its id');
     t.match(await ask({ host: address, name, path: '/' }), { status: 503, body: /code: spending-cap-reached/ });
+    const served = prober.probes.filter(({ status }) => status === 200).length + long.filter(({ status }) => status === 200).length;
+    await until('all that was answered is in the ledger', async () => ((await ada.usage(app))?.requests ?? 0) >= served, 60_000);
     // All has been told when the ledger has the last records of its instances.
     let last = -1;
     await until('what it cost stands still', async () => {
