@@ -57,7 +57,6 @@ import { openOutbox, waking } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
 import type { UsageState } from './perf/usage.ts';
 import { describeApp, describeEdgepoint } from './resources/describe.ts';
-import { noteSpendingKnown } from './resources/caps.ts';
 import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
 import { openState } from './resources/state.ts';
@@ -358,10 +357,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     publisher.wake();
   });
   const heartbeat = startHeartbeat(bus, site, clock);
-  const lease = holdSpendingLease(bus, clock, settings.spendingLeaseSeconds, (known) => {
-    warn(known ? 'spending is judged again' : 'apps with a spending cap are served no more: nobody judges what they spend', {});
-    noteSpendingKnown(manager, known);
-  });
+  const lease = holdSpendingLease(bus, clock, settings.spendingLeaseSeconds, manager);
 
   const health = serveHealth({
     listen: settings.health,
