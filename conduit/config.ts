@@ -33,6 +33,7 @@ export const conduitSettings = {
     checkSeconds: z.number().min(1).max(3600).default(600).describe('how long a check may take before it is broken off'),
     resolver: z.string().default('').describe('the resolver at which records of providers’ own domains are looked up, 192.0.2.1 or 192.0.2.1:53; empty: the machine’s'),
     domainsPerProvider: z.number().int().min(0).max(9_000).default(50).describe('providers’ own domains, for each provider'),
+    webhooksAnywhere: z.boolean().default(false).describe('alerts may go to webhooks at addresses that are not public: this machine’s and those of private networks'),
     health: z.string().default('').describe('unix:/path or host:port of /healthz and /metrics; empty: none'),
   }),
 };

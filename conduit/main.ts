@@ -16,6 +16,7 @@ import { nsPerMs } from '../kit/units.ts';
 import { accessSockets } from './api/access.ts';
 import { AccessRelay } from './access/relay.ts';
 import type { AccessSocketData } from './access/relay.ts';
+import { describeCaps } from './api/caps.ts';
 import { openFollow } from './api/follow.ts';
 import { answerJson, apiRoutes } from './api/routes.ts';
 import type { Environment } from './api/ports.ts';
@@ -34,6 +35,7 @@ import { openAccountStore } from './store/accounts.ts';
 import type { Speaker } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
+import { openCapStore } from './store/caps.ts';
 import { openCheckStore } from './store/checks.ts';
 import { openDomainStore } from './store/domains.ts';
 import { openDomains } from './domains/domains.ts';
@@ -44,6 +46,11 @@ import { openLookUp } from './domains/look-up.ts';
 import { openLayerNeeds } from './store/layers.ts';
 import { migrations } from './store/migrations.ts';
 import { openProviderKeys } from './store/provider-keys.ts';
+import { openAlerts } from './spending/alerts.ts';
+import { post } from './spending/post.ts';
+import { sealedWith } from './spending/sealed.ts';
+import { openSpending } from './spending/spending.ts';
+import type { Spending } from './spending/spending.ts';
 import { openUploads, overshootBytes } from './uploads.ts';
 import { askUsage } from './usage.ts';
 import { webRoutes } from './web/routes.tsx';
@@ -76,13 +83,18 @@ async function openParts(settings: ConduitSettings, log: Log) {
   edgepoints.onChange(changes.tell);
 
   const published = metrics.counter('conduit_published_total', 'Apps whose desired state was told to the bus');
-  const onPublished = (): void => {
+  const caps = openCapStore(database);
+  const webhookSecrets = sealedWith(vault);
+  let judging: Spending | null = null;
+  const onPublished = (app: StoredApp): void => {
     published.inc();
     changes.tell();
+    // A new app of one who has spent all is not served either.
+    void judging?.judgeIfCapped(app.owner.provider);
   };
   const reachable = (): ReadonlySet<string> => reachableOf(edgepoints.seen());
   const domainStore = openDomainStore(database);
-  const publisher = startPublisher({ bus, apps, domains: domainStore, uploads, layers, layerNeeds, vault, edgepoints, sites, zoneName, reachable, log, onPublished });
+  const publisher = startPublisher({ bus, apps, domains: domainStore, caps, uploads, layers, layerNeeds, vault, edgepoints, sites, zoneName, reachable, log, onPublished });
   whenReachableChanges(edgepoints, () => {
     apps
       .markCronUnpublished()
@@ -93,6 +105,14 @@ async function openParts(settings: ConduitSettings, log: Log) {
     publisher.wake();
     changes.tell();
   };
+  const alerts = openAlerts({ caps, post, open: webhookSecrets.open, anywhere: settings.webhooksAnywhere, wallMs: clock.wallMs, log, onChange: changes.tell });
+  alerts.wake();
+  const onSpending = (): void => {
+    onChange();
+    alerts.wake();
+  };
+  const spending = await openSpending({ bus, apps, caps, randomBytes, wallMs: clock.wallMs, log, onChange: onSpending });
+  judging = spending;
   const deploys = openDeploys({ apps, uploads, layers, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
   await deploys.placeAll();
   const issued = await watchIssued(bus, log);
@@ -105,7 +125,7 @@ async function openParts(settings: ConduitSettings, log: Log) {
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
   const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs });
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, queues };
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, queues, spending, alerts, capPorts: { apps, caps, spending, seal: webhookSecrets.seal, randomBytes, wallMs: clock.wallMs, webhooksAnywhere: settings.webhooksAnywhere, onChange: onSpending } };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -143,8 +163,8 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ apps, deploys, domains, checks, layers, queues, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
-  const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, wallMs: clock.wallMs }, { speaker, name, onChange });
+  door.route('/v1', apiRoutes({ ...parts.capPorts, deploys, domains, checks, layers, queues, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, caps: (provider) => describeCaps(parts.capPorts, provider), wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
   door.notFound((c) => answerJson({ log }, new Failure('no-such-way', 'there is nothing at this address'), c));
@@ -176,6 +196,8 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
     await server.stop(true);
     await parts.publisher.stop();
     parts.checks.stop();
+    parts.spending.stop();
+    await parts.alerts.stop();
     parts.edgepoints.stop();
     parts.issued.stop();
     parts.queues.stop();

@@ -5,6 +5,7 @@ import { codeOf, messageOf } from '../kit/errors.ts';
 import type { Owner, Site } from '../kit/ids.ts';
 import { canaryOf, siteKey } from '../kit/ids.ts';
 import { desiredAppMessage, nameEntryMessage } from '../kit/wire/desired.ts';
+import type { Capped } from '../kit/wire/spending.ts';
 import { artefactBucket, buckets, desiredKey, layerObject, namesKey } from '../kit/wire/subjects.ts';
 import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
 import { configurationFor } from './configuration/told.ts';
@@ -15,6 +16,7 @@ import { chooseCronSite } from './placement.ts';
 import type { Layers } from './layers.ts';
 import type { LayerNeeds } from './store/layers.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
+import type { CapStore } from './store/caps.ts';
 import type { DomainStore } from './store/domains.ts';
 import { wantedDomainMessage } from '../kit/wire/certificates.ts';
 import { readUpload } from './uploads.ts';
@@ -37,6 +39,7 @@ export interface PublisherPorts extends TellPorts {
   readonly bus: Bus;
   readonly apps: AppStore;
   readonly domains: DomainStore;
+  readonly caps: Pick<CapStore, 'cappedOf'>;
   readonly uploads: Uploads;
   readonly layers: Layers;
   readonly layerNeeds: LayerNeeds;
@@ -134,10 +137,11 @@ async function publishApp(ports: PublisherPorts, app: StoredApp, verifyObjects: 
     for (const site of hosting) await putArtefacts(ports, site, { release, provider: app.owner.provider, verify: verifyObjects });
     const cronSite = release.manifest.cron.length === 0 ? '' : chooseCronSite({ hosting, current: await cronSiteNow(bus, app, hosting), reachable: ports.reachable() });
     const configuration = await configurationOf(ports, app, release);
+    const capped = await ports.caps.cappedOf(app);
     for (const site of hosting) {
       try {
         const told = await configurationFor(ports, { owner: app.owner, release: release.release }, site, { manifest: release.manifest, configuration });
-        await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desiredText(ports, app, { release, told, hosting, cronSite, domains: domains.proved }));
+        await putIfDiffers(bus, buckets.desired, desiredKey(site, app.owner), desiredText(ports, app, { release, told, hosting, cronSite, domains: domains.proved, capped }));
       } catch (thrown) {
         // One that has not told its key holds back neither the others nor the names.
         if (codeOf(thrown) !== 'edgepoint-key-unknown') throw thrown;
@@ -178,12 +182,13 @@ async function publishCanary(ports: PublisherPorts, app: StoredApp, about: { hos
     return null;
   }
   const configuration = await configurationOf(ports, app, release);
+  const capped = await ports.caps.cappedOf(app);
   let keyless: unknown = null;
   for (const site of hosting) {
     await putArtefacts(ports, site, { release, provider: owner.provider, verify: verifyObjects });
     try {
       const told = await configurationFor(ports, { owner, release: release.release }, site, { manifest: release.manifest, configuration });
-      const text = desiredText(ports, { ...app, owner }, { release, told, hosting, cronSite: '', domains, canaryPercent: canary.percent });
+      const text = desiredText(ports, { ...app, owner }, { release, told, hosting, cronSite: '', domains, capped, canaryPercent: canary.percent });
       await putIfDiffers(bus, buckets.desired, desiredKey(site, owner), text);
     } catch (thrown) {
       if (codeOf(thrown) !== 'edgepoint-key-unknown') throw thrown;
@@ -252,9 +257,9 @@ async function putIfDiffers(bus: Bus, bucket: string, key: string, text: string)
 function desiredText(
   ports: PublisherPorts,
   app: StoredApp,
-  about: { release: StoredRelease; told: ToldConfiguration; hosting: readonly Site[]; cronSite: string; domains: readonly string[]; canaryPercent?: number },
+  about: { release: StoredRelease; told: ToldConfiguration; hosting: readonly Site[]; cronSite: string; domains: readonly string[]; capped: Capped | null; canaryPercent?: number },
 ): string {
-  const { release, told, hosting, cronSite, domains, canaryPercent } = about;
+  const { release, told, hosting, cronSite, domains, capped, canaryPercent } = about;
   return encodeMessage(desiredAppMessage, {
     ...app.owner,
     release: release.release,
@@ -268,6 +273,7 @@ function desiredText(
     sites: hosting.map(siteKey),
     cronSite,
     ...(canaryPercent === undefined ? {} : { canaryPercent }),
+    ...(capped === null ? {} : { capped }),
   });
 }
 

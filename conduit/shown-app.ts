@@ -1,7 +1,7 @@
 import type { Bus } from '../host/bus.ts';
 import { namePattern } from '../kit/ids.ts';
 import type { UsageReport } from '../kit/wire/usage.ts';
-import type { AppAnswer } from './api/answers.ts';
+import type { AppAnswer, CapsAnswer } from './api/answers.ts';
 import { followEvents } from './app-events.ts';
 import type { FollowedEvents } from './app-events.ts';
 import { awakeCount } from './describe-app.ts';
@@ -15,6 +15,7 @@ export interface ShownAppPorts {
   readonly apps: AppStore;
   describe(app: StoredApp): Promise<AppAnswer>;
   usage(provider: string, app: string): Promise<UsageReport>;
+  caps(provider: string): Promise<CapsAnswer>;
   wallMs(): number;
 }
 
@@ -32,11 +33,11 @@ export async function openShown(ports: ShownAppPorts, about: { readonly speaker:
     async shown() {
       const now = await mine();
       if (now === null) return null;
-      const [described, usage] = await Promise.all([ports.describe(now), ports.usage(speaker.provider, name).catch(() => null), followed?.ready]);
+      const [described, usage, caps] = await Promise.all([ports.describe(now), ports.usage(speaker.provider, name).catch(() => null), ports.caps(speaker.provider), followed?.ready]);
       const sites = described.sites.map(({ zone, edgepoint, state }) => ({ zone, edgepoint, awake: state === null ? 0 : awakeCount(state.instances) }));
       const nowWallMs = ports.wallMs();
       const timeline = followed === null ? null : timelineOf(followed.events, { nowWallMs, spanMs: spanOf(followed.events, nowWallMs), sites });
-      return { app: described, usage, timeline };
+      return { app: described, usage, timeline, caps };
     },
     stop: () => followed?.stop(),
   };

@@ -62,7 +62,7 @@ export async function runDispatcher(argv: readonly string[]): Promise<void> {
       outlier: (instance, forMs) => log.warn(`instance ${instance} failed several times in a row, and goes behind the others`, { instance, forMs: Math.round(forMs) }),
       held: gauges.held,
     },
-    { nowMs, nowBootNs: clock.bootNs, chance: Math.random },
+    { nowMs, nowBootNs: clock.bootNs, nowWallMs: clock.wallMs, chance: Math.random },
   );
   const teller = new DemandTeller(
     (demand: Demand) => head.tell('demand', demand),

@@ -30,6 +30,7 @@ import { QueueLink } from './head/queues.ts';
 import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
+import { holdSpendingLease } from './head/spending-lease.ts';
 import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
@@ -264,6 +265,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       ask: (order) => dispatcher.ask(order, sleepMs),
       saveDealt: (app, task, dueWallMs) => records.saveCron(app, task, dueWallMs),
       forgetDealt: (app, task) => records.forgetCron(app, task),
+      stopped: (app) => manager.state.apps.get(app)?.capStop?.reason ?? '',
       tell,
       changed: (app) => publisher.changed(app),
       warn,
@@ -360,6 +362,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     publisher.wake();
   });
   const heartbeat = startHeartbeat(bus, site, clock);
+  const lease = holdSpendingLease(bus, clock, settings.spendingLeaseSeconds, manager);
 
   const health = serveHealth({
     listen: settings.health,
@@ -373,6 +376,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
 
   return async () => {
     heartbeat.stop();
+    lease.stop();
     clearTimeout(secondLook);
     deployer.stop();
     checker.stop();

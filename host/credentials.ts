@@ -1,7 +1,7 @@
 import { createUser } from '@nats-io/nkeys';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringQuerySubject, newsSubject, queueStream, snapshotBucket, stateKey, streams } from '../kit/wire/subjects.ts';
+import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringBeatSubject, meteringQuerySubject, newsSubject, queueStream, snapshotBucket, spendingBeatSubject, stateKey, streams } from '../kit/wire/subjects.ts';
 
 /**
  * The one table of who may say what on the bus.
@@ -69,7 +69,7 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       `$O.${snapshotBucket(site)}.>`,
       ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].map((other) => directGet(snapshotStream(other))),
     ],
-    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.queues, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*')],
+    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.queues, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*'), spendingBeatSubject],
   };
 }
 
@@ -101,6 +101,8 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
           reads(buckets.state),
           reads(buckets.domains),
           reads(buckets.issued),
+          reads(buckets.spending),
+          spendingBeatSubject,
           ...sites.flatMap((site) => [
             directGet(desiredStream(site)),
             directGet(queueStream(site)),
@@ -114,10 +116,10 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
           ...sites.map((site) => accessSubject(site, 'to', '*')),
           meteringQuerySubject,
         ],
-        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), news(buckets.queues), 'heartbeat.>', 'access.*.*.from.*'],
+        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), news(buckets.queues), news(buckets.spending), meteringBeatSubject, 'heartbeat.>', 'access.*.*.from.*'],
       };
     case 'metering':
-      return { publish: consumes(streams.usage), subscribe: [meteringQuerySubject], answers: true };
+      return { publish: [...consumes(streams.usage), `$KV.${buckets.spending}.>`, meteringBeatSubject], subscribe: [meteringQuerySubject], answers: true };
     case 'global-dispatcher':
       return {
         publish: [reads(buckets.names), reads(buckets.state), reads(buckets.challenges)],

@@ -22,7 +22,7 @@ export function streamTable(sites: readonly Site[]): StreamRow[] {
     { ...kept, name: streams.events, subjects: ['event.>'], max_age: 7 * daySeconds * nsPerSecond, max_msgs_per_subject: 200, max_bytes: 256 * bytesPerMebibyte, duplicate_window: 120 * nsPerSecond },
     { ...kept, name: streams.logs, subjects: ['log.>'], max_msgs_per_subject: 1000, max_bytes: 512 * bytesPerMebibyte, duplicate_window: 120 * nsPerSecond },
     bucketRow(`KV_${buckets.names}`, buckets.names, '>'),
-    ...[buckets.state, buckets.challenges, buckets.issued, buckets.domains].map((bucket) => bucketRow(`KV_${bucket}`, bucket, '>')),
+    ...[buckets.state, buckets.challenges, buckets.issued, buckets.domains, buckets.spending].map((bucket) => bucketRow(`KV_${bucket}`, bucket, '>')),
     ...sites.flatMap((site) => [
       bucketRow(desiredStream(site), buckets.desired, `${siteKey(site)}.>`),
       bucketRow(certificateStream(site), buckets.certificates, `${siteKey(site)}.>`),

@@ -1,6 +1,7 @@
 import type { Client, InStatement, InValue, Row } from '@libsql/client';
 import { createHash } from 'node:crypto';
 import { parseMessage } from '../kit/wire/version.ts';
+import { monthOf } from '../kit/wire/spending.ts';
 import { usageMessage } from '../kit/wire/usage.ts';
 import type { UsageRecord } from '../kit/wire/usage.ts';
 import { judge } from './judge.ts';
@@ -34,13 +35,21 @@ export interface Outcome {
   readonly counted: number;
   readonly repeated: number;
   readonly refused: readonly Refused[];
+  /** Of whom something was counted, each once. */
+  readonly apps: readonly AppName[];
+}
+
+/** An app, with its canary. */
+export interface AppName {
+  readonly provider: string;
+  readonly app: string;
 }
 
 export interface LedgerOptions {
   readonly client: Client;
   readonly operator: string;
   readonly limits: Limits;
-  /** Label of refused messages only. */
+  /** Says in which month something is used: that in which it is taken in. Otherwise a label of refused messages. */
   readonly wallMs: () => number;
 }
 
@@ -52,6 +61,10 @@ export interface Ledger {
   record(messages: readonly UsageMessage[]): Promise<Outcome>;
   /** By app, in order; empty when nothing was ever used. `app` empty means all. */
   usage(provider: string, app: string): Promise<AppUsage[]>;
+  /** What one provider's apps used in a month, as `usage`; what no app of it used is not there. */
+  usageIn(month: string, provider: string, app: string): Promise<AppUsage[]>;
+  /** The apps that used something in a month. */
+  appsIn(month: string): Promise<AppName[]>;
   /** What was set aside, oldest first. */
   refusedRows(rowsMax: number): Promise<RefusedRow[]>;
   /** The names of the apps that used something, for an answer that helps. */
@@ -72,14 +85,14 @@ const recordColumns = [
   ...counters.map(({ column }) => column),
 ];
 const instanceColumns = [
-  'operator', 'zone', 'edgepoint', 'provider', 'scope', 'app', 'release', 'instance', 'boot_id', 'sequence', 'final', 'records',
+  'operator', 'zone', 'edgepoint', 'provider', 'scope', 'app', 'release', 'instance', 'boot_id', 'sequence', 'final', 'records', 'month',
   ...counters.map(({ column }) => column),
 ];
 
 /** max() makes it commute, so that two processes on one ledger cannot lower a total. */
 const raiseInstance = `ON CONFLICT (zone, edgepoint, instance) DO UPDATE SET
   release = max(release, excluded.release), sequence = max(sequence, excluded.sequence), final = max(final, excluded.final),
-  records = records + excluded.records, ${counters.map(({ column }) => `${column} = max(${column}, excluded.${column})`).join(', ')}`;
+  records = records + excluded.records, month = max(month, excluded.month), ${counters.map(({ column }) => `${column} = max(${column}, excluded.${column})`).join(', ')}`;
 
 /** Rows of one statement: many rows in one cost a third of as many statements. */
 const rowsOfStatementMax = 100;
@@ -188,7 +201,7 @@ export function openLedger({ client, operator, limits, wallMs }: LedgerOptions):
 
   const instanceRow = ({ record, known, records }: { record: UsageRecord; known: KnownInstance; records: number }): InValue[] => [
     operator, record.zone, record.edgepoint, known.provider, known.scope, known.app, known.release, record.instance, known.bootId,
-    known.sequence, known.final ? 1 : 0, records, ...values(known.totals),
+    known.sequence, known.final ? 1 : 0, records, monthOf(wallMs()), ...values(known.totals),
   ];
 
   async function refusedStatements(refused: readonly Refused[]): Promise<InStatement[]> {
@@ -224,7 +237,21 @@ export function openLedger({ client, operator, limits, wallMs }: LedgerOptions):
       ...(await refusedStatements(refused)),
     ];
     if (statements.length > 0) await client.batch(statements, 'write');
-    return { counted: judged.records.length, repeated: judged.repeated, refused };
+    const apps = new Map(judged.records.map(({ provider, app }) => [`${provider}.${app}`, { provider, app }]));
+    return { counted: judged.records.length, repeated: judged.repeated, refused, apps: [...apps.values()] };
+  }
+
+  /** By scope and app. SQLite's sum() fails above 2^63: whole mebi-units and the rest are summed apart and put together without a bound. */
+  async function sums(instances: string, from: string, args: InValue[]): Promise<AppUsage[]> {
+    const parts = counters.map(({ column }) => `CAST(sum(${column} / 1048576) AS TEXT) AS ${column}_high, CAST(sum(${column} % 1048576) AS TEXT) AS ${column}_low`);
+    const result = await client.execute({ sql: `SELECT scope, app, ${instances} AS instances, ${parts.join(', ')} ${from} GROUP BY scope, app ORDER BY scope, app`, args });
+    return result.rows.map((row) => {
+      const totals = { ...zeroTotals };
+      for (const { name, column } of counters) {
+        totals[name] = BigInt(String(row[`${column}_high`])) * 1_048_576n + BigInt(String(row[`${column}_low`]));
+      }
+      return { scope: String(row['scope']), app: String(row['app']), instances: Number(row['instances']), totals };
+    });
   }
 
   return {
@@ -239,21 +266,12 @@ export function openLedger({ client, operator, limits, wallMs }: LedgerOptions):
       }
     },
 
-    async usage(provider, app) {
-      // SQLite's sum() fails above 2^63: whole mebi-units and the rest are summed apart and put together without a bound.
-      const sums = counters.map(({ column }) => `sum(${column} / 1048576) AS ${column}_high, sum(${column} % 1048576) AS ${column}_low`).join(', ');
-      const result = await client.execute({
-        sql: `SELECT scope, app, count(*) AS instances, ${sums.replaceAll(/sum\(([^)]*)\) AS/g, 'CAST(sum($1) AS TEXT) AS')}
-          FROM instances WHERE operator = ? AND provider = ? AND (? = '' OR app = ?) GROUP BY scope, app ORDER BY scope, app`,
-        args: [operator, provider, app, app],
-      });
-      return result.rows.map((row) => {
-        const totals = { ...zeroTotals };
-        for (const { name, column } of counters) {
-          totals[name] = BigInt(String(row[`${column}_high`])) * 1_048_576n + BigInt(String(row[`${column}_low`]));
-        }
-        return { scope: String(row['scope']), app: String(row['app']), instances: Number(row['instances']), totals };
-      });
+    usage: (provider, app) => sums("count(*)", "FROM instances WHERE operator = ? AND provider = ? AND (? = '' OR app = ?)", [operator, provider, app, app]),
+    usageIn: (month, provider, app) => sums('0', `FROM months WHERE operator = ? AND month = ? AND provider = ?${app === '' ? '' : ' AND app = ?'}`, [operator, month, provider, ...(app === '' ? [] : [app])]),
+
+    async appsIn(month) {
+      const result = await client.execute({ sql: 'SELECT DISTINCT provider, app FROM months WHERE operator = ? AND month = ?', args: [operator, month] });
+      return result.rows.map((row) => ({ provider: String(row['provider']), app: String(row['app']) }));
     },
 
     async refusedRows(rowsMax) {

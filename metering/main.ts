@@ -10,7 +10,9 @@ import { openLog } from '../host/log.ts';
 import type { Log } from '../host/log.ts';
 import { openMetrics } from '../host/metrics.ts';
 import { Failure, codeOf, messageOf } from '../kit/errors.ts';
-import { meteringQuerySubject, streams } from '../kit/wire/subjects.ts';
+import { spendingBeatMessage } from '../kit/wire/spending.ts';
+import { buckets, meteringBeatSubject, meteringQuerySubject, streams } from '../kit/wire/subjects.ts';
+import { encodeMessage } from '../kit/wire/version.ts';
 import { charges, checkCharges } from './charges.ts';
 import { openIntake } from './intake.ts';
 import { openLedger } from './ledger.ts';
@@ -18,6 +20,8 @@ import type { Ledger } from './ledger.ts';
 import { printRefused, printReport } from './print.ts';
 import { answerQuery, ask } from './query.ts';
 import { ledgerSteps } from './schema.ts';
+import { openSpendingTeller } from './spending.ts';
+import type { SpendingTeller } from './spending.ts';
 import { limitsOf, meteringSettings } from './settings.ts';
 import type { MeteringSettings } from './settings.ts';
 
@@ -27,6 +31,8 @@ const durable = 'metering';
 const underWayMax = 1000;
 /** A batch is on the disk within milliseconds: what is unacknowledged for longer belonged to a process that died. */
 const redeliverAfterMs = 5000;
+/** How often it says that it counts. */
+const beatMs = 5000;
 
 async function openOwnLedger(settings: MeteringSettings, log: Log): Promise<Ledger & { close(): void }> {
   const token = settings.databaseTokenFile === '' ? undefined : (await readFile(settings.databaseTokenFile, 'utf8')).trim();
@@ -54,7 +60,9 @@ async function serve(argv: readonly string[]): Promise<void> {
   const records = metrics.counter('metering_records_total', 'Usage records taken in, by what became of them', ['outcome']);
   const batches = metrics.counter('metering_batches_total', 'Transactions of the ledger');
   const queries = metrics.counter('metering_queries_total', 'Questions answered');
-  const intake = openIntake(ledger, ({ counted, repeated, refused }) => {
+  let spending: SpendingTeller | null = null;
+  const intake = openIntake(ledger, ({ counted, repeated, refused, apps }) => {
+    spending?.note(apps);
     batches.inc();
     records.inc({ outcome: 'counted' }, counted);
     records.inc({ outcome: 'repeated' }, repeated);
@@ -67,6 +75,23 @@ async function serve(argv: readonly string[]): Promise<void> {
   const seed = (await readFile(settings.natsSeedFile, 'utf8')).trim();
   const bus = await connectBus({ url: settings.natsUrl, seed, name: 'metering' }, log);
   let fault = '';
+  spending = openSpendingTeller({
+    ledger,
+    charges,
+    currency: settings.currency,
+    wallMs: openClock().wallMs,
+    put: (key, text) => bus.putKv(buckets.spending, key, text),
+    wakeIn: (ms, callback) => {
+      const timer = setTimeout(callback, ms);
+      return () => clearTimeout(timer);
+    },
+    onFault: (failure) => log.warn('what was spent could not be told yet', { failure }),
+  });
+  const teller = spending;
+  bus.onUp(() => teller.tellAll());
+  const beating = setInterval(() => {
+    if (fault === '' && teller.tells) bus.publish(meteringBeatSubject, encodeMessage(spendingBeatMessage, {}));
+  }, beatMs);
   const consuming = await bus.consume(streams.usage, { durable, from: 'all', underWayMax, redeliverAfterMs }, async (subject, text) => {
     try {
       await intake.accept({ subject, text });
@@ -96,6 +121,8 @@ async function serve(argv: readonly string[]): Promise<void> {
     consuming.stop();
     answering.stop();
     await intake.settled();
+    clearInterval(beating);
+    await teller.stop();
     await bus.close();
     health.stop();
     ledger.close();

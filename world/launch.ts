@@ -59,7 +59,7 @@ const serverEnvironment = { GOGC: '10' } as const;
 
 function daemonEnvironment(plan: WorldPlan): Record<string, string> {
   const [name = '', value = ''] = environmentMark(plan.id).split('=');
-  const passed = ['EDGEPOINT_LOG_LEVEL', 'EDGEPOINT_TOOLS'].flatMap((key) => (process.env[key] === undefined ? [] : [[key, process.env[key] ?? '']]));
+  const passed = ['EDGEPOINT_LOG_LEVEL', 'EDGEPOINT_TOOLS', 'CONDUIT_WEBHOOKS_ANYWHERE'].flatMap((key) => (process.env[key] === undefined ? [] : [[key, process.env[key] ?? '']]));
   return {
     PATH: searchPath,
     LC_ALL: 'C.UTF-8',

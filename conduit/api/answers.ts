@@ -211,3 +211,29 @@ export const queuesAnswerSchema = z.object({
   ),
 });
 export type QueuesAnswer = z.output<typeof queuesAnswerSchema>;
+
+const costSchema = z.object({ micros: z.number(), capMicros: z.number().nullable() });
+
+/** GET /v1/caps: what the month has cost so far, in millionths of the currency, and the caps. */
+export const capsAnswerSchema = z.object({
+  provider: z.string(),
+  /** In UTC. */
+  month: z.string(),
+  /** Empty as long as nothing was ever used. */
+  currency: z.string(),
+  /** `stopped`: why it is not served; empty while it is. */
+  apps: z.array(costSchema.extend({ app: z.string(), stopped: z.string() })),
+  all: costSchema,
+  webhook: z.string().nullable(),
+  /** The newest first; `app` empty: of all apps together. */
+  alerts: z.array(
+    z.object({
+      id: z.string(), app: z.string(), month: z.string(), percent: z.number(), micros: z.number(), spentMicros: z.number(), currency: z.string(), wallMs: z.number(),
+      state: z.enum(['waiting', 'delivered', 'failed', 'kept']), attempts: z.number(), note: z.string(),
+    }),
+  ),
+});
+export type CapsAnswer = z.output<typeof capsAnswerSchema>;
+/** The secret is told this once. */
+export const webhookAnswerSchema = z.object({ url: z.string(), secret: z.string() });
+export type WebhookAnswer = z.output<typeof webhookAnswerSchema>;

@@ -11,6 +11,7 @@ const statuses: Readonly<Record<string, Status>> = {
   'app-unknown': 404,
   'deploy-unknown': 404,
   'domain-unknown': 404,
+  'cap-unknown': 404,
   'too-many-domains': 409,
   'layer-unknown': 404,
   'layer-missing': 409,

@@ -1,5 +1,6 @@
 import type { Context } from 'hono';
 import type { Log } from '../../host/log.ts';
+import type { RandomBytes } from '../../kit/ids.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
 import type { Checks } from '../checks.ts';
 import type { AccessSocketData } from '../access/relay.ts';
@@ -8,14 +9,28 @@ import type { Layers } from '../layers.ts';
 import type { Deploys } from '../deploy.ts';
 import type { Domains } from '../domains/domains.ts';
 import type { Queues } from '../queues/queues.ts';
+import type { Spending } from '../spending/spending.ts';
 import type { Speaker } from '../store/accounts.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
+import type { CapStore } from '../store/caps.ts';
 import type { AppAnswer } from './answers.ts';
 import type { Follow } from './follow.ts';
 import type { SignIn } from './sign-in.ts';
 
-export interface ApiPorts {
+export interface CapPorts {
   readonly apps: AppStore;
+  readonly caps: CapStore;
+  readonly spending: Spending;
+  seal(provider: string, secret: string): Promise<string>;
+  readonly randomBytes: RandomBytes;
+  wallMs(): number;
+  /** Webhooks may be anywhere, also where the public internet does not reach. */
+  readonly webhooksAnywhere: boolean;
+  /** Apps are to be told of, or alerts. */
+  onChange(): void;
+}
+
+export interface ApiPorts extends CapPorts {
   readonly deploys: Deploys;
   readonly domains: Domains;
   readonly checks: Checks;

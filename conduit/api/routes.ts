@@ -11,6 +11,7 @@ import type { StoredApp } from '../store/apps.ts';
 import { keptReleases } from '../rollback.ts';
 import type { ReleasesAnswer } from './answers.ts';
 import { accessRoutes } from './access.ts';
+import { capRoutes } from './caps.ts';
 import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
 import { layerRoutes } from './layers.ts';
@@ -114,6 +115,8 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     const { app } = query(c, z.object({ app: z.string().max(64).default('') }));
     return c.json(await ports.usage(c.get('speaker').provider, app));
   });
+
+  capRoutes(api, ports);
 
   api.notFound(() => {
     throw new Failure('no-such-way', 'there is nothing at this address', { remedy: 'The API lies below /v1; `conduit --help` lists what can be done.' });

@@ -1,6 +1,6 @@
 /** What the command's exit code says; scripts may rely on it. */
 const rows: readonly { readonly exit: number; readonly about: string; readonly codes: readonly string[] }[] = [
-  { exit: 2, about: 'the command line is wrong', codes: ['command-line', 'needs-yes', 'not-confirmed'] },
+  { exit: 2, about: 'the command line is wrong', codes: ['command-line', 'webhook-url', 'needs-yes', 'not-confirmed'] },
   { exit: 3, about: 'not logged in, or the token is refused', codes: ['not-logged-in', 'token-missing', 'token-wrong', 'too-many-attempts', 'credentials-unreadable'] },
   {
     exit: 4,
@@ -10,7 +10,7 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
       'too-many-variables', 'configuration-too-big', 'body-too-big', 'message-too-big',
     ],
   },
-  { exit: 5, about: 'there is no such app, release, canary, domain, variable, secret, queue or message, or there cannot be such a canary', codes: ['app-unknown', 'domain-unknown', 'deploy-unknown', 'release-unknown', 'release-serves', 'variable-unknown', 'canary-', 'queue-unknown', 'message-unknown', 'message-waits'] },
+  { exit: 5, about: 'there is no such app, release, canary, domain, cap, variable, secret, queue or message, or there cannot be such a canary', codes: ['app-unknown', 'domain-unknown', 'cap-unknown', 'deploy-unknown', 'release-unknown', 'release-serves', 'variable-unknown', 'canary-', 'queue-unknown', 'message-unknown', 'message-waits'] },
   { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'access-cut', 'no-edgepoint', 'edgepoint-key-unknown', 'queue-full'] },
   { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
   { exit: 8, about: 'a domain cannot be added, or its record is not there (domains)', codes: ['domain-', 'too-many-domains'] },

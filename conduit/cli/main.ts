@@ -6,6 +6,7 @@ import { isCanary } from '../../kit/ids.ts';
 import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
 import { abortedAnswerSchema, appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema } from '../api/answers.ts';
+import { describeCapCommands } from './caps.ts';
 import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
 import type { Client } from './client.ts';
@@ -154,6 +155,8 @@ function describeProgram(): Command {
       showUsage(report, terminal);
     },
   );
+
+  describeCapCommands(program, { command, connect, terminalOf });
 
   command(program, 'delete <app>', 'Deletes an app everywhere, with its releases; its name is free again.', ['conduit delete hello', 'conduit delete hello --yes'])
     .option('-y, --yes', 'do not ask')

@@ -78,4 +78,21 @@ export const migrations: readonly Migration[] = [
       'ALTER TABLE releases ADD COLUMN served INTEGER NOT NULL DEFAULT 1',
     ],
   },
+  {
+    number: 6,
+    name: 'spending caps and their alerts',
+    sql: [
+      // app empty: all apps of the provider together.
+      'CREATE TABLE caps (provider TEXT NOT NULL REFERENCES providers (provider), app TEXT NOT NULL, micros INTEGER NOT NULL, PRIMARY KEY (provider, app))',
+      'CREATE TABLE stops (appId INTEGER PRIMARY KEY REFERENCES apps (id), reason TEXT NOT NULL, untilWallMs INTEGER NOT NULL)',
+      'CREATE TABLE webhooks (provider TEXT PRIMARY KEY REFERENCES providers (provider), url TEXT NOT NULL, secret TEXT NOT NULL)',
+      // One for each part of a cap and month; another amount is another cap.
+      `CREATE TABLE alerts (
+        id TEXT PRIMARY KEY, provider TEXT NOT NULL, app TEXT NOT NULL, month TEXT NOT NULL, percent INTEGER NOT NULL, micros INTEGER NOT NULL,
+        spentMicros INTEGER NOT NULL, currency TEXT NOT NULL, wallMs INTEGER NOT NULL,
+        state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, nextWallMs INTEGER NOT NULL, note TEXT NOT NULL DEFAULT '',
+        UNIQUE (provider, app, month, percent, micros))`,
+      "CREATE INDEX alertsWaiting ON alerts (provider) WHERE state = 'waiting'",
+    ],
+  },
 ];

@@ -4,7 +4,7 @@ import { formatMs, microsPerUnit } from '../../kit/units.ts';
 import type { AppEvent } from '../../kit/wire/event.ts';
 import { isCanary } from '../../kit/ids.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
-import type { AppAnswer } from '../api/answers.ts';
+import type { AppAnswer, CapsAnswer } from '../api/answers.ts';
 import { AppCard, Page } from './pages.tsx';
 import { TimelinePlot } from './plot.tsx';
 import type { Timeline } from './timeline.ts';
@@ -15,6 +15,7 @@ export interface AppShown {
   readonly timeline: Timeline | null;
   /** Null when metering does not answer. */
   readonly usage: UsageReport | null;
+  readonly caps: CapsAnswer;
 }
 
 export const AppPage = ({ provider, shown }: { provider: string; shown: AppShown }) => (
@@ -29,7 +30,7 @@ export const AppPage = ({ provider, shown }: { provider: string; shown: AppShown
   </Page>
 );
 
-export const AppBody = ({ shown: { app, timeline, usage } }: { shown: AppShown }) => (
+export const AppBody = ({ shown: { app, timeline, usage, caps } }: { shown: AppShown }) => (
   <>
     <AppCard app={app} />
     <section class="card" aria-label="What happened">
@@ -38,6 +39,7 @@ export const AppBody = ({ shown: { app, timeline, usage } }: { shown: AppShown }
     </section>
     <section class="card" aria-label="Cost">
       <h2>What it has cost</h2>
+      <ThisMonth app={app.app} caps={caps} />
       {usage === null ? <p class="about">Metering does not answer now; nothing is lost.</p> : <Cost usage={usage} />}
     </section>
   </>
@@ -114,5 +116,17 @@ const Cost = ({ usage }: { usage: UsageReport }) =>
       </table>
     </div>
   );
+
+const ThisMonth = ({ app, caps: { month, currency, apps, all } }: { app: string; caps: CapsAnswer }) => {
+  const own = apps.find((one) => one.app === app);
+  const against = (name: string, { micros, capMicros }: { micros: number; capMicros: number | null }): string =>
+    `${name}: ${money(micros, currency)}${capMicros === null ? '' : `, of a cap of ${money(capMicros, currency)}`}.`;
+  return (
+    <p class="about" data-name="Month">
+      In {month} so far (UTC). {own === undefined ? '' : against('This app', own)} {against('All apps', all)}
+      {own === undefined || own.stopped === '' ? null : <strong class="failed"> It is not served: {own.stopped}.</strong>}
+    </p>
+  );
+};
 
 const money = (micros: number, currency: string): string => `${(micros / microsPerUnit).toFixed(6)} ${currency}`;

@@ -23,6 +23,8 @@ export interface CronPorts {
   saveDealt(app: string, task: string, dueWallMs: number): Promise<void>;
   /** Of one task, or (null) of all of the app. */
   forgetDealt(app: string, task: string | null): Promise<void>;
+  /** Why an app is not to be asked just now; empty when it is. */
+  stopped(app: string): string;
   readonly tell: Tell;
   /** What `describe` says of an app has changed. */
   changed(app: string): void;
@@ -176,9 +178,11 @@ export class Cron {
     const order = task === undefined ? null : (this.apps.get(task.app)?.serving ?? null);
     if (task === undefined || order === null) return;
     task.nextWallMs = task.next(dueWallMs);
-    if (skipped !== null) {
+    const stopped = this.ports.stopped(task.app);
+    const why = skipped ?? (stopped === '' ? null : stopped);
+    if (why !== null) {
       this.ports.saveDealt(task.app, task.name, dueWallMs).catch((failure: unknown) => this.ports.warn('what was due could not be saved', { app: task.app, failure }));
-      return this.tellOutcome(task, order, { dueWallMs, ok: false, text: `not run: ${skipped}` }, 'cron-skipped');
+      return this.tellOutcome(task, order, { dueWallMs, ok: false, text: `not run: ${why}` }, 'cron-skipped');
     }
     task.running = true;
     void this.run(task, order, dueWallMs).finally(() => {

@@ -1,3 +1,5 @@
+import type { RouteStop } from '../model/calls.ts';
+
 /** An answer of our own, when no application gives one. */
 export interface OwnAnswer {
   readonly status: number;
@@ -7,6 +9,8 @@ export interface OwnAnswer {
   readonly location?: string;
   /** In place of the sentence for people. */
   readonly body?: string;
+  /** What a program may go by: never given another meaning. */
+  readonly code?: string;
 }
 
 const phrases: Readonly<Record<number, string>> = {
@@ -36,6 +40,17 @@ export const notInTime = (heldMs: number, why: string): OwnAnswer => ({
 export const roomFull = (why: string): OwnAnswer => ({ status: 503, reason: `Too many requests are waiting: ${why}.`, retryAfterSeconds: 1 });
 export const appFailed = (why: string): OwnAnswer => ({ status: 503, reason: `The application cannot be started: ${why}`, retryAfterSeconds: 10 });
 
+/** Of an app with a spending cap. What the cap is, or costs, is no end user's business. */
+export const spendingStopped = ({ code, untilWallMs }: RouteStop, nowWallMs: number): OwnAnswer => ({
+  status: 503,
+  reason: untilWallMs === null
+    ? 'This application is not served just now: its spending is limited, and cannot be judged at the moment.'
+    : `This application has reached its spending limit for this month. It is served again when its owner raises the limit, or from ${new Date(untilWallMs).toISOString().slice(0, 10)} on.`,
+  retryAfterSeconds: untilWallMs === null ? unknownRetrySeconds : Math.max(1, Math.ceil((untilWallMs - nowWallMs) / 1000)),
+  code,
+});
+const unknownRetrySeconds = 30;
+
 /** The client's certificate said that it talks to somebody else. */
 export const misdirected = (host: string): OwnAnswer => ({ status: 421, reason: `This connection was made for another host than ${host}.` });
 /** To an authority, and to nobody else of any use. */
@@ -45,7 +60,7 @@ export const elsewhere = (location: string): OwnAnswer => ({ status: 308, reason
 const cleaned = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?');
 
 /** Its body, for people, of printable ASCII alone. */
-export const ownBody = (answer: OwnAnswer): string => answer.body ?? `${answer.status} ${phrases[answer.status] ?? 'Error'}\n${cleaned(answer.reason)}\n`;
+export const ownBody = (answer: OwnAnswer): string => answer.body ?? `${answer.status} ${phrases[answer.status] ?? 'Error'}\n${cleaned(answer.reason)}\n${answer.code === undefined ? '' : `code: ${answer.code}\n`}`;
 
 /** Its fields, but those of one connection only. */
 export function ownFields(answer: OwnAnswer, body: string): readonly (readonly [string, string])[] {
@@ -55,6 +70,7 @@ export function ownFields(answer: OwnAnswer, body: string): readonly (readonly [
     ['Cache-Control', 'no-store'],
     ['Edgepoint-Answer', 'dispatcher'],
   ];
+  if (answer.code !== undefined) fields.push(['Edgepoint-Error', answer.code]);
   if (answer.status === 405) fields.push(['Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS']);
   if (answer.location !== undefined) fields.push(['Location', cleaned(answer.location)]);
   if (answer.retryAfterSeconds !== undefined) fields.push(['Retry-After', `${answer.retryAfterSeconds}`]);

@@ -125,7 +125,7 @@ function dropState(states: ReadonlyMap<string, InstanceState>, instance: string)
 }
 
 /** What a route says besides its owner, hosts and instances. */
-export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol' | 'sticky' | 'slowStartMs' | 'healthPath'> & {
+export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'holdMs' | 'httpsOnly' | 'proxyProtocol' | 'sticky' | 'slowStartMs' | 'healthPath' | 'stop'> & {
   /** `key` of the canary's owner. */
   readonly canary?: { readonly key: string; readonly percent: number };
 };
@@ -133,12 +133,13 @@ export type RouteTerms = Pick<Route, 'status' | 'reason' | 'concurrency' | 'hold
 /** Those of thousands of apps are the same: they share what was read before, of which the last few that differ are looked through. */
 const recentTerms: RouteTerms[] = [];
 const recentMax = 16;
-function termsOf({ canary, ...route }: Route): RouteTerms {
+function termsOf({ canary, stop, ...route }: Route): RouteTerms {
   const terms = sharedTermsOf(route);
-  return canary === undefined ? terms : { ...terms, canary: { key: ownerKey(canary.owner), percent: canary.percent } };
+  if (canary === undefined && stop === undefined) return terms;
+  return { ...terms, ...(stop === undefined ? {} : { stop }), ...(canary === undefined ? {} : { canary: { key: ownerKey(canary.owner), percent: canary.percent } }) };
 }
 
-function sharedTermsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky, slowStartMs, healthPath }: Omit<Route, 'canary'>): RouteTerms {
+function sharedTermsOf({ status, reason, concurrency, holdMs, httpsOnly, proxyProtocol, sticky, slowStartMs, healthPath }: Omit<Route, 'canary' | 'stop'>): RouteTerms {
   const known = recentTerms.find(
     (one) =>
       one.status === status && one.reason === reason && one.concurrency === concurrency && one.holdMs === holdMs &&

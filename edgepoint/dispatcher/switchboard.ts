@@ -2,7 +2,7 @@ import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { DispatcherCalls, Route } from '../model/calls.ts';
-import { appFailed, notInTime, roomFull, unknownHost } from './answers.ts';
+import { appFailed, notInTime, roomFull, spendingStopped, unknownHost } from './answers.ts';
 import type { OwnAnswer } from './answers.ts';
 import { chooseInstance } from './choose-instance.ts';
 import type { Choice } from './choose-instance.ts';
@@ -56,6 +56,7 @@ export interface SwitchboardNews {
 export interface SwitchboardClock {
   readonly nowMs: () => number;
   readonly nowBootNs: () => number;
+  readonly nowWallMs: () => number;
   /** 0 to below 1, another at each call. */
   readonly chance: () => number;
 }
@@ -105,6 +106,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     if (app === undefined || app.terms === null) return waiter.refuse(unknownHost(waiter.host));
     const elsewhere = waiter.elsewhere(app.terms);
     if (elsewhere !== null) return waiter.refuse(elsewhere);
+    if (app.terms.stop !== undefined) return waiter.refuse(this.unable(app.terms));
     const { healthPath, status } = app.terms;
     if (healthPath !== undefined && waiter.isHealthCheck(healthPath)) {
       waiter.quiet = true;
@@ -114,7 +116,11 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     if (canary?.terms) return this.ask(waiter, canary, canary.terms, false);
     if (app.terms.status !== 'failed') return this.ask(waiter, app, app.terms, again);
     app.count(503);
-    waiter.refuse(appFailed(app.terms.reason));
+    waiter.refuse(this.unable(app.terms));
+  }
+
+  private unable({ stop, reason }: Pick<Route, 'stop' | 'reason'>): OwnAnswer {
+    return stop === undefined ? appFailed(reason) : spendingStopped(stop, this.clock.nowWallMs());
   }
 
   /** The canary, when this request is to be its; null: the release that serves has it. */
@@ -334,7 +340,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
     for (const forgotten of app.setInstances(route.instances, this.clock.nowBootNs())) this.byInstance.delete(forgotten);
     for (const { instance } of route.instances) this.byInstance.set(instance, app);
     for (const state of app.departed.values()) this.drains.check(state);
-    if (route.status === 'failed') this.refuseAll(app, () => appFailed(route.reason));
+    if (route.status === 'failed') this.refuseAll(app, () => this.unable(route));
     this.serve(app);
     this.news.demandChanged(app, false);
   }

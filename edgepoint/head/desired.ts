@@ -13,9 +13,9 @@ import type { CheckWish } from '../deploy/check.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 
 export function orderOf(desired: DesiredApp): ReleaseOrder {
-  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite, secrets, canaryPercent } = desired;
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite, secrets, canaryPercent, capped } = desired;
   const order = { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId, sites, cronSite };
-  return { ...order, ...(secrets === undefined ? {} : { secrets }), ...(canaryPercent === undefined ? {} : { canaryPercent }) };
+  return { ...order, ...(secrets === undefined ? {} : { secrets }), ...(canaryPercent === undefined ? {} : { canaryPercent }), ...(capped === undefined ? {} : { capped }) };
 }
 
 export function checkOf(order: CheckOrder): CheckWish {

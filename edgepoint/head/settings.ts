@@ -17,6 +17,7 @@ const headSchema = z.object({
   storeBytes: z.int().min(0).default(bytesPerGibibyte).describe('Templates this edgepoint may keep in the object store, together; with 0 none.'),
   storeProviderBytes: z.int().min(0).default(bytesPerGibibyte / 4).describe('Of these, those of one provider.'),
   templateBytes: z.int().min(0).optional().describe('Templates this edgepoint may keep on its disk, together; by default as long as a twentieth of the disk is free.'),
+  spendingLeaseSeconds: z.number().min(10).max(86_400).default(300).describe('Apps with a spending cap are served so long after it was heard last that somebody judges what they spend.'),
   natsUrl: z.string().describe('The message cluster, as nats://HOST:PORT.'),
   natsSeedFile: z.string().describe("The file with this edgepoint's NKEY seed."),
   databaseUrl: z.string().describe("The head's libSQL database, as file:PATH or libsql://HOST."),

@@ -39,7 +39,8 @@ export function elementsOf(app: OwnApp): Elements {
   const add = (set: ChangingSet, key: string, value = ''): void => void elements.set(`${set} ${key}`, { set, key, value });
   const { own, instances, status } = app.route;
   if (own === undefined) return elements;
-  const takers = instances.filter(({ instance }) => !app.draining.has(instance)).slice(0, slots);
+  // Of one that is stopped only the flows there are go on.
+  const takers = app.route.stop === undefined ? instances.filter(({ instance }) => !app.draining.has(instance)).slice(0, slots) : [];
   for (const family of ['4', '6'] as const) {
     const ends = own.ports.flatMap((port) => outsideOf(own, port, family));
     if (ends.length === 0) continue;

@@ -1,6 +1,7 @@
 import type { Owner } from '../../kit/ids.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { WrappedSecrets } from '../../kit/wire/secrets.ts';
+import type { Capped } from '../../kit/wire/spending.ts';
 import type { KernelCounters, RunningInstance } from './calls.ts';
 
 /** How a sleeping app is woken: from its release's template, from its own last snapshot, or by a cold boot. */
@@ -24,6 +25,8 @@ export interface ReleaseOrder {
   readonly secrets?: WrappedSecrets;
   /** Of a canary: the part of the app's requests that it gets, 1 to 99; missing for an app itself. */
   readonly canaryPercent?: number;
+  /** Missing when no spending cap applies to it. */
+  readonly capped?: Capped;
 }
 
 /** What preparing a release has shown about it. */

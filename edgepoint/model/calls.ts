@@ -220,6 +220,8 @@ export interface Route {
   readonly own?: OwnRoute;
   /** Whether requests of plain HTTP are sent to https, where there is a certificate for the host; missing: as the dispatcher's setting says. */
   readonly httpsOnly?: boolean;
+  /** Not served because of a spending cap; its status is `failed` then. */
+  readonly stop?: RouteStop;
   /** Clients return to the instance that answered them before, as long as it is there and has room. */
   readonly sticky?: true;
   /** An instance that comes while others serve has its whole share only after so long (`dispatcher/slow-start.ts`); missing: at once. */
@@ -230,6 +232,14 @@ export interface Route {
   readonly canary?: { readonly owner: Owner; readonly percent: number };
   /** Connections to its instances begin with a header that says whose requests they carry; each carries one client's alone. */
   readonly proxyProtocol?: ProxyVersion;
+}
+
+/** Why requests of an app that has a spending cap are answered 503. */
+export interface RouteStop {
+  /** Stable: end users' programs may read it. */
+  readonly code: 'spending-cap-reached' | 'spending-unknown';
+  /** Milliseconds of the wall clock; null: nobody knows. */
+  readonly untilWallMs: number | null;
 }
 
 /** An address that leads to one app alone: packets to its ports reach an instance without passing through user space. */

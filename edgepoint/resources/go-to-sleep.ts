@@ -35,7 +35,7 @@ export async function sleepInstance(
         timeoutMs: step.kind === 'end' ? endDrainMs : drainMs,
       }));
     if (manager.keeper.goneSignal(id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
-    if (!drained && step.kind === 'sleep') return stayWarm(manager, app, entry, 'something came under way while it was to sleep');
+    if (!drained && step.kind === 'sleep' && !('regardless' in step)) return stayWarm(manager, app, entry, 'something came under way while it was to sleep');
     app.backoff = null;
     if (keeps) await sleepWithState(manager, app, entry, step.reason);
     else await sleepWithoutState(manager, app, entry, step);

@@ -31,6 +31,7 @@ export function routeOf(app: AppEntry, nowBootNs: number, canary: AppEntry | nul
     concurrency: order.manifest.scale.concurrency,
     holdMs,
     instances: able.map((entry) => ({ instance: entry.facts.id, address: entry.facts.address, port: entry.port })),
+    ...(app.capStop === null ? {} : { stop: { code: app.capStop.code, untilWallMs: app.capStop.untilWallMs } }),
     ...(own === null ? {} : { own }),
     ...(share === null ? {} : { canary: share }),
     ...(order.manifest.httpsOnly === undefined ? {} : { httpsOnly: order.manifest.httpsOnly }),
@@ -58,6 +59,7 @@ function ownRouteOf(app: AppEntry, { manifest }: ReleaseOrder): OwnRoute | null 
 
 /** Why its requests are answered 503 instead of held; null when they are held or served. */
 function whyUnable(app: AppEntry, served: boolean, nowBootNs: number): string | null {
+  if (app.capStop !== null) return app.capStop.reason;
   if (app.stopped !== '') return app.stopped;
   if (served) return null;
   if (app.serving === null) return app.status === 'failed' ? app.reason : null;

@@ -4,6 +4,7 @@ import type { Owner } from '../../kit/ids.ts';
 import { nsPerMs } from '../../kit/units.ts';
 import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts';
 import type { Demand, KernelCounters, OwnAddress, Route } from '../model/calls.ts';
+import { noteCap } from './caps.ts';
 import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
 import { noteGap } from './gaps.ts';
 import { endDrainMs, sleepInstance } from './go-to-sleep.ts';
@@ -124,6 +125,7 @@ export class ResourceManager implements Manages {
     const app = appEntry(this.state, order.owner);
     const triedAgain = app.stopped !== '' && order.deployId !== app.desired?.deployId;
     app.desired = order;
+    noteCap(this, app);
     // The same secrets wrapped anew, for another key of this edgepoint: what serves opens these from now on.
     if (app.serving !== null && app.serving.order.release === order.release && order.secrets !== undefined) {
       app.serving = { ...app.serving, order: { ...app.serving.order, secrets: order.secrets } };

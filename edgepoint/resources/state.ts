@@ -4,7 +4,7 @@ import type { Owner } from '../../kit/ids.ts';
 import { unpacked } from '../../kit/text-packer.ts';
 import type { TextPacker } from '../../kit/text-packer.ts';
 import type { KeptInstance, Purpose, ReleaseOrder, ServingRelease } from '../model/app.ts';
-import type { OwnAddress, RunningInstance } from '../model/calls.ts';
+import type { OwnAddress, RouteStop, RunningInstance } from '../model/calls.ts';
 import type { FrozenRoom } from '../model/frozen.ts';
 import { enterMode } from '../model/instance.ts';
 import type { Instance, InstanceMode } from '../model/instance.ts';
@@ -41,6 +41,13 @@ export interface Backoff {
   readonly failures: number;
   readonly untilBootNs: number;
   readonly reason: string;
+}
+
+/** Why an app is not served because of a spending cap, and since when here. */
+export interface CapStop extends RouteStop {
+  /** For people. */
+  readonly reason: string;
+  readonly sinceBootNs: number;
 }
 
 const noGaps: readonly number[] = [];
@@ -80,6 +87,8 @@ export class AppEntry {
   paused = '';
   /** Of a canary that serves: why it gets no request any more; empty otherwise. */
   stopped = '';
+  /** Why it is not served because of a spending cap; null while it is. */
+  capStop: CapStop | null = null;
   waiting = 0;
   /** Since when requests have been held without a break; null when none is. */
   waitingSinceBootNs: number | null = null;
@@ -161,6 +170,8 @@ export interface EdgepointEntry {
   readonly frozenRoom: () => FrozenRoom;
   /** Names of sealed templates that lie whole in the object store, each with the key of its app. */
   stored: ReadonlyMap<string, string>;
+  /** Somebody judges what apps spend. */
+  spendingKnown: boolean;
   readonly apps: Map<string, AppEntry>;
   /** The app of each instance; holds exactly the instances of all apps. */
   readonly appOf: Map<string, AppEntry>;
@@ -169,7 +180,7 @@ export interface EdgepointEntry {
 }
 
 export function openState(capacityBytes: number, frozenRoom: () => FrozenRoom, texts: TextPacker = unpacked): EdgepointEntry {
-  return { texts, capacityBytes, frozenRoom, stored: new Map(), apps: new Map(), appOf: new Map(), active: new Set() };
+  return { texts, capacityBytes, frozenRoom, stored: new Map(), spendingKnown: true, apps: new Map(), appOf: new Map(), active: new Set() };
 }
 
 export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {

@@ -1,5 +1,6 @@
 import { nsPerSecond } from '../../kit/units.ts';
 import { offeringOf, runsAlone } from '../model/orders.ts';
+import { leaveByBootNs } from './caps.ts';
 import { idleInstances } from './plan/plan.ts';
 import { wantedInstances } from './plan/scale.ts';
 import { holdsMemory, isComing } from './plan/view.ts';
@@ -63,7 +64,8 @@ export function viewApp(app: AppEntry): AppView {
     serving: viewServing(app),
     waiting: Math.max(app.waiting, Number(app.accessWaits)),
     waitingSinceBootNs: app.waitingSinceBootNs,
-    paused: app.paused,
+    paused: app.paused !== '' ? app.paused : (app.capStop?.reason ?? ''),
+    ...(app.capStop === null ? {} : { leaveByBootNs: leaveByBootNs(app.capStop) }),
     surplusSinceBootNs: app.surplusSinceBootNs,
     notBeforeBootNs: Math.max(backoff?.untilBootNs ?? 0, refusal?.untilBootNs ?? 0),
     notBeforeReason: (refusedLonger ? refusal?.reason : backoff?.reason) ?? '',

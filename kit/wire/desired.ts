@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { manifestSchema } from './manifest.ts';
 import { wrappedSecretsSchema } from './secrets.ts';
+import { cappedSchema } from './spending.ts';
 import { defineMessage } from './version.ts';
 
 /**
@@ -32,6 +33,8 @@ export const desiredAppSchema = z.object({
   cronSite: z.string().default(''),
   /** Of a canary (scope `canary`): the part of the app's requests that it gets, in percent. Missing for an app itself. */
   canaryPercent: z.int().min(1).max(99).optional(),
+  /** Missing when no spending cap applies to it. */
+  capped: cappedSchema.optional(),
 });
 export type DesiredApp = z.output<typeof desiredAppSchema>;
 export const desiredAppMessage = defineMessage('desired-app', { major: 1, minor: 7 }, desiredAppSchema);

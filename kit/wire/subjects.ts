@@ -11,6 +11,7 @@ export const buckets = {
   issued: 'issued',
   domains: 'domains',
   queues: 'queues',
+  spending: 'spending',
 } as const;
 export const streams = { usage: 'USAGE', events: 'EVENTS', logs: 'LOGS' } as const;
 
@@ -64,4 +65,7 @@ export const eventSubject = (site: Site, owner: Owner): string => `event.${siteK
 export const logSubject = (site: Site, owner: Owner): string => `log.${siteKey(site)}.${ownerKey(owner)}`;
 /** Frames of one access (access.ts), to the edgepoint and from it. */
 export const accessSubject = (site: Site, way: 'to' | 'from', access: string): string => `access.${siteKey(site)}.${way}.${access}`;
+export const spentKey = (provider: string, app: string): string => `${provider}.${app}`;
 export const meteringQuerySubject = 'metering.query';
+export const meteringBeatSubject = 'metering.beat';
+export const spendingBeatSubject = 'spending.beat';

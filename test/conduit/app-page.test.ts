@@ -43,6 +43,9 @@ t.test('the page of an app: what happened, live, and nothing of others', async (
   t.notMatch(text, '<script>alert');
   t.notMatch(text, / style="/, 'the policy of the page forbids it');
   t.match(text, 'Metering does not answer now', 'there is none in this test');
+  t.match(text, /In \d{4}-\d\d so far \(UTC\)\. This app: 0\.000000/);
+  t.equal((await world.cli(['cap', 'set', '2.5', '--app', 'hello'], { token: ada.token })).code, 0);
+  t.match((await get('/apps/hello')).text, 'of a cap of 2.500000');
 
   const live = await fetch(`${world.url}/apps/hello/live`, { headers: { cookie: ada.cookie } });
   t.equal(live.headers.get('content-type'), 'text/event-stream');

@@ -24,6 +24,7 @@ function openWorld(t: Test, rows: readonly { app: string; task: string; dueWallM
   let timer: { atMs: number; callback: () => void } | null = null;
   const asked: { order: TaskOrder; answer: (answer: Partial<TaskAnswer>) => Promise<void>; fail: () => Promise<void> }[] = [];
   const told: Happening[] = [];
+  let stopped = '';
   const saved = new Map(rows.map(({ app, task, dueWallMs }) => [`${app} ${task}`, dueWallMs]));
   const settle = async (): Promise<void> => {
     for (let turns = 0; turns < 10; turns += 1) await Promise.resolve();
@@ -49,6 +50,7 @@ function openWorld(t: Test, rows: readonly { app: string; task: string; dueWallM
       forgetDealt: async (app, task) => {
         for (const name of saved.keys()) if (task === null ? name.startsWith(`${app} `) : name === `${app} ${task}`) saved.delete(name);
       },
+      stopped: () => stopped,
       tell: (happening) => void told.push(happening),
       changed: () => undefined,
       warn: (text) => t.fail(text),
@@ -67,10 +69,25 @@ function openWorld(t: Test, rows: readonly { app: string; task: string; dueWallM
     }
     nowMs = toMs;
   };
-  return { cron, asked, told, saved, until, settle, setClock: (ms: number) => (nowMs = ms), timer: () => timer };
+  return { cron, asked, told, saved, until, settle, setClock: (ms: number) => (nowMs = ms), stop: (why: string) => (stopped = why), timer: () => timer };
 }
 
 const due = (asked: readonly { order: TaskOrder }[]): string[] => asked.map(({ order }) => new Date(order.dueWallMs).toISOString().slice(11, 16));
+
+t.test('an app that is stopped is not asked, and what was due then is not made up for', async (t) => {
+  const world = openWorld(t);
+  const order = orderOf([{ schedule: '* * * * *', path: '/' }]);
+  world.cron.wanted(order);
+  world.cron.serves(order);
+  world.cron.begin();
+  world.stop('its spending cap is reached');
+  await world.until(beginMs + 120_000);
+  t.equal(world.asked.length, 0);
+  t.match(world.told.at(-1), { kind: 'fault', code: 'cron-skipped', text: /not run: its spending cap is reached/ });
+  world.stop('');
+  await world.until(beginMs + 180_000);
+  t.equal(world.asked.length, 1);
+});
 
 t.test('it asks on the minute, once, and says how it went', async (t) => {
   const { cron, asked, told, saved, until } = openWorld(t);

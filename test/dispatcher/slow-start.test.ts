@@ -112,7 +112,7 @@ t.test('the slowest answers of a program that compiles as it runs are faster wit
 t.test('the switchboard goes by the age of instances, and by the clock it is given', async (t) => {
   let nowBootNs = 100 * second;
   const news = { demandChanged: () => undefined, suspect: () => undefined, outlier: () => undefined, held: () => undefined };
-  const switchboard = new Switchboard(news, { nowMs: () => nowBootNs / 1_000_000, nowBootNs: () => nowBootNs, chance: () => 0 });
+  const switchboard = new Switchboard(news, { nowMs: () => nowBootNs / 1_000_000, nowBootNs: () => nowBootNs, nowWallMs: () => nowBootNs / 1_000_000, chance: () => 0 });
   const route = (...names: readonly string[]) => ({ ...routeOf([]), slowStartMs: 10_000, concurrency: 4, instances: names.map((instance) => ({ instance, address: '127.0.0.1', port: 1 })) });
   const given = (): string => {
     let name = '';

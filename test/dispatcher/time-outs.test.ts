@@ -45,7 +45,7 @@ class FakeSocket extends EventEmitter {
 function openWorld() {
   const world = { nowMs: 1_000_000, upstreams: [] as FakeSocket[], connections: [] as UpstreamConnection[] };
   const news = { demandChanged: (): void => {}, outlier: (): void => {}, suspect: (): void => {}, held: (): void => {} };
-  const switchboard = new Switchboard(news, { nowMs: () => world.nowMs, nowBootNs: () => world.nowMs * 1e6, chance: () => 0 });
+  const switchboard = new Switchboard(news, { nowMs: () => world.nowMs, nowBootNs: () => world.nowMs * 1e6, nowWallMs: () => world.nowMs, chance: () => 0 });
   const ports: ExchangePorts = {
     switchboard,
     nowMs: () => world.nowMs,

@@ -8,6 +8,7 @@ import { checkOrderMessage } from '../../kit/wire/check.ts';
 import { desiredAppMessage, nameEntryMessage } from '../../kit/wire/desired.ts';
 import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage, logMessage } from '../../kit/wire/event.ts';
+import { spendingBeatMessage, spentMessage } from '../../kit/wire/spending.ts';
 import { artefactBucket, desiredStream } from '../../kit/wire/subjects.ts';
 import { usageMessage, usageQueryMessage, usageReportMessage } from '../../kit/wire/usage.ts';
 import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
@@ -25,6 +26,8 @@ const types = [
   usageMessage,
   usageQueryMessage,
   usageReportMessage,
+  spentMessage,
+  spendingBeatMessage,
   dnsChallengeMessage,
   httpChallengeMessage,
   sharedCertificateMessage,

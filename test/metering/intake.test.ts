@@ -3,7 +3,7 @@ import { batchMessagesMax, openIntake } from '../../metering/intake.ts';
 import type { UsageMessage } from '../../metering/ledger.ts';
 
 const message = (text: string): UsageMessage => ({ subject: 's', text });
-const outcome = { counted: 0, repeated: 0, refused: [] };
+const outcome = { counted: 0, repeated: 0, refused: [], apps: [] };
 
 /** A ledger that says what it was given, and fails as told. */
 function ledger(fails: (messages: readonly UsageMessage[]) => boolean) {

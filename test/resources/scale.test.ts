@@ -102,6 +102,16 @@ const rows: readonly [string, AppView, string][] = [
     app({ paused: 'release 2 prepares on its volume', noSleepBeforeBootNs: nowBootNs + 2 * second, instances: [instance('i-1')] }),
     'note: p.main.shop: release 2 prepares on its volume\nlook again in 2 s',
   ],
+  [
+    'a spending cap is reached: what is under way is waited for',
+    app({ waiting: 1, paused: 'its spending cap is reached', leaveByBootNs: nowBootNs + 1, serving: serving({ min: 2 }), instances: [instance('i-1', busy)] }),
+    'sleep i-1: its spending cap is reached\nnote: p.main.shop: its spending cap is reached',
+  ],
+  [
+    'a spending cap is reached, and something under way takes for ever',
+    app({ paused: 'its spending cap is reached', leaveByBootNs: nowBootNs, instances: [instance('i-1', busy)] }),
+    'sleep i-1, whatever is under way: its spending cap is reached\nnote: p.main.shop: its spending cap is reached',
+  ],
   ['instances of a preparation are no concern of it', app({ waiting: 1, instances: [instance('p-1', { purpose: 'prepare' })] }), 'wake template: 1 waiting and none warm'],
 ];
 

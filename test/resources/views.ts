@@ -57,8 +57,8 @@ export function app(about: Partial<AppView> = {}): AppView {
 }
 
 /** `wake template: why`, one line for each step and note. */
-export function printPlan(plan: { steps: readonly { kind: string; reason: string; by?: string; instance?: string }[]; notes: readonly string[]; lookAgainBootNs: number | null }): string {
-  const lines = plan.steps.map((step) => `${[step.kind, step.by, step.instance].filter((word) => word !== undefined).join(' ')}: ${step.reason}`);
+export function printPlan(plan: { steps: readonly { kind: string; reason: string; by?: string; instance?: string; regardless?: true }[]; notes: readonly string[]; lookAgainBootNs: number | null }): string {
+  const lines = plan.steps.map((step) => `${[step.kind, step.by, step.instance].filter((word) => word !== undefined).join(' ')}${step.regardless === true ? ', whatever is under way' : ''}: ${step.reason}`);
   for (const note of plan.notes) lines.push(`note: ${note}`);
   if (plan.lookAgainBootNs !== null) lines.push(`look again in ${(plan.lookAgainBootNs - nowBootNs) / second} s`);
   return lines.join('\n');

@@ -61,8 +61,9 @@ export function planScale(view: AppView, nowBootNs: number): ScalePlan {
   if (view.paused !== '') {
     const notYet = nowBootNs < view.noSleepBeforeBootNs && ours.some(rests);
     if (notYet) return { ...nothing, notes: [`${view.app}: ${view.paused}`], lookAgainBootNs: view.noSleepBeforeBootNs };
+    const regardless = view.leaveByBootNs !== undefined && nowBootNs >= view.leaveByBootNs ? { regardless: true as const } : {};
     for (const instance of ours) {
-      if (rests(instance)) steps.push({ kind: 'sleep', app: view.app, instance: instance.id, reason: view.paused });
+      if (rests(instance)) steps.push({ kind: 'sleep', app: view.app, instance: instance.id, reason: view.paused, ...regardless });
     }
     return { ...nothing, steps, notes: [`${view.app}: ${view.paused}`] };
   }

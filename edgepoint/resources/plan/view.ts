@@ -52,6 +52,8 @@ export interface AppView {
   readonly waitingSinceBootNs: number | null;
   /** Why nothing of it may run just now (a new release prepares on its volume); empty when it may. */
   readonly paused: string;
+  /** While it is paused: from then on what is under way is not waited for; missing: it always is. */
+  readonly leaveByBootNs?: number;
   /** Since when there are more instances than the load wants; null when there are not. */
   readonly surplusSinceBootNs: number | null;
   /** After failures: no start before then, and why. */
@@ -95,7 +97,8 @@ export type Step =
   | { readonly kind: 'wake'; readonly app: string; readonly module: string; readonly by: WakeBy; readonly reason: string }
   | { readonly kind: 'freeze'; readonly app: string; readonly instance: string; readonly reason: string }
   | { readonly kind: 'thaw'; readonly app: string; readonly instance: string; readonly reason: string }
-  | { readonly kind: 'sleep'; readonly app: string; readonly instance: string; readonly reason: string }
+  /** `regardless`: what is under way is waited for no longer. */
+  | { readonly kind: 'sleep'; readonly app: string; readonly instance: string; readonly reason: string; readonly regardless?: true }
   | { readonly kind: 'end'; readonly app: string; readonly instance: string; readonly reason: string }
   | { readonly kind: 'refuse'; readonly app: string; readonly untilBootNs: number; readonly reason: string };
 
