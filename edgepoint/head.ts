@@ -12,14 +12,13 @@ import type { Log } from '../host/log.ts';
 import { PackedTexts } from '../host/packed-texts.ts';
 import { newId, ownerKey, siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { desiredAppMessage } from '../kit/wire/desired.ts';
 import { appStateMessage, edgepointStateMessage } from '../kit/wire/edgepoint-state.ts';
 import { logMessage } from '../kit/wire/event.ts';
 import { appStateKey, buckets, logSubject, stateKey } from '../kit/wire/subjects.ts';
-import { encodeMessage, parseMessage } from '../kit/wire/version.ts';
+import { encodeMessage } from '../kit/wire/version.ts';
 import { Cron } from './cron/run.ts';
 import { openAccesses } from './head/access.ts';
-import { followDesired, orderOf } from './head/desired.ts';
+import { followDesired } from './head/desired.ts';
 import { CertificateLink } from './head/certificates.ts';
 import { composeDeploys } from './head/deploys.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
@@ -36,8 +35,9 @@ import { openProbe } from './head/probe.ts';
 import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
 import type { Remembered } from './head/records.ts';
-import { settleAllKept, recall } from './head/recall.ts';
+import { settleAllKept, recall, wishAgain } from './head/recall.ts';
 import { headSettings } from './head/settings.ts';
+import { settingsFacts } from './head/settings.ts';
 import type { HeadSettings } from './head/settings.ts';
 import { countedTell, openHeadMetrics } from './head/metrics.ts';
 import { tellerOf } from './head/teller.ts';
@@ -225,7 +225,8 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     warn,
   });
   const servingOf = (app: string) => manager.state.apps.get(app)?.serving?.order ?? null;
-  const queues = new QueueLink(bus, site, { wallMs: clock.wallMs, wakeIn, serving: servingOf, ask: (order) => dispatcher.ask(order, sleepMs), tell, warn });
+  const stoppedOf = (app: string) => manager.state.apps.get(app)?.capStop?.reason ?? '';
+  const queues = new QueueLink(bus, site, { wallMs: clock.wallMs, wakeIn, serving: servingOf, stopped: stoppedOf, ask: (order) => dispatcher.ask(order, sleepMs), tell, warn });
   const { deployer, checker, watches } = composeDeploys({
     site,
     bus,
@@ -265,7 +266,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       ask: (order) => dispatcher.ask(order, sleepMs),
       saveDealt: (app, task, dueWallMs) => records.saveCron(app, task, dueWallMs),
       forgetDealt: (app, task) => records.forgetCron(app, task),
-      stopped: (app) => manager.state.apps.get(app)?.capStop?.reason ?? '',
+      stopped: stoppedOf,
       tell,
       changed: (app) => publisher.changed(app),
       warn,
@@ -335,12 +336,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   await door.ready;
 
   // ---- the conduit's wishes: what we knew at once, what is new from the bus ----
-  for (const { message } of remembered.desired) {
-    const parsed = parseMessage(desiredAppMessage, message);
-    if (parsed.ok) deployer.wish(orderOf(parsed.value), parsed.value.artefactBytes);
-    else warn('a remembered wish cannot be understood', { reason: parsed.reason });
-  }
-  for (const [key, { order }] of remembered.serving) if (!manager.state.apps.has(key)) deployer.wishGone(order.owner);
+  wishAgain(deployer, manager, remembered, warn);
   publisher.begin();
   void checker.sweep();
   const watch = await followDesired(bus, site, new Map(remembered.desired.map(({ app, message }) => [app, message])), {
@@ -397,9 +393,4 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     await bus.close();
     client.close();
   };
-}
-
-function settingsFacts(settings: HeadSettings): Omit<Parameters<typeof describeEdgepoint>[1], 'bootId' | 'opens' | 'sealTo'> {
-  const { zone, edgepoint, ipv4, ipv6, latitude, longitude } = settings;
-  return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
 }

@@ -2,6 +2,7 @@ import type { Log } from '../../host/log.ts';
 import { isCanary, ownerKey } from '../../kit/ids.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
+import type { Deployer } from '../deploy/run.ts';
 import { settleKept } from '../resources/recover.ts';
 import type { ResourceManager } from '../resources/run.ts';
 import { orderOf } from './desired.ts';
@@ -25,6 +26,21 @@ export function recall(manager: ResourceManager, remembered: Remembered, log: Lo
     if (rejected === '' || !isCanary(order.owner)) continue;
     if (manager.state.apps.get(ownerKey(order.owner))?.desired?.deployId === order.deployId) manager.reject(order.owner, rejected);
   }
+}
+
+/** What was wanted when the head ended is wanted again: releases that were not ready yet go on, and what nobody wants any more goes. */
+export function wishAgain(
+  deployer: Pick<Deployer, 'wish' | 'wishGone'>,
+  manager: ResourceManager,
+  remembered: Remembered,
+  warn: (text: string, fields: Record<string, unknown>) => void,
+): void {
+  for (const { message } of remembered.desired) {
+    const parsed = parseMessage(desiredAppMessage, message);
+    if (parsed.ok) deployer.wish(orderOf(parsed.value), parsed.value.artefactBytes);
+    else warn('a remembered wish cannot be understood', { reason: parsed.reason });
+  }
+  for (const [key, { order }] of remembered.serving) if (!manager.state.apps.has(key)) deployer.wishGone(order.owner);
 }
 
 /** What kept instances slept with when the head died, before anything is woken. */

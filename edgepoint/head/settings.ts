@@ -33,3 +33,8 @@ export const headSettings: Settings<typeof headSchema> = {
   prefix: 'EDGEPOINT_HEAD',
   schema: headSchema,
 };
+
+/** Of the settings, what an edgepoint says of itself. */
+export function settingsFacts({ zone, edgepoint, ipv4, ipv6, latitude, longitude }: HeadSettings) {
+  return { zone, edgepoint, ipv4, ipv6, latitude, longitude };
+}

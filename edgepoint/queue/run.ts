@@ -15,6 +15,8 @@ export interface QueuePorts {
   wakeIn(ms: number, callback: () => void): () => void;
   /** The release of an app (`ownerKey`) that serves, or null. */
   serving(app: string): ReleaseOrder | null;
+  /** Why an app is not served though a release of it serves, as at its spending cap; empty when it is. */
+  stopped(app: string): string;
   /** The local dispatcher's part. */
   ask(order: MessageOrder): Promise<TaskAnswer>;
   /** Of the bucket: what is written over what has that place, and the new place. Rejects when something else stands there, or the bus is away. */
@@ -44,6 +46,8 @@ interface Queue {
 
 /** After a bus or a dispatcher that was away; no attempt of the message. */
 const retryMs = 1000;
+/** Of an app that is stopped, which no attempt of a message is for. */
+const stoppedMs = 2000;
 
 /**
  * Delivers messages that wait for the apps of this edgepoint, each as a request that wakes its app. The bus holds them: a head that is killed
@@ -104,6 +108,10 @@ export class Queues {
     const room = Math.min(atOnce.provider - (this.underWay.get(provider) ?? 0), atOnce.all - this.all);
     const nowWallMs = this.ports.wallMs();
     const plan = planQueue(queue.messages.values(), { concurrency: wish.concurrency, room, nowWallMs });
+    if (this.ports.stopped(queue.app) !== '') {
+      if (plan.deliver.length > 0 || plan.lookAgainWallMs !== null) queue.cancel = this.ports.wakeIn(stoppedMs, () => this.look(name, queue));
+      return;
+    }
     for (const id of plan.deliver) {
       const message = queue.messages.get(id);
       if (message !== undefined) void this.deliver(queue, message, order, wish);

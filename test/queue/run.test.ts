@@ -20,6 +20,7 @@ function open(queue: readonly Record<string, unknown>[] = [{ name: 'jobs', path:
   const world = {
     nowMs: 1000,
     serving: order as ReleaseOrder | null,
+    stopped: '',
     busUp: true,
     /** What the bus has. */
     stored: new Map<string, string>(),
@@ -48,6 +49,7 @@ function open(queue: readonly Record<string, unknown>[] = [{ name: 'jobs', path:
       return () => void world.timers.delete(timer);
     },
     serving: () => world.serving,
+    stopped: () => world.stopped,
     ask: (message) =>
       new Promise((resolve, reject) => {
         world.asked.push({ order: message, answer: (answer) => (answer instanceof Failure ? reject(answer) : resolve(answer)) });
@@ -84,6 +86,26 @@ function open(queue: readonly Record<string, unknown>[] = [{ name: 'jobs', path:
     ids: (): string[] => world.asked.map(({ order: { id, attempt } }) => `${id} ${attempt}`),
   };
 }
+
+t.test('an app at its spending cap is sent none, which costs no attempt, and all of them afterwards', async (t) => {
+  const { world, queues, send, answer, pass, ids } = open();
+  await send(0, content('a'));
+  world.stopped = 'its spending cap is reached';
+  await answer(0, 503, 'it is stopped');
+  await send(1, content('b'));
+  for (let minute = 0; minute < 20; minute += 1) await pass(60_000);
+  t.same(ids(), ['a 1']);
+  t.equal(world.timers.size, 1, 'it is looked at again');
+  world.stopped = '';
+  await pass(2000);
+  t.same(ids(), ['a 1', 'a 2']);
+  await answer(1, 200);
+  t.same(ids(), ['a 1', 'a 2', 'b 1']);
+  await answer(2, 200);
+  t.equal(world.stored.size, 0);
+  t.equal(world.timers.size, 0, 'and nothing is looked at when nothing waits');
+  queues.stop();
+});
 
 t.test('a message is delivered once, and gone when it is taken', async (t) => {
   const { world, send, answer, ids } = open();
