@@ -52,9 +52,12 @@ const triesMax = 5;
 export async function openQueues(ports: QueuesPorts): Promise<Queues> {
   const { bus, apps, log } = ports;
   const held = new Map<string, Held>();
+  /** Of each key, the place of what was heard of it last, by news or as an answer: these two come in any order. There are no more keys than places. */
+  const heard = new Map<string, number>();
   const take = (key: string, text: string | null, place: number): void => {
     const at = queuePlaceOf(key);
-    if (at === null || (place !== 0 && (held.get(key)?.place ?? 0) > place)) return;
+    if (at === null || (place !== 0 && (heard.get(key) ?? 0) > place)) return;
+    heard.set(key, place);
     const parsed = text === null ? null : parseMessage(queueMessageMessage, text);
     if (parsed === null) held.delete(key);
     else if (parsed.ok) held.set(key, heldOf(at, parsed.value, place));
@@ -107,14 +110,13 @@ export async function openQueues(ports: QueuesPorts): Promise<Queues> {
     return site;
   };
   const put = async (app: StoredApp, queue: string, site: Site, message: QueueMessage): Promise<void> => {
-    const owner = ownerKey(app.owner);
     const text = encodeMessage(queueMessageMessage, message);
     for (let place = 0, tries = 0; place < queueMessagesMax; place += 1) {
       const key = queueKey(site, app.owner, queue, place);
       if (held.has(key)) continue;
       try {
         const at = await bus.putKv(buckets.queues, key, text, (await bus.placeOfKv(buckets.queues, key)) ?? 0);
-        held.set(key, heldOf({ site: siteKey(site), app: owner, queue }, message, at));
+        take(key, text, at);
         return;
       } catch (thrown) {
         // Something stands there that has not been heard of yet, or the edgepoint's part is full.

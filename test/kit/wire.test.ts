@@ -9,6 +9,7 @@ import { desiredAppMessage, nameEntryMessage } from '../../kit/wire/desired.ts';
 import { appStateMessage, edgepointStateMessage, heartbeatMessage } from '../../kit/wire/edgepoint-state.ts';
 import { eventMessage, logMessage } from '../../kit/wire/event.ts';
 import { spendingBeatMessage, spentMessage } from '../../kit/wire/spending.ts';
+import { queueMessageMessage } from '../../kit/wire/queue.ts';
 import { artefactBucket, desiredStream } from '../../kit/wire/subjects.ts';
 import { usageMessage, usageQueryMessage, usageReportMessage } from '../../kit/wire/usage.ts';
 import { encodeMessage, parseMessage } from '../../kit/wire/version.ts';
@@ -33,6 +34,7 @@ const types = [
   sharedCertificateMessage,
   issuedCertificateMessage,
   wantedDomainMessage,
+  queueMessageMessage,
 ] as unknown as MessageType<z.ZodObject>[];
 
 /** Messages as earlier versions wrote them, `<name>-<version>.json`: kept for ever, so that what is on a disk somewhere stays readable. */
