@@ -63,7 +63,9 @@ function sendOne(address: string, probe: Probe, agent: Agent | false): Promise<v
     const outgoing = request({ host: address, port: 80, path, method: probe.method, agent, headers, signal: AbortSignal.timeout(answerMsMax) }, (response) => {
       probe.release = String(response.headers['x-release'] ?? '');
       response.resume();
-      response.once('end', () => end(response.statusCode ?? 0, '')).once('error', (error) => end(0, error.message));
+      let said = '';
+      response.setEncoding('utf8').on('data', (part: string) => (said += part));
+      response.once('end', () => end(response.statusCode ?? 0, response.statusCode === 502 ? said.slice(0, 300) : '')).once('error', (error) => end(0, error.message));
     });
     outgoing.once('error', (error: NodeJS.ErrnoException) => end(0, error.code ?? error.message)).end();
   });
