@@ -11,7 +11,7 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
     ],
   },
   { exit: 5, about: 'there is no such app, release, canary, domain, variable or secret, or there cannot be such a canary', codes: ['app-unknown', 'domain-unknown', 'deploy-unknown', 'release-unknown', 'release-serves', 'variable-unknown', 'canary-'] },
-  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'access-cut', 'no-edgepoint', 'edgepoint-key-unknown'] },
+  { exit: 6, about: 'the conduit cannot be reached or cannot answer now', codes: ['conduit-unreachable', 'not-a-conduit', 'busy', 'bus-away', 'metering-away', 'progress-cut', 'access-cut', 'edgepoint-key-unknown'] },
   { exit: 7, about: 'it would serve, but cannot be snapshotted (check)', codes: ['cannot-be-snapshotted'] },
   { exit: 8, about: 'a domain cannot be added, or its record is not there (domains)', codes: ['domain-', 'too-many-domains'] },
   { exit: 9, about: 'a registry of images cannot be reached, refuses or stalls', codes: ['registry-'] },

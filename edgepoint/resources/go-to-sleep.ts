@@ -9,7 +9,7 @@ import type { AppEntry, InstanceEntry } from './state.ts';
 
 /** What is under way may end within this time; then the instance serves on. An old release's may take longer. */
 const drainMs = 2000;
-export const endDrainMs = 30_000;
+const endDrainMs = 30_000;
 /** After a drain that failed: with the dispatcher away it fails at once, and so would each next try, for ever. */
 const drainRetryMs = 200;
 /** After a snapshot that failed, the next try waits this long, doubling. */
@@ -44,6 +44,18 @@ export async function sleepInstance(
   }
   manager.touch(app);
   manager.touchRefused();
+}
+
+/** Resolves when nothing is under way at any instance of an app that is given nothing new. Never rejects. */
+export async function drainAll({ ports }: Pick<Manages, 'ports'>, app: AppEntry): Promise<void> {
+  const untilBootNs = ports.clock.bootNs() + endDrainMs * nsPerMs;
+  const drained = async (instance: string): Promise<void> => {
+    // One that was about to sleep gives its own drain up for this one, and breaks it off: it is asked again.
+    for (let asked = 0; asked < 3 && app.instances.has(instance) && ports.clock.bootNs() < untilBootNs; asked += 1) {
+      if (await ports.dispatcher.drain({ instance, park: false, timeoutMs: endDrainMs })) return;
+    }
+  };
+  await Promise.all([...app.instances.keys()].map(drained));
 }
 
 function stayWarm(manager: Manages, app: AppEntry, entry: InstanceEntry, reason: string): void {

@@ -6,7 +6,7 @@ import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts
 import type { Demand, KernelCounters, OwnAddress, Route } from '../model/calls.ts';
 import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
 import { noteGap } from './gaps.ts';
-import { endDrainMs, sleepInstance } from './go-to-sleep.ts';
+import { drainAll, sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
 import { idleInstances, planApp } from './plan/plan.ts';
 import { earliest } from './plan/view.ts';
@@ -211,7 +211,7 @@ export class ResourceManager implements Manages {
   private async letGo(app: AppEntry): Promise<void> {
     app.stopped = 'it is taken away';
     this.routeTable.tell(app, this.ports.clock.bootNs());
-    await Promise.all([...app.instances.keys()].map((instance) => this.ports.dispatcher.drain({ instance, park: false, timeoutMs: endDrainMs })));
+    await drainAll(this, app);
   }
 
   /** Puts unused instances to sleep for a preparation's sake. */

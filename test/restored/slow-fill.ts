@@ -65,7 +65,8 @@ export function stopSlowOne(pid: number): void {
  */
 export function holdFill(engine: Engine, instance: string): { guard: number; server: number; goOn: () => void } {
   const found = holders(engine, instance);
-  if (found === null) throw new Error(`the memory of ${instance} is there already`);
+  const path = fillPath(engine.runFolder, instance);
+  if (found === null) throw new Error(`nobody fills ${instance}: ${existsSync(path) ? readFileSync(path, 'utf8') : 'no file'} ${JSON.stringify(allProcesses().filter(({ pid }) => descriptorsOf(pid).includes(path)))}`);
   process.kill(found.server, 'SIGSTOP');
   return { ...found, goOn: () => process.kill(found.server, 'SIGCONT') };
 }

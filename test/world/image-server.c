@@ -39,9 +39,9 @@ int main(int count, char **words) {
       requests++;
       int length = snprintf(body, sizeof body,
           "{\"uid\":%u,\"gid\":%u,\"group\":%d,\"cwd\":\"%s\",\"word\":\"%s\",\"mark\":\"%s\",\"home\":\"%s\",\"port\":\"%s\",\"requests\":%d,"
-          "\"wrote\":%d,\"devIsFolder\":%d,\"null\":%d,\"gone\":%d,\"changed\":%d,\"baseIsThere\":%d,\"secret\":%d}",
+          "\"wrote\":%d,\"devIsFolder\":%d,\"null\":%d,\"gone\":%d,\"changed\":%d,\"baseIsThere\":%d,\"secret\":%d,\"resolver\":%d}",
           getuid(), getgid(), more > 0 ? (int)groups[0] : -1, getcwd(where, sizeof where), count > 1 ? words[1] : "", known("MARK"), known("HOME"), known("PORT"), requests,
-          wrote, S_ISDIR(dev.st_mode), there("/dev/null"), !there("/srv/app/gone"), there("/srv/app/second"), there("/usr/local/bin/node"), access("/run/secrets/KEY", R_OK) == 0);
+          wrote, S_ISDIR(dev.st_mode), there("/dev/null"), !there("/srv/app/gone"), there("/srv/app/second"), there("/usr/local/bin/node"), access("/run/secrets/KEY", R_OK) == 0, there("/etc/resolv.conf"));
       int whole = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s", length, body);
       if (write(from, answer, (size_t)whole) < 0) return 1;
     }

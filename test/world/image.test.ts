@@ -13,7 +13,7 @@ t.setTimeout(900_000);
 const example = join(import.meta.dirname, '../../examples/image');
 const name = 'shop.edge.test';
 /** What the program of the image says when all that its config asks for is true. */
-const expected = { uid: 1000, gid: 1001, group: 8, cwd: '/srv/app/data', word: 'from-the-image', home: '/home/web', port: '8080', wrote: 1, devIsFolder: 1, null: 1, gone: 1, changed: 1, baseIsThere: 0 };
+const expected = { uid: 1000, gid: 1001, group: 8, cwd: '/srv/app/data', word: 'from-the-image', home: '/home/web', port: '8080', wrote: 1, devIsFolder: 1, null: 1, gone: 1, changed: 1, baseIsThere: 0, resolver: 1 };
 
 async function said(host: string): Promise<Record<string, unknown>> {
   const answer = await ask({ host, name, path: '/', timeoutMs: 120_000 });

@@ -41,7 +41,7 @@ enum { LISTENER, IMAGES, FILL, FIRST_PAGES, ORDER_DESCRIPTORS };
 #define HOLD_MS 10000      /* longer than it takes to end what waits for pages */
 #define MOST_DESCRIPTORS 4096 /* one for each process that an instance forks meanwhile */
 
-static void send_descriptors(int socket, int32_t number, const int *descriptors, size_t count) {
+static int tell(int socket, int32_t number, const int *descriptors, size_t count) {
   char room[CMSG_SPACE(ORDER_DESCRIPTORS * sizeof(int))] = {0};
   struct iovec part = {.iov_base = &number, .iov_len = sizeof number};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
@@ -52,7 +52,16 @@ static void send_descriptors(int socket, int32_t number, const int *descriptors,
     *control = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))};
     memcpy(CMSG_DATA(control), descriptors, count * sizeof(int));
   }
-  if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) fail("speak to the pages server");
+  return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+static void send_descriptors(int socket, int32_t number, const int *descriptors, size_t count) {
+  if (tell(socket, number, descriptors, count)) fail("speak to the pages server");
+}
+
+/* To the box, which may have ended: when the processor is short, the restore is done before the guard has said who the server is. */
+static void tell_box(int socket, int32_t number) {
+  if (tell(socket, number, NULL, 0) && errno != EPIPE) fail("speak to the box");
 }
 
 /* The number of a message, its descriptors in their places; false at the end of the connection. */
@@ -119,7 +128,7 @@ static void wait_for_end(int process) {
 /* The server has ended too early: ends the instance, whose process may be known only now, and holds its memory until then. */
 __attribute__((noreturn)) static void end_instance(int box, int instance) {
   int32_t number;
-  if (instance < 0) send_descriptors(box, SERVER_ENDED, NULL, 0);
+  if (instance < 0) tell_box(box, SERVER_ENDED);
   while (instance < 0 && receive_descriptors(box, &number, &instance, 1));
   if (instance >= 0 && syscall(SYS_pidfd_send_signal, instance, SIGKILL, NULL, 0) && errno != ESRCH) fail("end the instance");
   wait_for_end(instance); /* without one, the box has failed and restored kills what there is, us too */
@@ -168,7 +177,7 @@ __attribute__((noreturn)) static void wait_for_order(int box) {
   }
   int server_process = (int)syscall(SYS_pidfd_open, server, 0);
   if (server_process < 0) fail("hold the pages server");
-  send_descriptors(box, server, NULL, 0);
+  tell_box(box, server);
   keep_guard_rights();
   guard(box, server, server_process);
 }
