@@ -58,7 +58,7 @@ const settingsSchema = z.object({
   boxProgram: z.string().default(tools.box).describe('the edgepoint-box program'),
   criu: z.string().default(tools.criu).describe('the CRIU program'),
   baseRoot: z.string().default(tools.baseRoot).describe('the base root filesystem of instances'),
-  imageBase: z.string().default(tools.imageBase).describe('what lies below the root of an image: the clone guard and nothing else'),
+  imageBase: z.string().default(tools.imageBase).describe('what lies below the root of an image: the clone guard, the resolver, and nothing else'),
   keyFolder: z.string().default('').describe('keys of snapshots, for root alone; empty for `keys` in the data folder'),
   hotBytes: z.coerce.number().int().min(0).default(hotBytesDefault).describe('memory for unpacked snapshots that no running instance stands on; 0 to unpack for each wake'),
 });

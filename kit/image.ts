@@ -1,4 +1,4 @@
-import type { EntryKind } from './archive.ts';
+import type { ArchiveLimits, EntryKind } from './archive.ts';
 
 /**
  * Layers of OCI images (OCI image specification, layer.md). A layer is named by the digest of its tar as it is unpacked (the `diff_id` of an
@@ -7,15 +7,8 @@ import type { EntryKind } from './archive.ts';
 export const layerPattern = /^sha256:[0-9a-f]{64}$/;
 export const layersMax = 128;
 
-export interface ImageLimits {
-  /** Of all layers of an image together. */
-  readonly entriesMax: number;
-  readonly unpackedBytesMax: number;
-  /** As for archives (kit/archive.ts): asked only above `ratioFromBytes`. */
-  readonly ratioMax: number;
-  readonly ratioFromBytes: number;
-  readonly pathBytesMax: number;
-  readonly depthMax: number;
+/** `entriesMax` and `unpackedBytesMax`: of all layers of an image together. */
+export interface ImageLimits extends ArchiveLimits {
   /** Ids of owners: those that an instance has. */
   readonly idMax: number;
 }

@@ -109,7 +109,7 @@ static void make_mount_point(const struct box *box, const char *upper, const cha
 
 /*
  * The private disk is a tmpfs of the offering's size; the root is an overlay of it over the artefact over the base. Of an image, the artefact
- * is the whole root, and the base below it holds the clone guard and nothing else.
+ * is the whole root, and the base below it holds the clone guard, the resolver, and nothing else.
  * A clone of a template gets the template's disk as one more lower layer, so a wake copies nothing.
  */
 void make_disk_and_root(const struct box *box) {

@@ -58,7 +58,7 @@ export interface InstancesOptions {
   /** Instances have IPv6 addresses too. */
   readonly ipv6?: boolean;
   readonly baseRoot: string;
-  /** What lies below the root of an image in its place: the guard and nothing else. */
+  /** What lies below the root of an image in its place: the guard, the resolver, and nothing else. */
   readonly imageBase: string;
   /** Folder in the base root: edgepoint/guard. */
   readonly guard: string;

@@ -38,6 +38,8 @@ export async function run(program: string, args: readonly string[], options: { c
   let stderr = '';
   child.stdout.on('data', (bytes: Buffer) => (stdout += bytes.toString()));
   child.stderr.on('data', (bytes: Buffer) => (stderr += bytes.toString()));
+  // One that refuses at once may have ended before it is written to; how it ended is what counts.
+  child.stdin.on('error', () => undefined);
   child.stdin.end(options.input ?? '');
   const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
   const code = await new Promise<number>((resolve) => child.once('close', (status) => resolve(status ?? -1)));

@@ -98,11 +98,10 @@ t.test('a canary, from its start to its end, under requests', async (t) => {
   });
 
   await t.test('one that fails is stopped where it fails, and its provider is told', async (t) => {
+    // Asked before it is ready at both edgepoints it might be stopped at the one while the other prepares it, and its deploy would fail.
+    await run('deploy', folder('four', '[env]\nBAD = "1"\n'), '--canary', '50');
     const prober = startProber(address, 'bad', lanes);
     try {
-      // Whether it is stopped at the one before it is ready at the other is chance.
-      const ran = await ada.conduit(['deploy', folder('four', '[env]\nBAD = "1"\n'), '--canary', '50']);
-      t.ok(ran.exitCode === 0 || ran.stdout.includes('Release 4 gets no request here any more'), ran.stderr);
       const canary = async () => (await ada.status(app)).canary;
       await until('it is stopped', async () => (await canary())?.sites.some(({ state }) => state?.status === 'failed') === true, 120_000);
       await settles(3, prober);
