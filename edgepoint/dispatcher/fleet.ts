@@ -26,6 +26,8 @@ export class InstanceState implements Candidate {
   address: string;
   port: number;
   way: 'open' | 'draining' | 'drained' = 'open';
+  /** The head lets it go, whatever has become of a drain. */
+  leaving = false;
   /** The drain keeps tunnels, parked. */
   parked = false;
   suspect = false;
@@ -50,7 +52,7 @@ export class InstanceState implements Candidate {
   }
 
   get unavailable(): Candidate['unavailable'] {
-    if (this.way !== 'open') return 'draining';
+    if (this.way !== 'open' || this.leaving) return 'draining';
     return this.suspect ? 'suspect' : '';
   }
 
@@ -93,7 +95,7 @@ export class InstanceState implements Candidate {
   }
 
   giveBack(connection: UpstreamConnection): void {
-    if (this.way !== 'open' || this.idle.length >= limits.idleConnectionsPerInstance) connection.end();
+    if (this.unavailable === 'draining' || this.idle.length >= limits.idleConnectionsPerInstance) connection.end();
     else this.idle.push(connection);
   }
 
@@ -261,6 +263,7 @@ export class AppState {
   private arrive(wanted: Route['instances'][number], nowBootNs: number): void {
     const known = this.find(wanted.instance) ?? new InstanceState({ ...wanted, nowBootNs });
     if (dropState(this.departed, wanted.instance)) known.way = 'open';
+    known.leaving = wanted.draining === true;
     if (known.address !== wanted.address || known.port !== wanted.port) {
       known.closeIdle();
       known.cutTunnels();

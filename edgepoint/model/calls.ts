@@ -215,7 +215,8 @@ export interface Route {
   readonly concurrency: number;
   /** How long a request may be held, then 503 with Retry-After. */
   readonly holdMs: number;
-  readonly instances: readonly { readonly instance: string; readonly address: string; readonly port: number }[];
+  /** `draining`: it is about to go, or to stand still, and what is under way in it goes on: a dispatcher that has just come gives it nothing new either. */
+  readonly instances: readonly { readonly instance: string; readonly address: string; readonly port: number; readonly draining?: true }[];
   /** Its own address; missing for an app that has none. Only the kernel path needs it. */
   readonly own?: OwnRoute;
   /** Whether requests of plain HTTP are sent to https, where there is a certificate for the host; missing: as the dispatcher's setting says. */

@@ -21,7 +21,7 @@ export async function freezeInstance(manager: Manages, app: AppEntry, entry: Ins
     app.noSleepBeforeBootNs = Math.max(app.noSleepBeforeBootNs, nowBootNs + drainRetryMs * nsPerMs);
     moveInstance(entry, 'warm', nowBootNs, 'it was wanted while it was to be frozen');
     manager.touch(app);
-    return ports.dispatcher.unpark(id);
+    return unparkWarm(manager, entry);
   }
   moveInstance(entry, 'frozen', nowBootNs, step.reason);
   entry.frozen = freezeNow(manager, app, entry, step.reason);
@@ -48,6 +48,14 @@ async function freezeNow(manager: Manages, app: AppEntry, entry: InstanceEntry, 
     ports.tell({ owner: app.owner, release, kind: 'fault', code: codeOf(failure), text: `Instance ${id} could not be frozen: ${messageOf(failure)}. It is put to sleep instead.` });
     manager.touch(app);
   }
+}
+
+/**
+ * One that has become warm is given what was parked for it, and requests. Not when the plan that followed lets it go again: a drain that is
+ * under way would be broken off, and the instance would end with new requests in it.
+ */
+export async function unparkWarm({ ports }: Pick<Manages, 'ports'>, entry: InstanceEntry): Promise<void> {
+  if (entry.facts.mode === 'warm') await ports.dispatcher.unpark(entry.facts.id);
 }
 
 /** Begins a thaw: the instance is on its way to warm when this returns. */
@@ -86,7 +94,7 @@ async function thaw(manager: Manages, app: AppEntry, entry: InstanceEntry, reaso
   entry.lastActiveBootNs = nowBootNs;
   if (keeper.goneSignal(id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
   manager.touch(app);
-  void ports.dispatcher.unpark(id);
+  void unparkWarm(manager, entry);
   const tookMs = (nowBootNs - fromBootNs) / nsPerMs;
   ports.tell({ owner: app.owner, release, kind: 'wake', text: `Instance ${id} was thawed in ${formatMs(tookMs)}: ${reason}.`, tookMs });
   if (manager.state.apps.get(app.key) !== app) await keeper.end(entry);

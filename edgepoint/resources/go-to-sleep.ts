@@ -29,11 +29,9 @@ export async function sleepInstance(
     // One that is frozen was drained before, and its tunnels are parked.
     const drained =
       entry.frozen !== null ||
-      (await manager.ports.dispatcher.drain({
-        instance: id,
-        park: keeps,
-        timeoutMs: step.kind === 'end' ? endDrainMs : drainMs,
-      }));
+      (step.kind === 'end'
+        ? await drainToEnd(manager, app, id)
+        : await manager.ports.dispatcher.drain({ instance: id, park: keeps, timeoutMs: drainMs }));
     if (manager.keeper.goneSignal(id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
     if (!drained && step.kind === 'sleep' && !('regardless' in step)) return stayWarm(manager, app, entry, 'something came under way while it was to sleep');
     app.backoff = null;
@@ -47,15 +45,18 @@ export async function sleepInstance(
 }
 
 /** Resolves when nothing is under way at any instance of an app that is given nothing new. Never rejects. */
-export async function drainAll({ ports }: Pick<Manages, 'ports'>, app: AppEntry): Promise<void> {
+export async function drainAll(manager: Pick<Manages, 'ports'>, app: AppEntry): Promise<void> {
+  await Promise.all([...app.instances.keys()].map((instance) => drainToEnd(manager, app, instance)));
+}
+
+/** True when nothing is under way at an instance that is to go for good; false when that took too long, or the dispatcher is away. */
+async function drainToEnd({ ports }: Pick<Manages, 'ports'>, app: AppEntry, instance: string): Promise<boolean> {
   const untilBootNs = ports.clock.bootNs() + endDrainMs * nsPerMs;
-  const drained = async (instance: string): Promise<void> => {
-    // One that was about to sleep gives its own drain up for this one, and breaks it off: it is asked again.
-    for (let asked = 0; asked < 3 && app.instances.has(instance) && ports.clock.bootNs() < untilBootNs; asked += 1) {
-      if (await ports.dispatcher.drain({ instance, park: false, timeoutMs: endDrainMs })) return;
-    }
-  };
-  await Promise.all([...app.instances.keys()].map(drained));
+  // Another drain of it may have been under way (it was about to sleep), and one drain breaks off another: it is asked again.
+  for (let asked = 0; asked < 3 && app.instances.has(instance) && ports.clock.bootNs() < untilBootNs; asked += 1) {
+    if (await ports.dispatcher.drain({ instance, park: false, timeoutMs: endDrainMs })) return true;
+  }
+  return false;
 }
 
 function stayWarm(manager: Manages, app: AppEntry, entry: InstanceEntry, reason: string): void {

@@ -4,6 +4,7 @@ import { purposeOfId } from '../model/app.ts';
 import type { KeptInstance } from '../model/app.ts';
 import type { RunningInstance, SnapdCalls } from '../model/calls.ts';
 import { runsAlone } from '../model/orders.ts';
+import { unparkWarm } from './freeze-and-thaw.ts';
 import type { ResourceManager } from './run.ts';
 import { addInstance, findInstance, moveInstance } from './state.ts';
 import type { AppEntry, InstanceEntry } from './state.ts';
@@ -89,7 +90,7 @@ async function finishAdoption(manager: ResourceManager, app: AppEntry, entry: In
   moveInstance(entry, 'warm', manager.ports.clock.bootNs(), 'it ran already when the head started');
   manager.touch(app);
   // It may have been about to sleep when the head died.
-  await manager.ports.dispatcher.unpark(entry.facts.id);
+  await unparkWarm(manager, entry);
 }
 
 /**

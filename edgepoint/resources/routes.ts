@@ -2,7 +2,7 @@ import { isCanary } from '../../kit/ids.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 import type { OwnRoute, Route } from '../model/calls.ts';
 import { ownPortsOf } from '../model/own-address.ts';
-import type { AppEntry } from './state.ts';
+import type { AppEntry, InstanceEntry } from './state.ts';
 
 /** A request may wait this long for its app; then 503 with Retry-After. */
 export const holdMs = 60_000;
@@ -18,11 +18,12 @@ export function routeOf(app: AppEntry, nowBootNs: number, canary: AppEntry | nul
   const up = [...app.instances.values()].filter((entry) => entry.purpose === 'serve' && entry.facts.address !== '');
   const warm = up.filter((entry) => entry.facts.mode === 'warm');
   const current = warm.filter((entry) => entry.facts.release === order.release);
-  // One that drains is given nothing new by the dispatcher, but what is under way in it must not be cut.
-  const able = [...(current.length > 0 ? current : warm), ...up.filter((entry) => entry.facts.mode === 'draining')];
+  const able = current.length > 0 ? current : warm;
+  // What is under way in it must not be cut.
+  const draining = up.filter((entry) => entry.facts.mode === 'draining');
   const own = ownRouteOf(app, order);
   const share = canary === null ? null : shareOf(canary, nowBootNs);
-  const unable = whyUnable(app, able.length > 0, nowBootNs);
+  const unable = whyUnable(app, able.length + draining.length > 0, nowBootNs);
   return {
     owner: app.owner,
     hosts: isCanary(app.owner) ? [] : (app.desired ?? order).hosts,
@@ -30,7 +31,7 @@ export function routeOf(app: AppEntry, nowBootNs: number, canary: AppEntry | nul
     reason: unable ?? '',
     concurrency: order.manifest.scale.concurrency,
     holdMs,
-    instances: able.map((entry) => ({ instance: entry.facts.id, address: entry.facts.address, port: entry.port })),
+    instances: [...able.map(placeOf), ...draining.map((entry) => ({ ...placeOf(entry), draining: true as const }))],
     ...(app.capStop === null ? {} : { stop: { code: app.capStop.code, untilWallMs: app.capStop.untilWallMs } }),
     ...(own === null ? {} : { own }),
     ...(share === null ? {} : { canary: share }),
@@ -42,6 +43,8 @@ export function routeOf(app: AppEntry, nowBootNs: number, canary: AppEntry | nul
     ...(order.manifest.proxyProtocol === 'none' ? {} : { proxyProtocol: order.manifest.proxyProtocol }),
   };
 }
+
+const placeOf = ({ facts, port }: InstanceEntry): Route['instances'][number] => ({ instance: facts.id, address: facts.address, port });
 
 /** Null while its wanted release cannot serve here, or no memory is there for it. */
 function shareOf(canary: AppEntry, nowBootNs: number): NonNullable<Route['canary']> | null {

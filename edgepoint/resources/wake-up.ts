@@ -4,6 +4,7 @@ import type { ServingRelease, WakeBy } from '../model/app.ts';
 import { nextBackoff } from './backoff.ts';
 import type { Start } from './keeper.ts';
 import type { Step } from './plan/view.ts';
+import { unparkWarm } from './freeze-and-thaw.ts';
 import type { Manages } from './manages.ts';
 import { moveInstance } from './state.ts';
 import type { AppEntry, InstanceEntry } from './state.ts';
@@ -61,7 +62,7 @@ async function wake(manager: Manages, app: AppEntry, entry: InstanceEntry, order
     if (order.start.kind === 'restore') app.restoreFailures = 0;
     if (keeper.goneSignal(entry.facts.id).aborted) return manager.loseInstance(app, entry, 'it ended by itself', 'app-exited');
     manager.touch(app);
-    if (order.start.kind === 'restore' && order.start.continues) void ports.dispatcher.unpark(entry.facts.id);
+    if (order.start.kind === 'restore' && order.start.continues) void unparkWarm(manager, entry);
     tellWake(manager, app, entry, { tookMs: (nowBootNs - fromBootNs) / nsPerMs, how: order, stepsMs: { ...fetched, ...running.stepsMs } });
     if (!stillWanted(manager, app)) await keeper.end(entry);
   } catch (failure) {
@@ -140,7 +141,7 @@ async function fallBack(manager: Manages, app: AppEntry, entry: InstanceEntry, o
     const meterId = kept ? `${id}.${ports.newInstanceId('serve').slice(2)}` : id;
     const next = manager.addServing(app, { id, order: serving.order, mode: 'booting', reason: `${order.reason}; its restore failed`, meterId });
     await wake(manager, app, next, again);
-    if (kept) void ports.dispatcher.unpark(id);
+    if (kept) void unparkWarm(manager, next);
     return;
   }
   app.backoff = nextBackoff(app.backoff, { nowBootNs: ports.clock.bootNs(), reason: `it could not be started: ${reason}`, free: false });

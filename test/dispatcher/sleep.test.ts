@@ -167,6 +167,32 @@ t.test('a drain that takes too long gives the instance back', async (t) => {
   t.pass('and answers');
 });
 
+t.test('one that its route says is leaving gets nothing new, be it known or not, until its route takes that back', async (t) => {
+  const rig = await openRig(t);
+  const shop = await openInstance(t, 'shop-1', (_, response) => response.end('one'));
+  const place = { instance: 'shop-1', address: '127.0.0.1', port: shop.port };
+  const waits = (number: number): Promise<void> => until(`${number} wait`, () => rig.head.lastDemand?.waiting === number);
+  const ask = (): ReturnType<typeof openRawClient> => {
+    const client = openRawClient(t, rig.port);
+    client.send('GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n');
+    return client;
+  };
+  await rig.route([], { instances: [{ ...place, draining: true }] });
+  const early = ask();
+  await waits(1);
+  await rig.route([shop]);
+  await early.until('it is given the instance', (text) => text.endsWith('one'));
+  // Drained, out of the table, and in it again as one that leaves: as a head that was slow to say so has it.
+  t.same(await rig.head.order('drain', { instance: 'shop-1', park: false, timeoutMs: 500 }), { drained: true });
+  await rig.route([]);
+  await rig.route([], { instances: [{ ...place, draining: true }] });
+  const late = ask();
+  await waits(1);
+  await rig.route([shop]);
+  await late.until('it is given the instance', (text) => text.endsWith('one'));
+  t.pass('both answered');
+});
+
 t.test('an upgrade that the application does not take is an ordinary request', async (t) => {
   const rig = await openRig(t);
   const shop = await openInstance(t, 'shop-1', (_, response) => response.end('just http'));
