@@ -34,6 +34,8 @@ interface FrontApp {
   route: Route;
   readonly upstreams: Map<string, Upstream>;
   readonly waiting: Held[];
+  /** Requests that waited or were under way at once, at most, since demand was told. */
+  peak: number;
 }
 
 /**
@@ -68,7 +70,7 @@ export class Front implements DispatcherPort {
 
   route(route: Route): void {
     const key = ownerKey(route.owner);
-    const app = this.apps.get(key) ?? { owner: route.owner, route, upstreams: new Map<string, Upstream>(), waiting: [] };
+    const app = this.apps.get(key) ?? { owner: route.owner, route, upstreams: new Map<string, Upstream>(), waiting: [], peak: 0 };
     this.apps.set(key, app);
     app.route = route;
     const told = new Set(route.instances.map(({ instance }) => instance));
@@ -140,6 +142,7 @@ export class Front implements DispatcherPort {
   private begin(app: FrontApp, upstream: Upstream, request: Held): void {
     upstream.outstanding += 1;
     upstream.lastActiveNs = this.time.nowNs;
+    app.peak = Math.max(app.peak, loadOf(app));
     this.outcomes.begun(app.owner, this.time.nowNs - request.sinceNs);
     this.time.at(this.time.nowNs + request.serviceNs, () => this.end(app, upstream));
     this.demandChanged(app, false);
@@ -173,6 +176,14 @@ export class Front implements DispatcherPort {
 
   private demandOf(app: FrontApp): Demand {
     const instances = [...app.upstreams.values()].map(({ instance, outstanding, lastActiveNs }) => ({ instance, outstanding, tunnels: 0, lastActiveBootNs: lastActiveNs }));
-    return { owner: app.owner, waiting: app.waiting.length, instances, epoch: 'simulated', traffic: [] };
+    const peak = Math.max(app.peak, loadOf(app));
+    app.peak = 0;
+    return { owner: app.owner, waiting: app.waiting.length, instances, peak, epoch: 'simulated', traffic: [] };
   }
+}
+
+function loadOf({ upstreams, waiting }: FrontApp): number {
+  let load = waiting.length;
+  for (const { outstanding } of upstreams.values()) load += outstanding;
+  return load;
 }

@@ -177,6 +177,9 @@ export class AppState {
   departed: ReadonlyMap<string, InstanceState> = none;
   /** Parked tunnels whose client has sent something. */
   waitingTunnels = 0;
+  /** Exchanges under way in all its instances, and with those that waited beside them the most since demand was told. */
+  private underWay = 0;
+  private peak = 0;
   private answered = 0;
   private failed = 0;
 
@@ -230,6 +233,16 @@ export class AppState {
     if (status >= 500) this.failed += 1;
   }
 
+  /** An exchange has its place at an instance; `waiting`: requests beside it. */
+  begun(waiting: number): void {
+    this.underWay += 1;
+    this.peak = Math.max(this.peak, this.underWay + waiting);
+  }
+
+  ended(): void {
+    this.underWay -= 1;
+  }
+
   /** What an instance of it answered (null: nothing) beside the others; true when it goes behind them from now on. */
   noteAnswer(state: InstanceState, status: number | null, nowBootNs: number): boolean {
     // Most answers are good, and of instances that never failed.
@@ -246,7 +259,10 @@ export class AppState {
     return state.outlier.untilBootNs > untilBootNs;
   }
 
+  /** To be told now: the peak begins anew. */
   demand(waiting: number, epoch: string): Demand {
+    const peak = Math.max(this.peak, this.underWay + waiting);
+    this.peak = 0;
     const all = [...this.instances.values(), ...this.departed.values()];
     return {
       owner: this.owner,
@@ -254,6 +270,7 @@ export class AppState {
       instances: all
         .filter((state) => !state.quiet || this.instances.has(state.instance))
         .map(({ instance, outstanding, tunnels, lastActiveBootNs }) => ({ instance, outstanding, tunnels: tunnels.size, lastActiveBootNs })),
+      peak,
       epoch,
       answers: { answered: this.answered, failed: this.failed },
       traffic: all.map(({ instance, requests, bytesIn, bytesOut }) => ({ instance, requests, bytesIn, bytesOut })),

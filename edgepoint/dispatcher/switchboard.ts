@@ -158,6 +158,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
   release(app: AppState, instance: InstanceState): void {
     instance.outstanding -= 1;
     if (instance.outstanding < 0) throw new Error('broken invariant: a place is freed once');
+    app.ended();
     this.drains.check(instance);
     this.serve(app);
     this.news.demandChanged(app, false);
@@ -269,6 +270,7 @@ export class Switchboard implements Omit<DispatcherCalls, 'drain'> {
 
   private give(waiter: Waiter, app: AppState, instance: InstanceState): void {
     instance.outstanding += 1;
+    app.begun(this.room.waiting(app.key));
     if (!waiter.quiet) instance.lastActiveBootNs = this.nowBootNs();
     this.news.demandChanged(app, false);
     waiter.assign(app, instance);

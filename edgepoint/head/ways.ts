@@ -136,5 +136,5 @@ function addDemand(one: Demand, other: Demand): Demand {
       lastActiveBootNs: Math.max(instance.lastActiveBootNs, more?.lastActiveBootNs ?? 0),
     });
   }
-  return { ...one, waiting: one.waiting + other.waiting, instances: [...instances.values()] };
+  return { ...one, waiting: one.waiting + other.waiting, peak: (one.peak ?? 0) + (other.peak ?? 0), instances: [...instances.values()] };
 }

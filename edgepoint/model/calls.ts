@@ -285,6 +285,8 @@ export interface Demand {
     /** Boot clock of the last byte in or out. */
     readonly lastActiveBootNs: number;
   }[];
+  /** Requests that were held or under way at once, at most, since demand was told before; missing: as many as now. */
+  readonly peak?: number;
   /** Totals since the dispatcher started, by instance: the head bills their growth. `epoch` names that start. */
   readonly epoch: string;
   /** Totals of the app since then; missing where nobody sees answers (the kernel path). */

@@ -72,6 +72,7 @@ export class ResourceManager implements Manages {
     if (app === undefined) return;
     const nowBootNs = this.ports.clock.bootNs();
     app.waiting = demand.waiting;
+    app.peak = Math.max(app.peak, demand.peak ?? 0);
     app.waitingSinceBootNs = demand.waiting === 0 && !app.accessWaits ? null : (app.waitingSinceBootNs ?? nowBootNs);
     noteGap(app, demand, nowBootNs);
     for (const told of demand.instances) {

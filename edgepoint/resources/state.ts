@@ -95,6 +95,8 @@ export class AppEntry {
   /** Accesses of its provider wait for an instance. */
   accessWaits = false;
   surplusSinceBootNs: number | null = null;
+  /** Requests that waited or were under way at once, at most, of which no plan has heard yet. */
+  peak = 0;
   backoff: Backoff | null = null;
   refusal: { readonly untilBootNs: number; readonly reason: string } | null = null;
   sleepFailures = 0;

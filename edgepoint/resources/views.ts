@@ -98,13 +98,18 @@ export function usedBytesOf(state: EdgepointEntry): number {
   return usedBytes;
 }
 
-/** Keeps the time since when an app has had more instances than its load wants. */
+/**
+ * Keeps the time since when an app has had more instances than its load wants: than it wanted at any moment, for a crowd that comes and goes
+ * between two tellings would have one put to sleep and woken again.
+ */
 export function noteSurplus(app: AppEntry, nowBootNs: number): void {
   const view = viewApp(app);
+  const peak = app.peak;
+  app.peak = 0;
   if (view.serving === null) return;
   const have = view.instances.filter(
     (instance) => instance.purpose === 'serve' && (instance.mode === 'warm' || isComing(instance.mode)),
   ).length;
-  if (have <= wantedInstances(view, view.serving)) app.surplusSinceBootNs = null;
+  if (have <= wantedInstances(view, view.serving, peak)) app.surplusSinceBootNs = null;
   else app.surplusSinceBootNs ??= nowBootNs;
 }

@@ -72,8 +72,9 @@ t.test('a simulated edgepoint has as many instances as a real one', async (t) =>
   };
   const wakes = (await provider.usage('crowded'))?.wakes ?? 0;
   t.comment(`restore ${formatMs(real.firstWaitMs)}; instance seconds: simulated ${simulated.instanceSeconds.toFixed(1)}, real ${real.instanceSeconds.toFixed(1)}`);
-  // Said and not judged: on a busy machine answers take longer, more are under way at once, and more instances come and go.
   t.comment(`most at once: simulated ${simulated.most}, real ${real.most}; wakes: simulated ${simulated.wakes}, real ${wakes}`);
+  // On a busy machine answers take longer, and more are under way at once.
+  t.ok(wakes < 2 * simulated.wakes, `wakes: simulated ${simulated.wakes}, real ${wakes}`);
   t.ok(Math.abs(simulated.most - real.most) <= 1, `most at once: simulated ${simulated.most}, real ${real.most}`);
   const ratio = real.instanceSeconds / simulated.instanceSeconds;
   t.ok(ratio > 0.6 && ratio < 1.6, `instance seconds, real over simulated: ${ratio.toFixed(2)}`);

@@ -15,9 +15,9 @@ export interface ScalePlan extends Plan {
 
 const nothing: ScalePlan = { steps: [], notes: [], wakes: [], unused: null, lookAgainBootNs: null };
 
-/** Instances the load wants: enough for what waits and what is under way, within the manifest's bounds. */
-export function wantedInstances(view: AppView, serving: ServingView): number {
-  const forLoad = Math.ceil(loadOf(view) / serving.concurrency);
+/** Instances the load wants: enough for what waits and what is under way, or for `peak` requests, within the manifest's bounds. */
+export function wantedInstances(view: AppView, serving: ServingView, peak = 0): number {
+  const forLoad = Math.ceil(Math.max(loadOf(view), peak) / serving.concurrency);
   const most = serving.alone ? Math.min(1, serving.max) : serving.max;
   return Math.max(Math.min(forLoad, most), Math.min(serving.min, most));
 }
