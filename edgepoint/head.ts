@@ -36,8 +36,7 @@ import { answersOf } from './head/answers.ts';
 import { headMigrations, openRecords } from './head/records.ts';
 import type { Remembered } from './head/records.ts';
 import { settleAllKept, recall, wishAgain } from './head/recall.ts';
-import { headSettings } from './head/settings.ts';
-import { settingsFacts } from './head/settings.ts';
+import { headSettings, settingsFacts } from './head/settings.ts';
 import type { HeadSettings } from './head/settings.ts';
 import { countedTell, openHeadMetrics } from './head/metrics.ts';
 import { tellerOf } from './head/teller.ts';
@@ -58,6 +57,7 @@ import { openOutbox, waking } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
 import type { UsageState } from './perf/usage.ts';
 import { describeApp, describeEdgepoint } from './resources/describe.ts';
+import { noteWork } from './resources/note-work.ts';
 import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
 import { openState } from './resources/state.ts';
@@ -109,6 +109,8 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     clock,
     meter: () => meter,
     onFault: warn,
+    works: (instance, what) => noteWork(manager, instance, what),
+    mayWork: ({ owner }) => (manager.state.apps.get(ownerKey(owner))?.serving?.order.manifest.scale.backgroundSeconds ?? 0) > 0,
     onChunk: (chunk) => {
       // A log line is worth less than memory: with the bus away it is dropped.
       if (bus.up) void bus.append(logSubject(site, chunk), encodeMessage(logMessage, chunk), newIdOf('log')).catch((failure: unknown) => log.debug('a log chunk was lost', { failure }));
@@ -196,7 +198,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       const app = manager.state.apps.get(key);
       if (app === undefined) return null;
       const tasks = cron.describe(key);
-      return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored), ...(tasks === null ? {} : { cron: tasks }), epoch });
+      return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored, clock.bootNs()), ...(tasks === null ? {} : { cron: tasks }), epoch });
     },
     describeSelf: (epoch, complete) => {
       const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId, opens, sealTo });

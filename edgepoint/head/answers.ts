@@ -28,7 +28,7 @@ export function answersOf(manager: ResourceManager, clock: Clock): Handlers {
       return { form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans(), templates: Object.fromEntries([...manager.state.apps.values()].map((app) => [app.key, templateAt(app, manager.state.stored)])) };
     },
     status: (): Status => {
-      return { apps: [...manager.state.apps.values()].map((app) => describeApp(app, manager.state.stored)), load: loadOf(manager.state) };
+      return { apps: [...manager.state.apps.values()].map((app) => describeApp(app, manager.state.stored, clock.bootNs())), load: loadOf(manager.state) };
     },
   };
 }

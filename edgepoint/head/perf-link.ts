@@ -2,7 +2,9 @@ import { closeSync, fstatSync, readSync } from 'node:fs';
 import type { Clock } from '../../kit/clock.ts';
 import type { LogChunk } from '../../kit/wire/event.ts';
 import type { InstanceWatch } from '../model/app.ts';
-import type { Demand } from '../model/calls.ts';
+import type { Demand, RunningInstance } from '../model/calls.ts';
+import { BackgroundWork, readInterfaceBytes } from '../perf/background.ts';
+import { readCounters } from '../perf/counters.ts';
 import { openLogFile, punchHole } from '../perf/log-file.ts';
 import { followLogs } from '../perf/log-tail.ts';
 import type { Meter } from '../perf/meter.ts';
@@ -23,6 +25,9 @@ export function openPerfLink(options: {
   clock: Clock;
   meter: () => Meter | null;
   onChunk: (chunk: LogChunk) => void;
+  /** Told what an instance does that nobody asked for, of those whose app `mayWork` then. */
+  works: (instance: string, what: string) => void;
+  mayWork: (running: RunningInstance) => boolean;
   onFault: (text: string, fields: Record<string, unknown>) => void;
 }): PerfLink {
   const meterIds = new Map<string, string>();
@@ -50,8 +55,20 @@ export function openPerfLink(options: {
       options.onChunk(chunk);
     },
   });
+  const background = new BackgroundWork({
+    bootNs: options.clock.bootNs,
+    readCounters,
+    readBytes: readInterfaceBytes,
+    every: (ms, callback) => {
+      const timer = setInterval(callback, ms);
+      return () => clearInterval(timer);
+    },
+    works: options.works,
+    onFault: (failure) => options.onFault('what an instance does by itself cannot be read', { failure }),
+  });
   return {
     started: (running, meterId, logFrom) => {
+      if (options.mayWork(running)) background.follow(running);
       meterIds.set(running.instance, meterId);
       logPaths.set(running.instance, running.logPath);
       options.meter()?.instanceStarted({ ...running, instance: meterId });
@@ -60,6 +77,7 @@ export function openPerfLink(options: {
     ended: ({ instance, meterId }, counters) => {
       options.meter()?.instanceEnded(meterId, counters);
       logs.ended(instance);
+      background.forget(instance);
       logPaths.delete(instance);
       meterIds.delete(instance);
     },
@@ -68,7 +86,10 @@ export function openPerfLink(options: {
       options.meter()?.traffic(traffic, demand.epoch);
     },
     lastWords: (logPath) => readEnd(logPath) || (tails.get(logPath) ?? ''),
-    stop: () => logs.stop(),
+    stop: () => {
+      background.stop();
+      logs.stop();
+    },
   };
 }
 

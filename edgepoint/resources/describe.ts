@@ -5,6 +5,7 @@ import { ownPortsOf, sharedPortOf } from '../model/own-address.ts';
 import type { AppEntry, EdgepointEntry } from './state.ts';
 import { templateAt } from './views.ts';
 import { usedBytesOf } from './views.ts';
+import { whyAwake } from './why-awake.ts';
 
 export interface EdgepointFacts {
   readonly zone: string;
@@ -40,7 +41,7 @@ function describeOwn(own: OwnAddress, ports: readonly OwnPort[]): NonNullable<Ap
   return { ipv4, ipv6, ports: described };
 }
 
-export function describeApp(app: AppEntry, stored: ReadonlyMap<string, string>): AppState {
+export function describeApp(app: AppEntry, stored: ReadonlyMap<string, string>, nowBootNs: number): AppState {
   const instances: Record<string, number> = {};
   for (const entry of app.instances.values()) {
     // What has ended is gone for everybody but us, who still clear up behind it.
@@ -58,7 +59,7 @@ export function describeApp(app: AppEntry, stored: ReadonlyMap<string, string>):
     status: app.status,
     wakeBy: facts?.wakeBy ?? 'cold',
     wakeReason: (facts?.wakeReason ?? '').slice(0, reasonCharactersMax),
-    reason: reason.slice(0, reasonCharactersMax),
+    reason: (reason === '' ? whyAwake(app, nowBootNs) : reason).slice(0, reasonCharactersMax),
     state: order?.manifest.state ?? 'template',
     instances,
     templateBytes: facts?.templateBytes ?? 0,

@@ -6,12 +6,12 @@ import type { KeptInstance, ReleaseOrder, ServingRelease } from '../model/app.ts
 import type { Demand, KernelCounters, OwnAddress, Route } from '../model/calls.ts';
 import { noteCap } from './caps.ts';
 import { freezeInstance, thawInstance } from './freeze-and-thaw.ts';
-import { noteGap } from './gaps.ts';
 import { drainAll, sleepInstance } from './go-to-sleep.ts';
 import { InstanceKeeper } from './keeper.ts';
 import { idleInstances, planApp } from './plan/plan.ts';
 import { earliest } from './plan/view.ts';
 import type { IdleView, Step } from './plan/view.ts';
+import { noteDemand } from './note-demand.ts';
 import { PlanNotes } from './plan-notes.ts';
 import type { PlanNote } from './plan-notes.ts';
 import { nextBackoff, steadyMs } from './backoff.ts';
@@ -23,6 +23,7 @@ import { addInstance, appEntry, findInstance, moveInstance } from './state.ts';
 import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
 import { noteSurplus, viewApp, viewRoom } from './views.ts';
 import { wakeInstance } from './wake-up.ts';
+import { whyAwakeChangesAt } from './why-awake.ts';
 
 /** Wakes in a row that a kept state may spoil. */
 const keptFailuresMax = 3;
@@ -66,23 +67,8 @@ export class ResourceManager implements Manages {
     this.look();
   }
 
-  /** What the dispatcher counts of an app. Unknown apps are ignored: the dispatcher learns of their end by its routes. */
   noteDemand(demand: Demand): void {
-    const app = this.state.apps.get(`${demand.owner.provider}.${demand.owner.scope}.${demand.owner.app}`);
-    if (app === undefined) return;
-    const nowBootNs = this.ports.clock.bootNs();
-    app.waiting = demand.waiting;
-    app.peak = Math.max(app.peak, demand.peak ?? 0);
-    app.waitingSinceBootNs = demand.waiting === 0 && !app.accessWaits ? null : (app.waitingSinceBootNs ?? nowBootNs);
-    noteGap(app, demand, nowBootNs);
-    for (const told of demand.instances) {
-      const entry = app.instances.get(told.instance);
-      if (entry === undefined) continue;
-      entry.outstanding = told.outstanding;
-      entry.tunnels = told.tunnels;
-      entry.lastActiveBootNs = Math.max(entry.lastActiveBootNs, told.lastActiveBootNs);
-    }
-    this.touch(app);
+    noteDemand(this, demand);
   }
 
   /** An instance ended without a stop. */
@@ -247,6 +233,7 @@ export class ResourceManager implements Manages {
       for (const entry of app.instances.values()) {
         entry.outstanding = 0;
         entry.tunnels = 0;
+        entry.busySinceBootNs = null;
         entry.lastActiveBootNs = this.ports.clock.bootNs();
       }
     }
@@ -287,7 +274,7 @@ export class ResourceManager implements Manages {
     if (this.able) {
       const plan = planApp(viewApp(app), nowBootNs, () => viewRoom(this.state, nowBootNs));
       this.plans.add(app.key, plan, nowBootNs);
-      const lookAgainBootNs = earliest(plan.lookAgainBootNs, routeChangesAt(app, nowBootNs));
+      const lookAgainBootNs = earliest(earliest(plan.lookAgainBootNs, routeChangesAt(app, nowBootNs)), whyAwakeChangesAt(app, nowBootNs));
       if (lookAgainBootNs === null) this.lookAgain.delete(app);
       else this.lookAgain.set(app, lookAgainBootNs);
       for (const step of plan.steps) this.beginStep(step, nowBootNs);

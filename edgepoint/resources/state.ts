@@ -27,6 +27,11 @@ export interface InstanceEntry {
   /** Accesses of its provider are open. */
   accessed: boolean;
   lastActiveBootNs: number;
+  /** Since when requests have been under way without a break, as far as was told; null: none is. */
+  busySinceBootNs: number | null;
+  /** What it does that nobody asked for, as the end of "it ..."; and when it was last seen to. */
+  work: string;
+  workedBootNs: number;
   /** While it drains in order to be frozen. */
   freezing: boolean;
   /** It stands still, or is about to: what ends with a thaw. The promise is of the order to freeze it, and never rejects. */
@@ -227,6 +232,9 @@ export function addInstance(
     tunnels: 0,
     accessed: false,
     lastActiveBootNs: about.nowBootNs,
+    busySinceBootNs: null,
+    work: '',
+    workedBootNs: 0,
     freezing: false,
     frozen: null,
     cannotFreeze: false,

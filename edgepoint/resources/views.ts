@@ -1,4 +1,5 @@
 import { nsPerSecond } from '../../kit/units.ts';
+import { seenWithinNs } from '../model/background.ts';
 import { offeringOf, runsAlone } from '../model/orders.ts';
 import { leaveByBootNs } from './caps.ts';
 import { idleInstances } from './plan/plan.ts';
@@ -9,7 +10,7 @@ import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
 
 /** What the planner is shown of the state. */
 
-function viewInstance(entry: InstanceEntry): InstanceView {
+function viewInstance(entry: InstanceEntry, backgroundNs: number): InstanceView {
   return {
     id: entry.facts.id,
     release: entry.facts.release,
@@ -19,7 +20,8 @@ function viewInstance(entry: InstanceEntry): InstanceView {
     // However many accesses are open they ask for no second instance.
     outstanding: Math.max(entry.outstanding, Number(entry.accessed)),
     tunnels: entry.tunnels,
-    lastActiveBootNs: entry.lastActiveBootNs,
+    // Its own work is use, but not for ever.
+    lastActiveBootNs: Math.max(entry.lastActiveBootNs, Math.min(entry.workedBootNs, entry.lastActiveBootNs + backgroundNs)),
     memoryBytes: entry.memoryBytes,
     freezing: entry.freezing,
     cannotFreeze: entry.cannotFreeze,
@@ -39,7 +41,7 @@ export function viewServing(app: AppEntry): ServingView | null {
     min: app.stopped === '' ? scale.min : 0,
     max: scale.max,
     concurrency: scale.concurrency,
-    idleNs: scale.idleSeconds * nsPerSecond,
+    idleNs: Math.max(scale.idleSeconds * nsPerSecond, (scale.backgroundSeconds ?? 0) > 0 ? seenWithinNs : 0),
     memoryBytes: offeringOf(serving.order).memoryBytes,
     wakeMs: serving.facts.wakeBy === 'cold' ? serving.facts.coldBootMs : serving.facts.restoreMs,
     imageBytes: Math.max(serving.facts.imageBytes ?? serving.facts.templateBytes, app.kept?.imageBytes ?? app.kept?.bytes ?? 0),
@@ -58,6 +60,7 @@ export function templateAt(app: AppEntry, stored: ReadonlyMap<string, string>): 
 export function viewApp(app: AppEntry): AppView {
   const backoff = app.backoff;
   const refusal = app.refusal;
+  const backgroundNs = backgroundNsOf(app);
   const refusedLonger = (refusal?.untilBootNs ?? 0) > (backoff?.untilBootNs ?? 0);
   return {
     app: app.key,
@@ -71,7 +74,7 @@ export function viewApp(app: AppEntry): AppView {
     notBeforeReason: (refusedLonger ? refusal?.reason : backoff?.reason) ?? '',
     noSleepBeforeBootNs: app.noSleepBeforeBootNs,
     gapsNs: app.gapsNs,
-    instances: [...app.instances.values()].map(viewInstance),
+    instances: [...app.instances.values()].map((entry) => viewInstance(entry, backgroundNs)),
   };
 }
 
@@ -100,7 +103,7 @@ export function usedBytesOf(state: EdgepointEntry): number {
 
 /**
  * Keeps the time since when an app has had more instances than its load wants: than it wanted at any moment, for a crowd that comes and goes
- * between two tellings would have one put to sleep and woken again.
+ * between two tellings would have one put to sleep and woken again. One that still works, and may, is none too many.
  */
 export function noteSurplus(app: AppEntry, nowBootNs: number): void {
   const view = viewApp(app);
@@ -110,6 +113,16 @@ export function noteSurplus(app: AppEntry, nowBootNs: number): void {
   const have = view.instances.filter(
     (instance) => instance.purpose === 'serve' && (instance.mode === 'warm' || isComing(instance.mode)),
   ).length;
-  if (have <= wantedInstances(view, view.serving, peak)) app.surplusSinceBootNs = null;
+  if (have <= Math.max(wantedInstances(view, view.serving, peak), working(app, nowBootNs))) app.surplusSinceBootNs = null;
   else app.surplusSinceBootNs ??= nowBootNs;
 }
+
+function working(app: AppEntry, nowBootNs: number): number {
+  const backgroundNs = backgroundNsOf(app);
+  let count = 0;
+  for (const { work, lastActiveBootNs, facts } of app.instances.values()) if (work !== '' && facts.mode === 'warm' && nowBootNs < lastActiveBootNs + backgroundNs) count += 1;
+  return count;
+}
+
+// Orders that were stored before there was such a word have none.
+const backgroundNsOf = ({ serving }: AppEntry): number => (serving?.order.manifest.scale.backgroundSeconds ?? 0) * nsPerSecond;

@@ -143,6 +143,8 @@ export const manifestSchema = z.object({
       /** Requests one instance handles at once before another is wanted. */
       concurrency: z.int().min(1).max(10_000).default(16),
       idleSeconds: z.number().min(0.2).max(86_400).default(15),
+      /** Work of its own (computing, or connections that it opened) keeps it awake for so long after its last request; 0: it does not. */
+      backgroundSeconds: z.number().min(0).max(86_400).default(0),
       /** A client returns, by a cookie, to the instance that answered it before, as long as that is there and has room. */
       sticky: z.boolean().default(false),
       /** How long the share of requests rises that an instance gets which comes while others serve; 0: it has its whole share at once. */

@@ -18,7 +18,10 @@ for (const keepRunning of [false, true]) {
       return existsSync(log) ? readFileSync(log, 'utf8') : '';
     };
     let inTime = 0;
-    for (let nap = 1; nap <= 6; nap += 1) {
+    let naps = 0;
+    // On a busy machine a snapshot takes longer than most rounds: it goes on until one was quick enough to have something in it.
+    for (naps = 1; naps <= 6 || (inTime === 0 && naps <= 30); naps += 1) {
+      const nap = naps;
       const round = Number((await until('a round is set', () => /round (\d+) is set\n$/.exec(said())))[1]);
       const snapshotPath = engine.snapshotPath(`nap${nap}`);
       await engine.snapshot('alarms', snapshotPath, keepRunning);
@@ -28,6 +31,6 @@ for (const keepRunning of [false, true]) {
       t.same({ missing, doubled }, { missing: '0', doubled: '0' }, `nap ${nap}`);
       if (keepRunning) await engine.snapd.call('discard', { snapshotPath });
     }
-    t.ok(inTime > 0, `${inTime} of 6 snapshots were made before the last timer was due`);
+    t.ok(inTime > 0, `${inTime} of ${naps - 1} snapshots were made before the last timer was due`);
   });
 }
