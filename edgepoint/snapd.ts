@@ -1,6 +1,6 @@
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { z } from 'zod';
-import { messageOf } from '../kit/errors.ts';
+import { Failure, messageOf } from '../kit/errors.ts';
 import { listenForPeers } from '../host/calls.ts';
 import { openClock } from '../host/clock.ts';
 import { readSettings } from '../host/config.ts';
@@ -65,7 +65,12 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
           throw error;
         }
       },
-      discard: (order: Parameters<SnapdCalls['discard']>[0]) => snapshots.discard(order),
+      discard: async (order: Parameters<SnapdCalls['discard']>[0]) => {
+        // It removes whole folders, as root, and of one that is named by its digest the folder around it.
+        const [first, ...others] = relative(settings.dataFolder, order.snapshotPath).split('/');
+        if (first === '..' || others.length === 0) throw new Failure('not-a-snapshot', `${order.snapshotPath} does not lie in the data folder of this edgepoint`);
+        await snapshots.discard(order);
+      },
       unpackImage: (order: Parameters<ImageCalls['unpackImage']>[0]) => images.unpackImage(order),
       removeImage: (order: Parameters<ImageCalls['removeImage']>[0]) => images.removeImage(order),
       offer: (order: Order<'offer'>) => exchange.offer(order),

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import t from 'tap';
 import { makeArtefact, probeProgram } from '../restored/app.ts';
 import { openEngine, until } from '../restored/engine.ts';
@@ -34,6 +34,11 @@ t.test('orders that repeat, contradict or come to nobody', async (t) => {
   t.same(stopped[0], stopped[1], 'two stops at once');
   for (const name of ['a', 'a', 'b', 'asleep', 'shop']) await engine.snapd.call('discard', { snapshotPath: engine.snapshotPath(name) });
   t.notOk(existsSync(path), 'discarded');
+  const data = dirname(dirname(dirname(path)));
+  for (const stranger of [dirname(data), join(data, '..', 'other', 'x'), data, join(data, 'f'.repeat(64))]) {
+    await t.rejects(engine.snapd.call('discard', { snapshotPath: stranger }), { code: 'not-a-snapshot' }, `${stranger} is none of its own`);
+  }
+  t.ok(existsSync(data));
   await engine.nothingRemains(t, 'nothing remains');
 });
 
