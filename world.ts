@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net';
 import { Command, InvalidArgumentError } from 'commander';
 import { codeOf, Failure, messageOf } from './kit/errors.ts';
 import { formatMs } from './kit/units.ts';
@@ -11,6 +12,7 @@ import { runStory } from './world/story.ts';
 
 interface StartOptions {
   readonly world?: string;
+  readonly conduitAddress: string;
   readonly port: number;
   readonly data?: string;
   readonly acmeDirectory?: string;
@@ -31,11 +33,17 @@ const program = new Command('npm start --')
 function withStartOptions(command: Command): Command {
   return command
     .option('--world <id>', 'four characters of a-z and 0-9 that name this world (default: a free one)')
-    .option('--port <number>', "the conduit's port on 127.0.0.1; 0 for any free one", readPort, 7700)
+    .option('--conduit-address <ip>', 'where the conduit listens; 0.0.0.0 lets providers reach it from other machines', readAddress, '127.0.0.1')
+    .option('--port <number>', "the conduit's port; 0 for any free one", readPort, 7700)
     .option('--data <folder>', 'keep databases, artefacts and snapshots there across runs (default: a temporary folder)')
     .option('--acme-directory <url>', 'ask this ACME authority for certificates (https); it must be able to ask the global dispatcher')
     .option('--acme-ca <file>', "who vouches for that authority's own server, as PEM (default: the public ones)")
     .option('--acme-resolver <address>', "with it, providers' own domains are looked up at this resolver (default: the machine's)");
+}
+
+function readAddress(text: string): string {
+  if (!isIPv4(text)) throw new InvalidArgumentError('It is an IPv4 address.');
+  return text;
 }
 
 function readPort(text: string): number {
@@ -113,7 +121,7 @@ async function hold(options: StartOptions, work: (world: World) => Promise<numbe
     }
   });
   const startedMs = performance.now();
-  const world = await startWorld({ id: options.world ?? null, conduitPort: options.port, dataFolder: options.data ?? null, acme: acmeOf(options), say, signal: ending.signal });
+  const world = await startWorld({ id: options.world ?? null, conduitHost: options.conduitAddress, conduitPort: options.port, dataFolder: options.data ?? null, acme: acmeOf(options), say, signal: ending.signal });
   try {
     const { id, absent } = world.describe();
     say(`World ${id} is up after ${formatMs(performance.now() - startedMs)}.`);

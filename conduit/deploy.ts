@@ -9,7 +9,8 @@ import { changeConfiguration, configuredManifest, noConfiguration } from './conf
 import type { Configuration, ConfigurationChange } from './configuration/change.ts';
 import type { Vault } from './configuration/vault.ts';
 import type { Edgepoints } from './edgepoints.ts';
-import { hostsOf } from './describe-app.ts';
+import { hostsOf, urlOf } from './describe-app.ts';
+import type { Issued } from './domains/issued.ts';
 import { manifestFailure, manifestFile, readManifest } from './manifest/read.ts';
 import { openPlaces } from './places.ts';
 import { canaryAlone, existingCanary, whyNoCanary } from './canary.ts';
@@ -28,6 +29,7 @@ export interface DeployPorts {
   readonly layers: Layers;
   readonly vault: Vault;
   readonly edgepoints: Edgepoints;
+  readonly issued: Pick<Issued, 'of'>;
   readonly sites: readonly Site[];
   readonly zoneName: string;
   readonly clock: Clock;
@@ -287,7 +289,7 @@ function answerOf(ports: DeployPorts, { manifest, ...release }: Answered, placem
     artefactDigest,
     artefactBytes,
     hosts,
-    url: `http://${hosts[0] ?? ''}/`,
+    url: urlOf(hosts, ports.issued.of(ports.zoneName), ports.clock.wallMs()),
     sites: [...placement.sites],
     placementReason: placement.reason,
     canaryPercent,

@@ -45,7 +45,7 @@ export function describeApp(input: {
     release: app.release,
     deployId: release.deployId,
     hosts,
-    url: `${(certificate?.notAfterMs ?? 0) > nowWallMs ? 'https' : 'http'}://${hosts[0] ?? ''}/`,
+    url: urlOf(hosts, certificate, nowWallMs),
     certificate: certificate === null ? null : { untilWallMs: certificate.notAfterMs, code: certificate.code, text: certificate.text },
     state: release.manifest.state,
     stateMeaning: stateMeanings[release.manifest.state],
@@ -60,6 +60,10 @@ export function describeApp(input: {
     canary: canary === null ? null : { ...canary, sites: atSites(canaryOf(app.owner)) },
   };
 }
+
+/** Where an app of these hosts is: https while the certificate of its zone is good. */
+export const urlOf = (hosts: readonly string[], certificate: IssuedCertificate | null, nowWallMs: number): string =>
+  `${(certificate?.notAfterMs ?? 0) > nowWallMs ? 'https' : 'http'}://${hosts[0] ?? ''}/`;
 
 export const hostsOf = (app: string, zoneName: string): string[] => [`${app}.${zoneName}`];
 

@@ -113,9 +113,9 @@ async function openParts(settings: ConduitSettings, log: Log) {
   };
   const spending = await openSpending({ bus, apps, caps, randomBytes, wallMs: clock.wallMs, log, onChange: onSpending });
   judging = spending;
-  const deploys = openDeploys({ apps, uploads, layers, vault, edgepoints, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
-  await deploys.placeAll();
   const issued = await watchIssued(bus, log);
+  const deploys = openDeploys({ apps, uploads, layers, vault, edgepoints, issued, sites, zoneName, clock, randomBytes, uploadsMax, onChange });
+  await deploys.placeAll();
   const queues = await openQueues({ bus, apps, sites, reachable, randomBytes, wallMs: clock.wallMs, log });
   const lookUp = openLookUp(settings.resolver, zoneName);
   const domains = openDomains({ apps, domains: domainStore, edgepoints, issued, lookUp, zoneName, domainsPerProvider: settings.domainsPerProvider, wallMs: clock.wallMs, onChange });

@@ -14,7 +14,9 @@ import type { AcmePlan, WorldPlan } from './plan.ts';
 export interface WorldOptions {
   /** Four characters of [0-9a-z]; null: a free one is chosen. */
   readonly id: string | null;
-  /** Of the conduit on 127.0.0.1; 0: any free one. */
+  /** Where the conduit listens: an IPv4 address of this machine, or 0.0.0.0. */
+  readonly conduitHost: string;
+  /** 0: any free one. */
   readonly conduitPort: number;
   /** Kept when the world ends; null: a temporary one. */
   readonly dataFolder: string | null;
@@ -32,7 +34,7 @@ export async function beginWorld(options: WorldOptions): Promise<{ plan: WorldPl
   if (process.getuid?.() !== 0) {
     throw new Failure('not-root', 'A world makes network namespaces, mounts and snapshots, so it must be started as root.', { remedy: 'Try again with sudo.' });
   }
-  const conduitPort = await choosePort(options.conduitPort);
+  const conduitPort = await choosePort(options.conduitHost, options.conduitPort);
   const dataFolder = options.dataFolder === null ? null : resolve(options.dataFolder);
   if (dataFolder !== null) requireReachable(dataFolder);
   return withWorldsLock(options.say, async () => {
@@ -43,7 +45,7 @@ export async function beginWorld(options: WorldOptions): Promise<{ plan: WorldPl
     if (dataFolder !== null) requireUnused(dataFolder, alive);
     const chosen = chooseRanges(seedOf(id), [...(await takenRanges()), ...alive.flatMap((world) => world.ranges)]);
     if (!chosen.ok) throw new Failure('no-free-addresses', `No address range is free for a world: ${chosen.reason}.`, { remedy: 'End another world, or remove routes to private ranges.' });
-    const plan = planWorld({ id, ranges: chosen.ranges, dataFolder: dataFolder ?? defaultDataFolder(id), conduitPort, acme: options.acme });
+    const plan = planWorld({ id, ranges: chosen.ranges, dataFolder: dataFolder ?? defaultDataFolder(id), conduitHost: options.conduitHost, conduitPort, acme: options.acme });
     const journal = openJournal(id);
     journal.write(firstLine(plan, dataFolder !== null));
     return { plan, journal };
@@ -77,18 +79,18 @@ const temporaryWorlds = dirname(defaultDataFolder('any'));
 const seedOf = (id: string): number => Number.parseInt(id, 36);
 
 /** A port that can be listened on; between this look and the conduit's start another program may take it, then the conduit says so. */
-async function choosePort(wanted: number): Promise<number> {
+async function choosePort(host: string, wanted: number): Promise<number> {
   const server = createServer();
   const opened = Promise.withResolvers<number>();
   server.once('error', (error) => {
     opened.reject(
-      new Failure('port-in-use', `Port ${wanted} on 127.0.0.1 is needed for the conduit and cannot be had: ${error.message}.`, {
+      new Failure('port-in-use', `Port ${wanted} on ${host} is needed for the conduit and cannot be had: ${error.message}.`, {
         remedy: 'Another world may be up. Choose another port with --port NUMBER, or --port 0 for any free one.',
         cause: error,
       }),
     );
   });
-  server.listen(wanted, '127.0.0.1', () => {
+  server.listen(wanted, host, () => {
     const address = server.address();
     opened.resolve(typeof address === 'object' && address !== null ? address.port : wanted);
   });

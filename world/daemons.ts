@@ -97,7 +97,7 @@ function meteringDaemon(plan: WorldPlan): Daemon {
 function conduitDaemon(plan: WorldPlan): Daemon {
   const folder = join(plan.dataFolder, 'conduit');
   const settings = {
-    listen: `127.0.0.1:${plan.conduitPort}`,
+    listen: `${plan.conduitHost}:${plan.conduitPort}`,
     databaseUrl: `file:${join(folder, 'conduit.db')}`,
     keyFile: join(folder, 'conduit.key'),
     uploadFolder: join(folder, 'uploads'),

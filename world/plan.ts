@@ -68,6 +68,7 @@ export interface WorldPlan {
   readonly hostIpv4: string;
   readonly hostIpv6: string;
   readonly natsUrl: string;
+  readonly conduitHost: string;
   readonly conduitPort: number;
   readonly globalDispatcher: NamespacePlan;
   /** The authority that certificates are asked of; null: none are. */
@@ -82,7 +83,7 @@ export const worldSites: readonly (Site & { latitude: number; longitude: number 
 ];
 
 /** All names and addresses of a world. The bridge carries the first /20 and the first /64; instances have a /20 of their own. */
-export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder: string; conduitPort: number; acme: AcmePlan | null }): WorldPlan {
+export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder: string; conduitHost: string; conduitPort: number; acme: AcmePlan | null }): WorldPlan {
   const { id, ranges } = options;
   const runFolder = join(worldsFolder, id);
   const prefix = worldNames.prefix(id);

@@ -160,7 +160,7 @@ function describe(world: OpenedWorld): WorldDescription {
   const { plan } = world;
   return {
     id: plan.id,
-    conduitUrl: `http://127.0.0.1:${plan.conduitPort}`,
+    conduitUrl: `http://${plan.conduitHost === '0.0.0.0' ? '127.0.0.1' : plan.conduitHost}:${plan.conduitPort}`,
     dnsAddresses: [plan.globalDispatcher.ipv4, plan.globalDispatcher.ipv6],
     zoneName: 'edge.test',
     edgepoints: plan.edgepoints.map(({ zone, edgepoint, ipv4, ipv6, netns, runFolder, dataFolder }) => ({ zone, edgepoint, ipv4, ipv6, netns, runFolder, dataFolder })),

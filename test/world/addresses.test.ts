@@ -89,7 +89,7 @@ t.test('when every range is in use, that is said', async (t) => {
 });
 
 t.test('within a world no two parts share an address, and instances’ subnets lie off the segment', async (t) => {
-  const plan = planWorld({ id: 'k3f9', ranges: { ipv4Prefix: '10.77', ipv6Prefix: 'fd4d:1:2' }, dataFolder: '/data', conduitPort: 7700, acme: null });
+  const plan = planWorld({ id: 'k3f9', ranges: { ipv4Prefix: '10.77', ipv6Prefix: 'fd4d:1:2' }, dataFolder: '/data', conduitHost: '127.0.0.1', conduitPort: 7700, acme: null });
   const clients = clientPlaces.flatMap(({ name }) => [0, 1, 253].map((index) => clientAddresses(plan.ranges, name, index)));
   const members = [{ ipv4: plan.hostIpv4, ipv6: plan.hostIpv6 }, plan.globalDispatcher, ...plan.edgepoints, ...clients];
   for (const family of ['ipv4', 'ipv6'] as const) {

@@ -1,34 +1,22 @@
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import type { Test } from 'tap';
 import { openBrowser } from '../certificates/browser.ts';
-import { openPebble } from '../certificates/pebble.ts';
-import { openResolver } from '../certificates/resolver.ts';
+import { openCertifiedWorld } from '../certificates/certified-world.ts';
 import type { TestResolver } from '../certificates/resolver.ts';
-import { ask, openFaultWorld, until, writeApp } from './faults/fault-world.ts';
+import { ask, until, writeApp } from './faults/fault-world.ts';
 import type { FaultWorld, Provider } from './faults/fault-world.ts';
 
 t.setTimeout(170_000);
 const run = promisify(execFile);
 
 t.test('an authority is asked once, and every app has HTTPS at every edgepoint', { timeout: 170_000 }, async (t) => {
-  const id = Array.from({ length: 4 }, () => 'abcdefghjkmnpqrstvwxyz'[Math.floor(Math.random() * 22)]).join('');
-  // The authority asks as soon as the world begins: where, stands in what the world writes before.
-  const config = `/run/edgepoint/${id}/daemons/certificates/config.json`;
-  const resolver = await openResolver(t, 'edge.test', () => (JSON.parse(readFileSync(config, 'utf8')) as { nameservers: string[] }).nameservers[0] ?? '');
-  const pebble = await openPebble(t, { resolver: resolver.address });
-  await pebble.start();
-  const world = await openFaultWorld(t, ['--world', id, '--acme-directory', pebble.directoryUrl, '--acme-ca', pebble.caFile, '--acme-resolver', resolver.address]);
+  const { world, pebble, resolver, root } = await openCertifiedWorld(t);
   const ada = await world.newProvider('ada');
   await ada.deploy(writeApp(world.folder, 'front', { manifest: '[scale]\nidleSeconds = 1' }));
-  const files = (dataFolder: string): string[] => readdirSync(join(dataFolder, 'certificates')).filter((name) => name.endsWith('.pem'));
-  await until(() => `every edgepoint has the certificate\n${world.logOf('certificates')}`, () => world.edgepoints.every(({ dataFolder }) => files(dataFolder).includes('acme-edge.test.pem')), 60_000);
-  const root = join(world.folder, 'root.pem');
-  writeFileSync(root, await pebble.root());
-
   for (const { ipv4, edgepoint } of world.edgepoints) {
     const curl = async (...args: readonly string[]): Promise<string> =>
       (await run('curl', ['--silent', '--show-error', '--cacert', root, '--resolve', `front.edge.test:443:${ipv4}`, ...args, 'https://front.edge.test/'])).stdout;
