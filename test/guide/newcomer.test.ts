@@ -12,7 +12,7 @@ t.test('a newcomer follows the README, and a browser opens what it ends with', {
   const readme = readFileSync(join(import.meta.dirname, '../../README.md'), 'utf8');
   const { world, root } = await openCertifiedWorld(t, ['--conduit-address', '0.0.0.0']);
   const token = await world.held.call<string>('newProvider', { name: 'ada' });
-  const reader = await settleReader(t, world, 'newcomer', 'hello');
+  const reader = await settleReader(t, world, 'newcomer', { folderName: 'hello', root });
   const steps = stepsOf(readme, { 'http://CONDUIT': reader.conduitUrl, TOKEN: token });
   t.same(steps.flatMap((step) => (step.kind === 'command' ? [step.command.split(' ').slice(0, 2).join(' ')] : [])), ['conduit login', 'conduit init', 'conduit deploy'], 'three commands');
   const deployed = await reader.follow(t, steps);

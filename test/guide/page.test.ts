@@ -14,7 +14,7 @@ app = "not run"
 \`\`\`console
 $ conduit login URL
 You are …
-$ false # exit code 1
+$ MY_URL=x false # exit code 1
 \`\`\`
 `;
 
@@ -22,7 +22,7 @@ t.test('a page is read as what it has a reader do', async (t) => {
   t.same(stepsOf(page, { URL: 'http://10.0.0.1' }), [
     { kind: 'file', path: 'src/server.mjs', text: 'run();\n' },
     { kind: 'command', line: 12, command: 'conduit login http://10.0.0.1', exitCode: 0, output: ['You are …'] },
-    { kind: 'command', line: 14, command: 'false # exit code 1', exitCode: 1, output: [] },
+    { kind: 'command', line: 14, command: 'MY_URL=x false # exit code 1', exitCode: 1, output: [] },
   ]);
   t.throws(() => blocksOf('```console\n$ true\n'), /line 2 has no end/);
   t.throws(() => stepsOf('```console\nwords\n```\n', {}), /line 2: output of no command/);

@@ -30,7 +30,7 @@ export function blocksOf(markdown: string): Block[] {
 
 /** `values` stand for words of the page that a reader replaces: TOKEN, say. A command that must fail says so: `# exit code 4`. */
 export function stepsOf(markdown: string, values: Readonly<Record<string, string>>): Step[] {
-  const filled = (text: string): string => Object.entries(values).reduce((now, [word, value]) => now.replaceAll(word, value), text);
+  const filled = (text: string): string => Object.entries(values).reduce((now, [word, value]) => now.replace(new RegExp(`\\b${literal(word)}\\b`, 'g'), () => value), text);
   return blocksOf(markdown).flatMap(({ info, line, lines }): Step[] => {
     const [language = '', path] = info.split(' ');
     if (path !== undefined) return [{ kind: 'file', path, text: `${lines.join('\n')}\n` }];
@@ -69,10 +69,10 @@ export function missingLine(expected: readonly string[], printed: string): strin
   return null;
 }
 
+const literal = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 const figure = /\d[\d.,]*(?= (?:ms|s|B|kB|KiB|MiB|times|%)(?:\W|$))/;
 
 function patternOf(line: string): RegExp {
-  const literal = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const words = line.trim().split(/\s+/).join(' ');
   const parts = words.split('…').map((part) => part.split(figure).map(literal).join('\\d[\\d.,]*').replaceAll(' ', '\\s+'));
   return new RegExp(`^${parts.join('.*')}$`);

@@ -21,11 +21,14 @@ export interface Reader {
   follow(t: Test, steps: readonly Step[]): Promise<string>;
 }
 
-/** `world` must have been begun with `--conduit-address 0.0.0.0`. `folderName`: of the folder the shell begins in. */
-export async function settleReader(t: Test, world: FaultWorld, name: string, folderName: string): Promise<Reader> {
+/**
+ * `world` must have been begun with `--conduit-address 0.0.0.0`. `folderName`: of the folder the shell
+ * begins in; `root`: PEM file of an authority that programs there trust.
+ */
+export async function settleReader(t: Test, world: FaultWorld, name: string, options: { folderName: string; root: string }): Promise<Reader> {
   const { netns, ipv4 } = await world.held.call<{ netns: string; ipv4: string }>('addClient', { name, place: 'berlin' });
   const home = join(world.folder, name);
-  const [bin, work] = [join(home, 'bin'), join(home, folderName)];
+  const [bin, work] = [join(home, 'bin'), join(home, options.folderName)];
   for (const folder of [bin, work]) mkdirSync(folder, { recursive: true });
   chmodSync(world.folder, 0o755);
   const inside = ['ip', 'netns', 'exec', netns];
@@ -37,7 +40,7 @@ export async function settleReader(t: Test, world: FaultWorld, name: string, fol
   if (built.exitCode !== 0) throw new Error(built.stderr);
   chmodSync(join(home, 'conduit.mjs'), 0o755);
   symlinkSync('../conduit.mjs', join(bin, 'conduit'));
-  const env = { PATH: `${bin}:${dirname(process.execPath)}:/usr/bin:/bin:/usr/sbin:/sbin`, HOME: home, LC_ALL: 'C.UTF-8' };
+  const env = { PATH: `${bin}:${dirname(process.execPath)}:/usr/bin:/bin:/usr/sbin:/sbin`, HOME: home, LC_ALL: 'C.UTF-8', CURL_CA_BUNDLE: options.root };
   const shell = openShell(t, there, { work, home, env });
   return {
     conduitUrl: `http://${defaultGateway(inside)}:${new URL(world.held.description.conduitUrl).port}`,
