@@ -90,7 +90,7 @@ async function openConduit(folder: string, closing: (() => Promise<void>)[]): Pr
 
   const [seedFile, config] = [join(folder, 'conduit.seed'), join(folder, 'conduit.json')];
   writeFileSync(seedFile, users.conduit.seed, { mode: 0o600 });
-  const settings = { listen: `127.0.0.1:${port}`, databaseUrl: `file:${join(folder, 'conduit.db')}`, natsUrl: `nats://127.0.0.1:${natsPort}`, natsSeedFile: seedFile, sites: [site], uploadFolder: join(folder, 'uploads') };
+  const settings = { listen: `127.0.0.1:${port}`, databaseUrl: `file:${join(folder, 'conduit.db')}`, keyFile: join(folder, 'conduit.key'), natsUrl: `nats://127.0.0.1:${natsPort}`, natsSeedFile: seedFile, sites: [site], uploadFolder: join(folder, 'uploads') };
   writeFileSync(config, JSON.stringify(settings));
   const main = [process.execPath, join(repository, 'conduit/main.ts')];
   const account = Bun.spawnSync([...main, 'new-provider', 'bench', '--config', config], { stderr: 'pipe' });

@@ -11,7 +11,7 @@ import type { CheckAnswer } from './api/answers.ts';
 import { noConfiguration } from './configuration/change.ts';
 import { configurationFor } from './configuration/told.ts';
 import type { Vault } from './configuration/vault.ts';
-import { configurationOf, judgeUpload, ownedOrFree } from './deploy.ts';
+import { configurationOf, ownedOrFree, receiveApp } from './deploy.ts';
 import type { UploadRequest } from './deploy.ts';
 import { hostsOf } from './describe-app.ts';
 import type { Edgepoints } from './edgepoints.ts';
@@ -112,9 +112,8 @@ export function openChecks(ports: ChecksPorts): Checks {
 
   const start = async (request: UploadRequest, place: number): Promise<StoredCheck & { answer: CheckAnswer }> => {
     const { provider } = request.speaker;
-    const upload = await uploads.receive(newId('up', ports.randomBytes), request.body, { bytes: request.bytes, digest: request.digest });
+    const { upload, judged: manifest } = await receiveApp(ports, request, 'checks');
     try {
-      const manifest = await judgeUpload(upload, request.app, 'checks');
       if (manifest.image !== undefined) throw new Failure('manifest-image', 'an app with an image cannot be checked', { remedy: 'Deploy it; its report says the same.' });
       const previous = await ownedOrFree(ports.apps, request.speaker, manifest.app);
       const owner: Owner = { provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };

@@ -4,6 +4,7 @@ import type { Owner, RandomBytes, Site } from '../kit/ids.ts';
 import type { Manifest } from '../kit/wire/manifest.ts';
 import type { Clock } from '../kit/clock.ts';
 import { inspectArchive } from './archive.ts';
+import type { Inspection } from './archive.ts';
 import type { ConfiguredAnswer, DeployAnswer } from './api/answers.ts';
 import { changeConfiguration, configuredManifest, noConfiguration } from './configuration/change.ts';
 import type { Configuration, ConfigurationChange } from './configuration/change.ts';
@@ -20,7 +21,6 @@ import type { Placement } from './placement.ts';
 import { chooseRollback, keptReleases } from './rollback.ts';
 import type { AppStore, StoredApp, StoredRelease } from './store/apps.ts';
 import type { Speaker } from './store/accounts.ts';
-import { readUpload } from './uploads.ts';
 import type { ReceivedUpload, Uploads } from './uploads.ts';
 
 export interface DeployPorts {
@@ -107,9 +107,8 @@ export function openDeploys(ports: DeployPorts): Deploys {
         throw new Failure('busy', `${ports.uploadsMax} uploads are under way already`, { remedy: 'Try again in a few seconds.' });
       }
       try {
-        const upload = await uploads.receive(newId('up', ports.randomBytes), request.body, { bytes: request.bytes, digest: request.digest });
+        const { upload, judged: manifest } = await receiveApp(ports, request, 'releases');
         try {
-          const manifest = await judgeUpload(upload, request.app, 'releases');
           return await inTurn(() => write(ports, request, upload, manifest));
         } finally {
           await uploads.discard(upload);
@@ -182,9 +181,13 @@ export async function ownedOrFree(apps: AppStore, speaker: Speaker, name: string
   });
 }
 
-/** Reads an uploaded archive through; the manifest in it, which must be of that app. `way`: where under the app it was sent to. */
-export async function judgeUpload(upload: ReceivedUpload, app: string, way: 'releases' | 'checks'): Promise<Manifest> {
-  const { manifestText } = await inspectArchive(readUpload(upload.path));
+/** Receives an app's archive and reads it through meanwhile; the manifest in it is of that app. `way`: where under the app it was sent to. */
+export async function receiveApp(ports: Pick<DeployPorts, 'uploads' | 'randomBytes'>, request: UploadRequest, way: 'releases' | 'checks'): Promise<{ readonly upload: ReceivedUpload; readonly judged: Manifest }> {
+  const { body, bytes, digest, app } = request;
+  return ports.uploads.receive(newId('up', ports.randomBytes), body, { bytes, digest }, async (source) => manifestOf(await inspectArchive(source), app, way));
+}
+
+function manifestOf({ manifestText }: Inspection, app: string, way: 'releases' | 'checks'): Manifest {
   if (manifestText === null) {
     throw new Failure('manifest-missing', `there is no ${manifestFile} at the root of the archive`, { remedy: '`conduit init` writes one.' });
   }

@@ -7,7 +7,6 @@ import { formatBytes } from '../kit/units.ts';
 import { newId } from '../kit/ids.ts';
 import type { RandomBytes } from '../kit/ids.ts';
 import { openPlaces } from './places.ts';
-import { readUpload } from './uploads.ts';
 import type { Uploads } from './uploads.ts';
 
 /** One that no release needs stays so long after it was sent or asked for, for the deploy that wants it comes after it. */
@@ -69,9 +68,8 @@ export async function openLayers(ports: LayerPorts): Promise<Layers> {
       await judgeRoom(provider);
       if (!(await places.take(placeWaitMs))) throw new Failure('busy', `${ports.uploadsMax} layers are on their way already`, { remedy: 'Try again in a few seconds.' });
       try {
-        const upload = await uploads.receive(newId('up', ports.randomBytes), body, { bytes, digest: null });
+        const { upload, judged: read } = await uploads.receive(newId('up', ports.randomBytes), body, { bytes, digest: null }, (source) => readLayer(source, openLayerCount()));
         try {
-          const read = await readLayer(readUpload(upload.path), openLayerCount());
           if (read.digest !== digest) throw new Failure('layer-damaged', `what was sent as layer ${digest} is ${read.digest}`, { remedy: 'Save or pull the image again.' });
           await mkdir(join(folder, provider), { recursive: true, mode: 0o700 });
           await rename(upload.path, path(provider, digest));

@@ -2,8 +2,11 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { Failure, codeOf, messageOf } from '../kit/errors.ts';
 import { formatBytes } from '../kit/units.ts';
+import { openGrowingFile } from './growing-file.ts';
+import type { GrowingFile } from './growing-file.ts';
 
 export interface ReceivedUpload {
   /** A file of its own below the upload folder; the receiver keeps or discards it. */
@@ -12,13 +15,21 @@ export interface ReceivedUpload {
   readonly bytes: number;
 }
 
+export interface ExpectedUpload {
+  readonly bytes: number | null;
+  readonly digest: string | null;
+}
+
 /**
  * Artefacts on the conduit's disk. An upload is a `.part` file until it is kept under its digest, so that what a crash leaves is
  * told apart from what is whole; `sweep` removes it at the next start.
  */
 export interface Uploads {
-  /** Receives a body; on any Failure nothing is left behind. */
-  receive(id: string, body: AsyncIterable<Uint8Array>, expected: { bytes: number | null; digest: string | null }): Promise<ReceivedUpload>;
+  /**
+   * Receives a body, which `judge` reads while it comes; on any Failure nothing is left behind. What is wrong with the body itself (cut,
+   * damaged, too big) goes before what `judge` throws.
+   */
+  receive<T>(id: string, body: AsyncIterable<Uint8Array>, expected: ExpectedUpload, judge: (source: Readable) => Promise<T>): Promise<{ readonly upload: ReceivedUpload; readonly judged: T }>;
   discard(upload: ReceivedUpload): Promise<void>;
   /** Makes it durable under its digest. */
   keep(upload: ReceivedUpload): Promise<void>;
@@ -39,12 +50,11 @@ export async function openUploads(folder: string, bytesMax: number): Promise<Upl
   };
   return {
     artefactPath,
-    async receive(id, body, expected) {
+    async receive(id, body, expected, judge) {
       const path = join(folder, `${id}.part`);
       try {
-        const received = await writeBody(path, body, bytesMax);
-        judgeReceived(received, expected);
-        return { path, ...received };
+        const { received, judged } = await receiveAndJudge(await openGrowingFile(path), body, { bytesMax, expected, judge });
+        return { upload: { path, ...received }, judged };
       } catch (thrown) {
         await rm(path, { force: true });
         throw asUploadFailure(thrown);
@@ -69,10 +79,47 @@ export const readUpload = (path: string): ReturnType<typeof createReadStream> =>
 /** How much more than the limit is still read before the connection is closed. */
 export const overshootBytes = 64 * 1024 * 1024;
 
-async function writeBody(path: string, body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<{ digest: string; bytes: number }> {
+/** Pieces are written at this size: a network brings some of 16 kB. */
+const writeBytes = 512 * 1024;
+
+type Received = Omit<ReceivedUpload, 'path'>;
+
+async function receiveAndJudge<T>(file: GrowingFile, body: AsyncIterable<Uint8Array>, options: { bytesMax: number; expected: ExpectedUpload; judge: (source: Readable) => Promise<T> }): Promise<{ received: Received; judged: T }> {
+  const judging = settled(options.judge(Readable.from(file.read(), { objectMode: true, highWaterMark: 1 })));
+  try {
+    const received = await writeBody(file, body, options.bytesMax);
+    judgeReceived(received, options.expected);
+    file.end();
+    const [verdict] = await Promise.all([judging, file.sync()]);
+    if (!verdict.ok) throw verdict.thrown;
+    return { received, judged: verdict.value };
+  } catch (thrown) {
+    file.end(new Error('the upload is not whole'));
+    await judging;
+    throw thrown;
+  } finally {
+    await file.close();
+  }
+}
+
+type Settled<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly thrown: unknown };
+
+const settled = <T>(promise: Promise<T>): Promise<Settled<T>> => promise.then((value) => ({ ok: true, value }), (thrown: unknown) => ({ ok: false, thrown }));
+
+/** The next piece comes while one is written. */
+async function writeBody(file: GrowingFile, body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<Received> {
   const hash = createHash('sha256');
-  const file = await open(path, 'wx', 0o600);
   let bytes = 0;
+  let held: Uint8Array[] = [];
+  let heldBytes = 0;
+  let writing: Promise<Settled<void>> = Promise.resolve({ ok: true, value: undefined });
+  const write = async (): Promise<void> => {
+    const before = await writing;
+    if (!before.ok) throw before.thrown;
+    writing = settled(file.append(Buffer.concat(held)));
+    held = [];
+    heldBytes = 0;
+  };
   try {
     for await (const chunk of body) {
       bytes += chunk.length;
@@ -80,13 +127,17 @@ async function writeBody(path: string, body: AsyncIterable<Uint8Array>, bytesMax
       if (bytes > bytesMax + overshootBytes) throw tooBig(bytesMax);
       if (bytes > bytesMax) continue;
       hash.update(chunk);
-      await file.writeFile(chunk);
+      held.push(chunk);
+      heldBytes += chunk.length;
+      if (heldBytes >= writeBytes) await write();
     }
     if (bytes > bytesMax) throw tooBig(bytesMax);
-    await file.sync();
+    await write();
   } finally {
-    await file.close();
+    await writing;
   }
+  const last = await writing;
+  if (!last.ok) throw last.thrown;
   return { digest: `sha256:${hash.digest('hex')}`, bytes };
 }
 
