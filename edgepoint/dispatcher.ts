@@ -20,7 +20,7 @@ import { SharedAddress } from './dispatcher/shared-address.ts';
 import type { SecureSettings } from './dispatcher/shared-address.ts';
 import { readListen } from './dispatcher/listen.ts';
 import { Switchboard } from './dispatcher/switchboard.ts';
-import type { Demand, DispatcherCalls, MessageOrder, Route, TaskCalls, TaskOrder } from './model/calls.ts';
+import type { ConnectionCalls, Demand, DispatcherCalls, MessageOrder, Route, TaskCalls, TaskOrder } from './model/calls.ts';
 import type { CertificateCalls, CertificateOrder, ChallengeOrder } from './model/certificates.ts';
 
 const settings = {
@@ -140,8 +140,8 @@ function openReceived(folder: string, log: Log): ReceivedCertificates | null {
   }
 }
 
-/** What the head may order, by the names of `DispatcherCalls`, `TaskCalls` and `CertificateCalls`. */
-function orders(switchboard: Switchboard, tasks: TaskCalls, challenges: Challenges, received: ReceivedCertificates | null): Handlers {
+/** What the head may order, by the names of `DispatcherCalls`, `ConnectionCalls`, `TaskCalls` and `CertificateCalls`. */
+function orders(switchboard: Switchboard, tasks: TaskCalls & ConnectionCalls, challenges: Challenges, received: ReceivedCertificates | null): Handlers {
   const calls: DispatcherCalls = switchboard;
   const proofs: CertificateCalls = {
     certificate: async (order) => received?.take(order),
@@ -154,6 +154,7 @@ function orders(switchboard: Switchboard, tasks: TaskCalls, challenges: Challeng
     removeRoute: (owner: Owner) => calls.removeRoute(owner),
     drain: (order: Parameters<DispatcherCalls['drain']>[0]) => calls.drain(order),
     unpark: (order: Parameters<DispatcherCalls['unpark']>[0]) => calls.unpark(order),
+    keepConnections: (order: { keeps: boolean }) => tasks.keepConnections(order),
     ask: (order: TaskOrder | MessageOrder) => tasks.ask(order),
     certificate: (order: CertificateOrder) => proofs.certificate(order),
     certificates: (order: { names: readonly string[] }) => proofs.certificates(order),

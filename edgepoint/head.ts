@@ -32,7 +32,7 @@ import { appNow } from './head/app-now.ts';
 import { holdSpendingLease } from './head/spending-lease.ts';
 import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, snapdOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
-import { answersOf } from './head/answers.ts';
+import { operatorCalls } from './head/operator-calls.ts';
 import { headMigrations, openRecords } from './head/records.ts';
 import type { Remembered } from './head/records.ts';
 import { settleAllKept, recall, wishAgain } from './head/recall.ts';
@@ -168,6 +168,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
 
   /** Told by the dispatcher when it connects. */
   let sealTo = '';
+  let heartbeat: ReturnType<typeof startHeartbeat> | null = null;
   const certificates = new CertificateLink(bus, site, dispatcher, warn);
 
   const accesses = openAccesses({ bus, site, clock, epoch: newIdOf('epoch'), manager: () => manager, perf: () => perf });
@@ -322,7 +323,16 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
       sealTo = told.publicKey;
       publisher.changed(null);
     },
-    ...answersOf(manager, clock),
+    ...operatorCalls({ site, clock, manager,
+      dataFolder: settings.dataFolder,
+      links: () => ({ restored: restoredLink.up, snapd: snapdLink.up, dispatcher: dispatcher.up, bus: bus.up }),
+      heartbeatBootNs: () => heartbeat?.lastBootNs ?? null,
+      eventsWaiting: () => messages.waiting,
+      drainedSinceWallMs: remembered.drainedSinceWallMs,
+      saveDrain: (sinceWallMs) => records.saveDrain(sinceWallMs),
+      keepConnections: (keeps) => dispatcher.keepConnections(keeps),
+      changed: () => publisher.changed(null),
+    }),
   };
   mkdirSync(settings.runFolder, { recursive: true });
   const door = listenForPeers(`${settings.runFolder}/head.sock`, handlers, {
@@ -359,7 +369,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     shipper.wake();
     publisher.wake();
   });
-  const heartbeat = startHeartbeat(bus, site, clock);
+  heartbeat = startHeartbeat(bus, site, clock);
   const lease = holdSpendingLease(bus, clock, settings.spendingLeaseSeconds, manager);
 
   const health = serveHealth({
@@ -373,20 +383,11 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   log.info('the head is up', { apps: manager.state.apps.size });
 
   return async () => {
-    heartbeat.stop();
+    heartbeat?.stop();
     lease.stop();
     clearTimeout(secondLook);
-    deployer.stop();
-    checker.stop();
     void exchange.stop();
-    cron.stop();
-    queues.stop();
-    manager.stop();
-    watch.stop();
-    accesses.stop();
-    certificates.stop();
-    door.stop();
-    perf.stop();
+    for (const part of [deployer, checker, cron, queues, manager, watch, accesses, certificates, door, perf]) part.stop();
     await Promise.race([Promise.all([meter?.stop(), publisher.stop().catch(() => undefined), messages.stop(1000)]), sleepMs(stopMs)]);
     await Promise.race([shipper.stop(), sleepMs(500)]);
     restoredLink.stop();

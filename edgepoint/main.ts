@@ -10,7 +10,12 @@ const commands: Readonly<Record<string, { about: string; run(argv: readonly stri
   snapd: { about: 'snapshots running instances (needs root)', run: async (argv) => (await import('./snapd.ts')).runSnapd(argv) },
   restored: { about: 'boots, restores and ends instances (needs root)', run: async (argv) => (await import('./restored.ts')).runRestored(argv) },
   identity: { about: 'the public keys by which other edgepoints know this one (needs root)', run: async (argv) => (await import('./identity.ts')).runIdentity(argv) },
-  status: { about: 'what this edgepoint hosts and what runs: --run-folder DIR [--json]', run: async (argv) => (await import('./head/questions.ts')).runStatus(argv) },
+  status: { about: 'how this edgepoint is, what it hosts and what runs: --run-folder DIR [--json]', run: async (argv) => (await import('./head/questions.ts')).runStatus(argv) },
+  drain: {
+    about: 'have end users sent elsewhere and everything put to sleep; ends when it is: --run-folder DIR [--timeout SECONDS] [--json]',
+    run: async (argv) => (await import('./head/operator.ts')).runDrain(argv),
+  },
+  undrain: { about: 'take end users again: --run-folder DIR [--json]', run: async (argv) => (await import('./head/operator.ts')).runUndrain(argv) },
   explain: {
     about: 'why: --run-folder DIR [--app NAME] [--dump FILE], or --state FILE to plan again from a dump',
     run: async (argv) => (await import('./head/questions.ts')).runExplain(argv),
@@ -23,7 +28,7 @@ function usage(): string {
 }
 
 /** Those end when they are answered. */
-const questions = new Set(['identity', 'status', 'explain']);
+const questions = new Set(['identity', 'status', 'drain', 'undrain', 'explain']);
 
 const [name = '--help', ...rest] = process.argv.slice(2);
 const command = Object.hasOwn(commands, name) ? commands[name] : undefined;

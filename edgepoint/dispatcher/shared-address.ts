@@ -59,6 +59,7 @@ export class SharedAddress {
   private readonly ports: ExchangePorts;
   private timer: ReturnType<typeof setInterval> | null = null;
   private stopping = false;
+  private keeps = true;
 
   constructor(options: SharedAddressOptions) {
     this.options = options;
@@ -66,7 +67,7 @@ export class SharedAddress {
       switchboard: options.switchboard,
       nowMs: options.nowMs,
       connect: (instance, user) => this.connect(instance, user),
-      keepsConnections: () => !this.stopping,
+      keepsConnections: () => this.keeps && !this.stopping,
       https: options.https,
       challenge: options.challenge,
       answered: options.answered,
@@ -101,6 +102,16 @@ export class SharedAddress {
     let tunnels = 0;
     for (const client of this.clients) if (client.isTunnel) tunnels += 1;
     return { clients: this.clients.size - this.handshakes, upstreams: this.upstreams.size, tunnels, handshakes: this.handshakes };
+  }
+
+  /** HTTP/2 has a message for it (GOAWAY); HTTP/1.1 is told with an answer. */
+  keepConnections({ keeps }: { keeps: boolean }): void {
+    this.keeps = keeps;
+    if (!keeps) this.endHttp2();
+  }
+
+  private endHttp2(): void {
+    for (const client of this.clients) if (client instanceof Http2Connection) client.stop(false);
   }
 
   /** A request of the edgepoint's own; resolves with its end, whatever that is. */
@@ -192,6 +203,7 @@ export class SharedAddress {
   private sweep(): void {
     const nowMs = this.options.nowMs();
     for (const client of this.clients) client.check(nowMs);
+    if (!this.keeps) this.endHttp2();
     for (const upstream of this.upstreams) upstream.check(nowMs);
     if (this.clients.size > 0 || this.upstreams.size > 0 || this.timer === null) return;
     clearInterval(this.timer);

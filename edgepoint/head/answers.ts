@@ -1,4 +1,3 @@
-import type { Handlers } from '../../host/calls.ts';
 import type { Clock } from '../../kit/clock.ts';
 import type { PlanNote } from '../resources/plan-notes.ts';
 import type { ResourceManager } from '../resources/run.ts';
@@ -22,7 +21,7 @@ export interface Status {
 }
 
 /** What people may ask the head over its socket. */
-export function answersOf(manager: ResourceManager, clock: Clock): Handlers {
+export function answersOf(manager: ResourceManager, clock: Clock): { dump(): Dump; status(): Status } {
   return {
     dump: (): Dump => {
       return { form: 'edgepoint-dump-1', view: viewEdgepoint(manager.state, clock.bootNs()), plans: manager.lastPlans(), templates: Object.fromEntries([...manager.state.apps.values()].map((app) => [app.key, templateAt(app, manager.state.stored)])) };

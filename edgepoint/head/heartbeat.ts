@@ -7,12 +7,25 @@ import { encodeMessage } from '../../kit/wire/version.ts';
 
 const heartbeatMs = 2000;
 
+export interface Heartbeat {
+  /** When the bus took the last one; null: none yet. */
+  readonly lastBootNs: number | null;
+  stop(): void;
+}
+
 /** Every 2 s the edgepoint says that it is alive (`heartbeatSchema`). */
-export function startHeartbeat(bus: Pick<Bus, 'up' | 'publish'>, site: Site, clock: Clock): { stop(): void } {
+export function startHeartbeat(bus: Pick<Bus, 'up' | 'publish'>, site: Site, clock: Clock): Heartbeat {
+  let lastBootNs: number | null = null;
   const sayAlive = (): void => {
-    if (bus.up) bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: clock.bootId, bootNs: clock.bootNs() }));
+    const bootNs = clock.bootNs();
+    if (bus.up && bus.publish(heartbeatSubject(site), encodeMessage(heartbeatMessage, { ...site, bootId: clock.bootId, bootNs }))) lastBootNs = bootNs;
   };
   const timer = setInterval(sayAlive, heartbeatMs);
   sayAlive();
-  return { stop: () => clearInterval(timer) };
+  return {
+    get lastBootNs() {
+      return lastBootNs;
+    },
+    stop: () => clearInterval(timer),
+  };
 }

@@ -84,6 +84,9 @@ export function exchangeOver(connection: Pick<PeerConnection, 'call'>): Exchange
 /** The local dispatcher is whoever connects to us and takes our routes; the newest one counts. */
 export class DispatcherLink implements DispatcherPort {
   private peer: Peer | null = null;
+  /** Asked whether they are dispatchers: until they have answered, what is ordered goes to them too. */
+  private readonly greeted = new Set<Peer>();
+  private keeps = true;
   private readonly onFault: (method: string, failure: unknown) => void;
 
   constructor(onFault: (method: string, failure: unknown) => void) {
@@ -95,16 +98,18 @@ export class DispatcherLink implements DispatcherPort {
   }
 
   async greet(peer: Peer, routes: readonly Route[], onGone: () => void): Promise<boolean> {
-    const before = this.peer;
-    this.peer = peer;
+    this.greeted.add(peer);
     try {
       await peer.call('routes', routes);
     } catch (failure) {
       // `edgepoint status` and its like take no routes.
-      if (this.peer === peer) this.peer = before;
       if (codeOf(failure) !== 'no-such-call' && codeOf(failure) !== 'peer-gone') this.onFault('routes', failure);
       return false;
+    } finally {
+      this.greeted.delete(peer);
     }
+    this.peer = peer;
+    if (!this.keeps) this.keepConnections(false);
     void peer.closed.then(() => {
       if (this.peer !== peer) return;
       this.peer = null;
@@ -151,6 +156,12 @@ export class DispatcherLink implements DispatcherPort {
     return (await this.peer.call('ask', order, { timeoutMs: askTimeoutMs })) as TaskAnswer;
   }
 
+  /** Whether connections of clients go on after an answer; told again to a dispatcher that comes. */
+  keepConnections(keeps: boolean): void {
+    this.keeps = keeps;
+    this.order('keepConnections', { keeps });
+  }
+
   certificate(order: CertificateOrder): void {
     this.order('certificate', order);
   }
@@ -164,10 +175,11 @@ export class DispatcherLink implements DispatcherPort {
   }
 
   private order(method: string, params: unknown): void {
-    const { peer } = this;
-    if (peer === null) return;
-    peer.call(method, params).catch((failure: unknown) => {
-      if (codeOf(failure) !== 'peer-gone') this.onFault(method, failure);
-    });
+    for (const peer of new Set([...(this.peer === null ? [] : [this.peer]), ...this.greeted])) {
+      peer.call(method, params).catch((failure: unknown) => {
+        const expected = codeOf(failure) === 'peer-gone' || (codeOf(failure) === 'no-such-call' && peer !== this.peer);
+        if (!expected) this.onFault(method, failure);
+      });
+    }
   }
 }

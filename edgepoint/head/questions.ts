@@ -7,6 +7,8 @@ import { formatMs } from '../../kit/units.ts';
 import { planEdgepoint } from '../resources/plan/plan.ts';
 import type { Step } from '../resources/plan/view.ts';
 import type { Dump, Status } from './answers.ts';
+import { overviewText } from './overview-text.ts';
+import type { FullStatus } from './operator-calls.ts';
 
 const answerTimeoutMs = 5000;
 
@@ -17,12 +19,12 @@ const places: Readonly<Record<Status['apps'][number]['templateAt'], string>> = {
   both: '  template on the disk and in the object store',
 };
 
-function say(text: string): void {
+export function say(text: string): void {
   writeSync(1, `${text}\n`);
 }
 
 /** Asks the head of that run folder. */
-async function ask<T>(runFolder: string | undefined, method: string): Promise<T> {
+export async function ask<T>(runFolder: string | undefined, method: string): Promise<T> {
   if (runFolder === undefined) throw new Failure('usage', 'name the edgepoint by --run-folder DIR', { remedy: 'It is `runFolder` in the config of its head.' });
   const link = connectToPeer(`${runFolder}/head.sock`, {}, { log: openLog('edgepoint') });
   try {
@@ -34,12 +36,12 @@ async function ask<T>(runFolder: string | undefined, method: string): Promise<T>
   }
 }
 
-/** `edgepoint status`: one line for each app. */
+/** `edgepoint status`: what an operator looks at, then one line for each app. */
 export async function runStatus(argv: readonly string[]): Promise<void> {
   const values = readOptions(argv, { 'run-folder': { type: 'string' }, json: { type: 'boolean' } });
-  const status = await ask<Status>(values['run-folder'], 'status');
+  const status = await ask<FullStatus>(values['run-folder'], 'status');
   if (values.json === true) return say(JSON.stringify(status));
-  say(`load ${(status.load * 100).toFixed(0)} %, ${status.apps.length} apps`);
+  say(overviewText(status.edgepoint));
   for (const app of status.apps) {
     const instances = Object.entries(app.instances).map(([mode, count]) => `${count} ${mode}`);
     const woken = app.wakeBy === 'cold' ? `cold${app.wakeReason === '' ? '' : ` (${app.wakeReason})`}` : `${app.wakeBy} in ${formatMs(app.restoreMs ?? 0)}`;
@@ -80,7 +82,7 @@ export async function runExplain(argv: readonly string[]): Promise<void> {
 }
 
 /** The options, or a Failure that names the wrong one. */
-function readOptions<const Options extends NonNullable<ParseArgsConfig['options']>>(argv: readonly string[], options: Options) {
+export function readOptions<const Options extends NonNullable<ParseArgsConfig['options']>>(argv: readonly string[], options: Options) {
   try {
     return parseArgs({ args: [...argv], options }).values;
   } catch (thrown) {

@@ -8,8 +8,9 @@ import type { ResourceManager } from '../resources/run.ts';
 import { orderOf } from './desired.ts';
 import type { Remembered } from './records.ts';
 
-/** Apps serve again what they served, before anything is asked of the bus. */
+/** Apps serve again what they served, before anything is asked of the bus; an edgepoint that was drained still is. */
 export function recall(manager: ResourceManager, remembered: Remembered, log: Log): void {
+  manager.state.draining = remembered.drainedSinceWallMs !== null;
   for (const { message } of remembered.desired) {
     const parsed = parseMessage(desiredAppMessage, message);
     if (parsed.ok) manager.want(orderOf(parsed.value));

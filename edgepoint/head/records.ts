@@ -41,6 +41,11 @@ export const headMigrations: readonly Migration[] = [
     name: 'requests of schedules',
     sql: ['CREATE TABLE cron (app TEXT NOT NULL, task TEXT NOT NULL, due_wall_ms INTEGER NOT NULL, PRIMARY KEY (app, task))'],
   },
+  {
+    number: 5,
+    name: 'drained by the operator',
+    sql: ['CREATE TABLE drain (only INTEGER PRIMARY KEY CHECK (only = 1), since_wall_ms INTEGER NOT NULL)'],
+  },
 ];
 
 /** What a restarted head begins with. */
@@ -55,6 +60,8 @@ export interface Remembered {
   readonly ownAddresses: ReadonlyMap<string, OwnAddress>;
   /** Requests of schedules that were dealt with last. */
   readonly cron: readonly { readonly app: string; readonly task: string; readonly dueWallMs: number }[];
+  /** Since when the operator drains this edgepoint; null: it is not drained. */
+  readonly drainedSinceWallMs: number | null;
 }
 
 export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords {
@@ -66,6 +73,8 @@ export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords 
   saveCron(app: string, task: string, dueWallMs: number): Promise<void>;
   /** Of one task, or (null) of all of the app. */
   forgetCron(app: string, task: string | null): Promise<void>;
+  /** Null: not drained any more. */
+  saveDrain(sinceWallMs: number | null): Promise<void>;
 }
 
 export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadRecords {
@@ -119,6 +128,8 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     saveCron: (app, task, dueWallMs) =>
       run('INSERT INTO cron (app, task, due_wall_ms) VALUES (?, ?, ?) ON CONFLICT (app, task) DO UPDATE SET due_wall_ms = excluded.due_wall_ms', [app, task, dueWallMs]),
     forgetCron: (app, task) => (task === null ? run('DELETE FROM cron WHERE app = ?', [app]) : run('DELETE FROM cron WHERE app = ? AND task = ?', [app, task])),
+    saveDrain: (sinceWallMs) =>
+      sinceWallMs === null ? run('DELETE FROM drain', []) : run('INSERT INTO drain (only, since_wall_ms) VALUES (1, ?) ON CONFLICT (only) DO NOTHING', [sinceWallMs]),
     forgetOwnAddress: (owner) => run('DELETE FROM own_addresses WHERE app = ?', [ownerKey(owner)]),
   };
 }
@@ -151,7 +162,7 @@ function templateOf([app, release, serves, snapshotPath, bytes, offDisk, wakeBy,
 }
 
 async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Remembered> {
-  const [desired, serving, kept, meterIds, releases, ownAddresses, cron] = await client.batch(
+  const [desired, serving, kept, meterIds, releases, ownAddresses, cron, drain] = await client.batch(
     [
       'SELECT app, message FROM desired ORDER BY app',
       'SELECT serving.app, facts, release_order FROM serving JOIN releases ON releases.app = serving.app AND releases.release = serving.release',
@@ -160,6 +171,7 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
       'SELECT * FROM releases',
       'SELECT app, address FROM own_addresses',
       'SELECT app, task, due_wall_ms FROM cron',
+      'SELECT since_wall_ms FROM drain',
     ],
     'read',
   );
@@ -177,5 +189,6 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
     releases: (releases?.rows ?? []).map(releaseOf),
     ownAddresses: new Map((ownAddresses?.rows ?? []).map((row) => [String(row['app']), JSON.parse(String(row['address'])) as OwnAddress])),
     cron: (cron?.rows ?? []).map((row) => ({ app: String(row['app']), task: String(row['task']), dueWallMs: Number(row['due_wall_ms']) })),
+    drainedSinceWallMs: drain?.rows[0] === undefined ? null : Number(drain.rows[0]['since_wall_ms']),
   };
 }

@@ -344,6 +344,11 @@ export interface DispatcherCalls {
   unpark(order: { instance: string }): Promise<void>;
 }
 
+/** While the edgepoint is drained: a client's connection ends after its next answer, so that the client asks anew where to go. */
+export interface ConnectionCalls {
+  keepConnections(order: { keeps: boolean }): void;
+}
+
 /** The head calls this on the dispatcher too. */
 export interface TaskCalls {
   /** Asks the app as an end user would; ends with the answer. */

@@ -24,7 +24,7 @@ const loadSteps = 100;
 
 /** What the conduit and the global dispatcher see of this edgepoint, besides its apps. */
 export function describeEdgepoint(state: EdgepointEntry, facts: EdgepointFacts): Omit<EdgepointState, 'epoch' | 'complete'> {
-  return { ...facts, load: loadOf(state), capacityBytes: state.capacityBytes, accepting: true };
+  return { ...facts, load: loadOf(state), capacityBytes: state.capacityBytes, accepting: !state.draining };
 }
 
 export function loadOf(state: EdgepointEntry): number {

@@ -19,7 +19,7 @@ import type { Manages } from './manages.ts';
 import type { ResourcePorts } from './ports.ts';
 import { RouteTable } from './route-table.ts';
 import { routeChangesAt } from './routes.ts';
-import { addInstance, appEntry, findInstance, moveInstance } from './state.ts';
+import { addInstance, appEntry, findInstance, forgetDemand, moveInstance } from './state.ts';
 import type { AppEntry, EdgepointEntry, InstanceEntry } from './state.ts';
 import { noteSurplus, viewApp, viewRoom } from './views.ts';
 import { wakeInstance } from './wake-up.ts';
@@ -63,6 +63,12 @@ export class ResourceManager implements Manages {
   /** Planning begins: restored's list has been seen. */
   begin(): void {
     this.able = true;
+    this.setDraining(this.state.draining);
+  }
+
+  /** Whether the operator drains this edgepoint, from now on. */
+  setDraining(draining: boolean): void {
+    this.state.draining = draining;
     for (const app of this.state.apps.values()) this.dirty.add(app);
     this.look();
   }
@@ -205,8 +211,7 @@ export class ResourceManager implements Manages {
 
   /** Puts unused instances to sleep for a preparation's sake. */
   evict(idle: readonly IdleView[], reason: string): void {
-    const nowBootNs = this.ports.clock.bootNs();
-    for (const { app, id } of idle) this.beginStep({ kind: 'sleep', app, instance: id, reason }, nowBootNs);
+    for (const { app, id } of idle) this.beginStep({ kind: 'sleep', app, instance: id, reason }, this.ports.clock.bootNs());
   }
 
   /** Plans for an app after it changed, and begins what is planned. */
@@ -214,7 +219,7 @@ export class ResourceManager implements Manages {
     if (this.state.apps.get(app.key) !== app) return;
     this.dirty.add(app);
     // Whoever has become unused may make room for them.
-    if (this.wanting.size > 0 && idleInstances(viewApp(app), this.ports.clock.bootNs()).length > 0) this.lookAtWanting();
+    if (this.wanting.size > 0 && idleInstances(viewApp(app, this.state.draining), this.ports.clock.bootNs()).length > 0) this.lookAtWanting();
     this.look();
   }
 
@@ -225,18 +230,7 @@ export class ResourceManager implements Manages {
 
   /** The dispatcher has gone: nothing waits in it any more, and nobody can be drained. */
   forgetDemand(): void {
-    for (const app of this.state.apps.values()) {
-      app.waiting = 0;
-      app.waitingSinceBootNs = null;
-    }
-    for (const app of this.state.active) {
-      for (const entry of app.instances.values()) {
-        entry.outstanding = 0;
-        entry.tunnels = 0;
-        entry.busySinceBootNs = null;
-        entry.lastActiveBootNs = this.ports.clock.bootNs();
-      }
-    }
+    forgetDemand(this.state, this.ports.clock.bootNs());
   }
 
   lastPlans(): Record<string, readonly PlanNote[]> {
@@ -270,9 +264,9 @@ export class ResourceManager implements Manages {
 
   private lookAt(app: AppEntry): void {
     const nowBootNs = this.ports.clock.bootNs();
-    noteSurplus(app, nowBootNs);
+    noteSurplus(app, nowBootNs, this.state.draining);
     if (this.able) {
-      const plan = planApp(viewApp(app), nowBootNs, () => viewRoom(this.state, nowBootNs));
+      const plan = planApp(viewApp(app, this.state.draining), nowBootNs, () => viewRoom(this.state, nowBootNs));
       this.plans.add(app.key, plan, nowBootNs);
       const lookAgainBootNs = earliest(earliest(plan.lookAgainBootNs, routeChangesAt(app, nowBootNs)), whyAwakeChangesAt(app, nowBootNs));
       if (lookAgainBootNs === null) this.lookAgain.delete(app);

@@ -179,6 +179,8 @@ export interface EdgepointEntry {
   stored: ReadonlyMap<string, string>;
   /** Somebody judges what apps spend. */
   spendingKnown: boolean;
+  /** The operator drains it: nobody new is sent here, and what is unused goes to sleep. */
+  draining: boolean;
   readonly apps: Map<string, AppEntry>;
   /** The app of each instance; holds exactly the instances of all apps. */
   readonly appOf: Map<string, AppEntry>;
@@ -187,7 +189,7 @@ export interface EdgepointEntry {
 }
 
 export function openState(capacityBytes: number, frozenRoom: () => FrozenRoom, texts: TextPacker = unpacked): EdgepointEntry {
-  return { texts, capacityBytes, frozenRoom, stored: new Map(), spendingKnown: true, apps: new Map(), appOf: new Map(), active: new Set() };
+  return { texts, capacityBytes, frozenRoom, stored: new Map(), spendingKnown: true, draining: false, apps: new Map(), appOf: new Map(), active: new Set() };
 }
 
 export function appEntry(state: EdgepointEntry, owner: Owner): AppEntry {
@@ -265,4 +267,20 @@ export function findInstance(state: EdgepointEntry, id: string): { app: AppEntry
   const app = state.appOf.get(id);
   const entry = app?.instances.get(id);
   return app === undefined || entry === undefined ? null : { app, entry };
+}
+
+/** Nothing waits, and nothing is known to be under way. */
+export function forgetDemand(state: EdgepointEntry, nowBootNs: number): void {
+  for (const app of state.apps.values()) {
+    app.waiting = 0;
+    app.waitingSinceBootNs = null;
+  }
+  for (const app of state.active) {
+    for (const entry of app.instances.values()) {
+      entry.outstanding = 0;
+      entry.tunnels = 0;
+      entry.busySinceBootNs = null;
+      entry.lastActiveBootNs = nowBootNs;
+    }
+  }
 }

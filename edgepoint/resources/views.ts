@@ -28,7 +28,10 @@ function viewInstance(entry: InstanceEntry, backgroundNs: number): InstanceView 
   };
 }
 
-export function viewServing(app: AppEntry): ServingView | null {
+/** On an edgepoint that is drained an instance unused for so long goes to sleep: long enough for a client that asks again at once. */
+const leaveAfterNs = nsPerSecond;
+
+export function viewServing(app: AppEntry, draining: boolean): ServingView | null {
   const serving = app.serving;
   if (serving === null) return null;
   const { scale, state } = serving.order.manifest;
@@ -38,14 +41,15 @@ export function viewServing(app: AppEntry): ServingView | null {
     state,
     alone: runsAlone(serving.order),
     // Nobody is sent to it any more.
-    min: app.stopped === '' ? scale.min : 0,
+    min: app.stopped === '' && !draining ? scale.min : 0,
     max: scale.max,
     concurrency: scale.concurrency,
-    idleNs: Math.max(scale.idleSeconds * nsPerSecond, (scale.backgroundSeconds ?? 0) > 0 ? seenWithinNs : 0),
+    idleNs: Math.max(Math.min(scale.idleSeconds * nsPerSecond, draining ? leaveAfterNs : Infinity), (scale.backgroundSeconds ?? 0) > 0 ? seenWithinNs : 0),
     memoryBytes: offeringOf(serving.order).memoryBytes,
     wakeMs: serving.facts.wakeBy === 'cold' ? serving.facts.coldBootMs : serving.facts.restoreMs,
     imageBytes: Math.max(serving.facts.imageBytes ?? serving.facts.templateBytes, app.kept?.imageBytes ?? app.kept?.bytes ?? 0),
     staysAwake: serving.facts.staysAwake,
+    leaves: draining,
   };
 }
 
@@ -57,14 +61,14 @@ export function templateAt(app: AppEntry, stored: ReadonlyMap<string, string>): 
   return stored.has(facts.snapshotPath.split('/').at(-1) ?? '') ? 'both' : 'disk';
 }
 
-export function viewApp(app: AppEntry): AppView {
+export function viewApp(app: AppEntry, draining = false): AppView {
   const backoff = app.backoff;
   const refusal = app.refusal;
   const backgroundNs = backgroundNsOf(app);
   const refusedLonger = (refusal?.untilBootNs ?? 0) > (backoff?.untilBootNs ?? 0);
   return {
     app: app.key,
-    serving: viewServing(app),
+    serving: viewServing(app, draining),
     waiting: Math.max(app.waiting, Number(app.accessWaits)),
     waitingSinceBootNs: app.waitingSinceBootNs,
     paused: app.paused !== '' ? app.paused : (app.capStop?.reason ?? ''),
@@ -79,7 +83,7 @@ export function viewApp(app: AppEntry): AppView {
 }
 
 export function viewEdgepoint(state: EdgepointEntry, nowBootNs: number): EdgepointView {
-  return { nowBootNs, capacityBytes: state.capacityBytes, frozenRoom: state.frozenRoom(), apps: [...state.apps.values()].map(viewApp) };
+  return { nowBootNs, capacityBytes: state.capacityBytes, frozenRoom: state.frozenRoom(), apps: [...state.apps.values()].map((app) => viewApp(app, state.draining)) };
 }
 
 /** As `roomOf` of the plan, but looks only at the apps that have instances. */
@@ -88,7 +92,7 @@ export function viewRoom(state: EdgepointEntry, nowBootNs: number): RoomView {
   const idle: IdleView[] = [];
   for (const app of state.active) {
     for (const entry of app.instances.values()) if (entry.facts.mode === 'draining') leavingBytes += entry.memoryBytes;
-    idle.push(...idleInstances(viewApp(app), nowBootNs));
+    idle.push(...idleInstances(viewApp(app, state.draining), nowBootNs));
   }
   return { capacityBytes: state.capacityBytes, usedBytes: usedBytesOf(state), leavingBytes, frozenRoom: state.frozenRoom(), idle };
 }
@@ -105,8 +109,8 @@ export function usedBytesOf(state: EdgepointEntry): number {
  * Keeps the time since when an app has had more instances than its load wants: than it wanted at any moment, for a crowd that comes and goes
  * between two tellings would have one put to sleep and woken again. One that still works, and may, is none too many.
  */
-export function noteSurplus(app: AppEntry, nowBootNs: number): void {
-  const view = viewApp(app);
+export function noteSurplus(app: AppEntry, nowBootNs: number, draining = false): void {
+  const view = viewApp(app, draining);
   const peak = app.peak;
   app.peak = 0;
   if (view.serving === null) return;

@@ -344,6 +344,7 @@ export class FakeDispatcher {
         this.wakeAll(ownerKey(owner));
       },
       drain: (order: { instance: string; park: boolean; timeoutMs: number }) => this.drain(order),
+      keepConnections: (order: { keeps: boolean }) => void (this.keepsConnections = order.keeps),
       unpark: (order: { instance: string }) => {
         this.draining.delete(order.instance);
         for (const key of this.waiting.keys()) this.wakeAll(key);
@@ -352,6 +353,8 @@ export class FakeDispatcher {
     this.link = connectToPeer(join(folder, 'head.sock'), handlers, { log: quietLog, onDown: () => (this.greeted = false) });
   }
 
+  /** What the head said last. */
+  keepsConnections = true;
   /** The head has told it its routes since it last connected. */
   greeted = false;
 

@@ -62,6 +62,7 @@ function withTier(view: AppView, scale: ScalePlan, nowBootNs: number, room: () =
   if (unused === null || serving === null) return scale;
   if (nowBootNs < view.noSleepBeforeBootNs) return { ...scale, lookAgainBootNs: earliest(scale.lookAgainBootNs, view.noSleepBeforeBootNs) };
   const { instance, idleNs } = unused;
+  if (serving.leaves === true) return { ...scale, steps: [...scale.steps, { kind: 'sleep', app: view.app, instance: instance.id, reason: 'the edgepoint is drained' }] };
   const frozen = instance.mode === 'frozen';
   const others = view.instances.some((other) => other.id !== instance.id && other.purpose === 'serve' && holdsMemory(other.mode));
   const { capacityBytes, usedBytes, frozenRoom } = room();

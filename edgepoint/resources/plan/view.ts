@@ -40,6 +40,8 @@ export interface ServingView {
   readonly imageBytes: number;
   /** Why it is never put to sleep; empty when it may be. */
   readonly staysAwake: string;
+  /** The edgepoint is drained: what is unused goes to sleep, whatever the manifest would have; missing in earlier dumps. */
+  readonly leaves?: boolean;
 }
 
 export interface AppView {
