@@ -3,14 +3,14 @@ const part = (name) => `^${name}/`;
 module.exports = {
   forbidden: [
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
-    { name: 'kit-imports-nothing-of-ours', severity: 'error', from: { path: '^kit/' }, to: { path: '^(host|edgepoint|conduit|metering|global-dispatcher|certificates|images|bench|simulator|world)' } },
+    { name: 'kit-imports-nothing-of-ours', severity: 'error', from: { path: '^kit/' }, to: { path: '^(host|edgepoint|conduit|metering|global-dispatcher|certificates|images|operator|bench|simulator|world)' } },
     { name: 'kit-is-pure', severity: 'error', from: { path: '^kit/' }, to: { dependencyTypes: ['core'] } },
-    { name: 'host-imports-only-kit', severity: 'error', from: { path: '^host/' }, to: { path: '^(edgepoint|conduit|metering|global-dispatcher|certificates|images|bench|simulator|world)' } },
-    ...['edgepoint', 'conduit', 'metering', 'global-dispatcher', 'certificates'].map((name) => ({
+    { name: 'host-imports-only-kit', severity: 'error', from: { path: '^host/' }, to: { path: '^(edgepoint|conduit|metering|global-dispatcher|certificates|images|operator|bench|simulator|world)' } },
+    ...['edgepoint', 'conduit', 'metering', 'global-dispatcher', 'certificates', 'operator'].map((name) => ({
       name: `${name}-imports-no-other-part`,
       severity: 'error',
       from: { path: part(name) },
-      to: { path: `^(edgepoint|conduit|metering|global-dispatcher|certificates|images|bench|simulator)/`, pathNot: part(name) },
+      to: { path: `^(edgepoint|conduit|metering|global-dispatcher|certificates|operator|images|bench|simulator)/`, pathNot: part(name) },
     })),
     {
       name: 'a-room-imports-no-other-room',
