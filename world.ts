@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { codeOf, Failure, messageOf } from './kit/errors.ts';
 import { formatMs } from './kit/units.ts';
 import { setUp } from './images/host/set-up.ts';
+import { upgradeWorld } from './world/control.ts';
 import { cleanDeadWorlds, findLeft, summary, withWorldsLock } from './world/clean.ts';
 import { answerRequests } from './world/remote.ts';
 import { startWorld } from './world/start.ts';
@@ -74,6 +75,15 @@ withStartOptions(program.command('up'))
       await answerRequests(world, process.stdin, (line) => console.log(line));
       return 0;
     });
+  });
+
+program
+  .command('upgrade')
+  .description('have each daemon of a world that is up end and begin again, one after the other, from what lies in this clone now; no request is lost')
+  .option('--world <id>', 'which world (default: the only one that is up)')
+  .action(async ({ world }: { world?: string }) => {
+    await setUp((line) => say(`set-up: ${line}`));
+    await upgradeWorld(world ?? null, (line) => console.log(line));
   });
 
 program

@@ -16,7 +16,7 @@ const wholeFolders: ReadonlySet<string> = new Set(['conduit', 'metering', 'certi
 const edgepointFolders: ReadonlySet<string> = new Set(['keys', 'certificates']);
 /** What is left out of an edgepoint's folder and of the data folder, and what that means. */
 const leftOut: Readonly<Record<string, string>> = {
-  nats: 'the bus: filled again from the database',
+  nats: 'the bus: filled again from the database; messages in queues of apps: LOST without the machine',
   logs: 'logs',
   'global-dispatcher': 'a cache',
   snapshots: 'templates: made again by a boot',

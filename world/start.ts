@@ -10,6 +10,7 @@ import { prepareBus } from './bus.ts';
 import { removeWorld } from './clean.ts';
 import { run } from './command.ts';
 import type { Ran } from './command.ts';
+import { openControl } from './control.ts';
 import { configPath, stages, worldDaemons } from './daemons.ts';
 import type { Daemon } from './daemons.ts';
 import { logFolder, makeFolders } from './folders.ts';
@@ -63,7 +64,7 @@ const repositoryRoot = join(import.meta.dirname, '..');
 /** Brings up all parts on this machine. When it fails or is aborted, everything made so far is removed first. */
 export async function startWorld(options: WorldOptions): Promise<World> {
   const { plan, journal } = await beginWorld(options);
-  const opened: OpenedWorld = { plan, journal, supervisor: null, descriptors: [], daemons: [], absent: [] };
+  const opened: OpenedWorld = { control: null, plan, journal, supervisor: null, descriptors: [], daemons: [], absent: [] };
   try {
     await bringUp(opened, options);
     return worldOf(opened, options);
@@ -74,6 +75,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
 }
 
 interface OpenedWorld {
+  control: { stop(): void } | null;
   readonly plan: WorldPlan;
   readonly journal: JournalWriter;
   supervisor: Supervisor | null;
@@ -97,6 +99,7 @@ async function bringUp(world: OpenedWorld, options: WorldOptions): Promise<void>
   const supervisor = openSupervisor({ commandOf: (daemon) => commandLine(plan, cgroup, daemon), journal, logFolder: logFolder(plan), say: options.say });
   world.supervisor = supervisor;
   const bus = await prepareBus(plan, world.daemons);
+  world.control = openControl(plan, supervisor, world.daemons);
   for (const stage of Object.values(stages)) {
     await Promise.all(world.daemons.filter((daemon) => daemon.stage === stage).map((daemon) => startDaemon(world, supervisor, daemon, options)));
     options.signal.throwIfAborted();
@@ -123,6 +126,7 @@ const stopBudgetMs = 8_000;
 const stageGraceMs = 3_000;
 
 async function takeDown(world: OpenedWorld, say: (line: string) => void): Promise<readonly string[]> {
+  world.control?.stop();
   const deadline = performance.now() + stopBudgetMs;
   const inReverse = Object.values(stages).toReversed();
   for (const stage of inReverse) {

@@ -28,6 +28,8 @@ interface Kept {
   startedMs: number;
   restarts: RestartState;
   stopping: boolean;
+  /** Ended in order to be started again at once. */
+  renewing: boolean;
   /** Fulfilled when it has ended and will not be started again. */
   readonly ended: Promise<void>;
   readonly markEnded: () => void;
@@ -40,6 +42,11 @@ export interface Supervisor {
   kill(name: string, signal: NodeJS.Signals): boolean;
   /** SIGTERM to the daemons of one stage together, SIGKILL to those still there after `graceMs`. */
   stop(names: readonly string[], graceMs: number): Promise<void>;
+  /**
+   * Ends a daemon (SIGTERM; SIGKILL after `graceMs`) and starts it at once from what lies in the clone now; resolves when it is healthy. Rejects with
+   * Failure `daemon-did-not-start`; it is then started again and again, as any.
+   */
+  renew(name: string, graceMs: number): Promise<void>;
   close(): void;
 }
 
@@ -73,6 +80,7 @@ export function openSupervisor(ports: SupervisorPorts): Supervisor {
   const afterEnd = async (one: Kept, child: Bun.Subprocess): Promise<void> => {
     one.child = null;
     if (one.stopping) return one.markEnded();
+    if (one.renewing) return startAgain(one, 0);
     const plan = planRestart(one.restarts, performance.now() - one.startedMs);
     one.restarts = plan.state;
     ports.say(`${one.daemon.name} ended (${endOf(child)}), it is started again in ${plan.pauseMs} ms: ${plan.reason}`);
@@ -93,18 +101,36 @@ export function openSupervisor(ports: SupervisorPorts): Supervisor {
 
   const start = async (daemon: Daemon, descriptors: readonly number[]): Promise<void> => {
     const { promise, resolve } = Promise.withResolvers<void>();
-    const one: Kept = { daemon, descriptors, child: null, startedMs: 0, restarts: freshRestartState, stopping: false, ended: promise, markEnded: resolve };
+    const one: Kept = { daemon, descriptors, child: null, startedMs: 0, restarts: freshRestartState, stopping: false, renewing: false, ended: promise, markEnded: resolve };
     kept.set(daemon.name, one);
     launch(one);
+    await untilHealthy(one);
+  };
+
+  const untilHealthy = async (one: Kept): Promise<void> => {
     const deadline = performance.now() + startDeadlineMs;
-    let why = await healthProblem(daemon);
+    let why = await healthProblem(one.daemon);
     while (why !== null) {
       if (one.stopping) return;
-      if (one.restarts.quickEnds >= quickEndsWhileStarting || performance.now() > deadline) throw startFailure(daemon, why, ports.logFolder);
+      if (one.restarts.quickEnds >= quickEndsWhileStarting || performance.now() > deadline) throw startFailure(one.daemon, why, ports.logFolder);
       await sleep(15);
-      why = await healthProblem(daemon);
+      why = await healthProblem(one.daemon);
     }
     one.restarts = freshRestartState;
+  };
+
+  const renew = async (name: string, graceMs: number): Promise<void> => {
+    const one = kept.get(name);
+    const child = one?.child ?? null;
+    if (one === undefined || child === null || one.stopping) throw new Failure('daemon-away', `${name} does not run just now`, { remedy: 'Look at its log, and try again when it runs.' });
+    one.renewing = true;
+    child.kill('SIGTERM');
+    const killing = setTimeout(() => child.kill('SIGKILL'), graceMs);
+    await child.exited;
+    clearTimeout(killing);
+    while (one.child === null && !one.stopping) await sleep(1);
+    one.renewing = false;
+    await untilHealthy(one);
   };
 
   const stop = async (names: readonly string[], graceMs: number): Promise<void> => {
@@ -128,6 +154,7 @@ export function openSupervisor(ports: SupervisorPorts): Supervisor {
   return {
     start,
     stop,
+    renew,
     pids: () => Object.fromEntries([...kept].flatMap(([name, one]) => (one.child === null ? [] : [[name, one.child.pid]]))),
     kill: (name, signal) => {
       const child = kept.get(name)?.child ?? null;

@@ -111,6 +111,8 @@ export const limits = {
   sweepMs: 250,
   /** SIGTERM: exchanges under way may end until then. */
   stopMs: 4_000,
+  /** Before that, clients that ask in this time hear with their answer that the connection ends: an idle one that is closed may have a request on its way. */
+  leaveMs: 800,
   /** A client that had connected but not asked when the stop began may still ask within this. */
   stopFreshMs: 250,
 } as const;
@@ -124,5 +126,5 @@ assertInvariant(limits.http2Connections < limits.clientConnections, 'HTTP/2 leav
 assertInvariant(limits.upstreamFreshMs < limits.upstreamIdleMs, 'a fresh connection is not yet idle too long');
 assertInvariant(limits.upstreamIdleMs < 5_000, "idle upstream connections end before Node's keep-alive time-out");
 assertInvariant(limits.sweepMs <= limits.lingerMs / 4, 'time-outs are looked for often enough');
-assertInvariant(limits.lingerMs + limits.sweepMs < limits.stopMs && limits.stopMs < 5_000, 'a stop ends within 5 s');
+assertInvariant(limits.lingerMs + limits.sweepMs < limits.stopMs && limits.leaveMs + limits.stopMs < 5_000, 'a stop ends within 5 s');
 assertInvariant(limits.resendBytes <= limits.joinedWriteBytes, 'what is sent again leaves in one write');

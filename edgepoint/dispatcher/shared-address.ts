@@ -126,8 +126,11 @@ export class SharedAddress {
     });
   }
 
-  /** Accepts nothing more, lets exchanges end, then cuts what is left. */
+  /** Has clients leave with their next answer, then accepts nothing more, lets exchanges end, and cuts what is left. */
   async stop(): Promise<void> {
+    this.keepConnections({ keeps: false });
+    const leaveUntilMs = this.options.nowMs() + limits.leaveMs;
+    while (this.clients.size > this.connections.tunnels && this.options.nowMs() < leaveUntilMs) await Bun.sleep(10);
     this.stopping = true;
     for (const { listener } of this.listeners) listener.stop(false);
     for (const client of this.clients) client.stop(false);
