@@ -81,8 +81,9 @@ program
   .command('upgrade')
   .description('have each daemon of a world that is up end and begin again, one after the other, from what lies in this clone now; no request is lost')
   .option('--world <id>', 'which world (default: the only one that is up)')
-  .action(async ({ world }: { world?: string }) => {
-    await setUp((line) => say(`set-up: ${line}`));
+  .option('--no-set-up', 'the machine has been set up for that version already')
+  .action(async ({ world, setUp: sets }: { world?: string; setUp: boolean }) => {
+    if (sets) await setUp((line) => say(`set-up: ${line}`));
     await upgradeWorld(world ?? null, (line) => console.log(line));
   });
 

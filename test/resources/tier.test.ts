@@ -130,6 +130,10 @@ const plans: readonly [string, AppView, string][] = [
     app({ serving: slow, waiting: 1, instances: [instance('i-1', { mode: 'draining', freezing: true })] }),
     'note: p.main.shop: wants 1 more, but i-1 is just being frozen, and is back sooner than another',
   ],
+  ['frozen, on an edgepoint that is drained', app({ serving: { ...slow, leaves: true }, instances: [frozen('i-1')] }), 'sleep i-1: the edgepoint is drained'],
+  ['unused there, whatever it would be worth', app({ serving: { ...slow, leaves: true, idleNs: second }, instances: [instance('i-1')] }), 'sleep i-1: the edgepoint is drained'],
+  ['in use there', app({ serving: { ...slow, leaves: true, idleNs: second }, instances: [instance('i-1', { outstanding: 1 })] }), ''],
+  ['wanted there all the same', app({ serving: { ...slow, leaves: true }, waiting: 1 }), 'wake template: 1 waiting and none warm'],
   ['frozen, and a newer release serves', app({ serving: { ...slow, release: 2 }, instances: [frozen('i-1')] }), 'end i-1: release 2 has replaced release 1'],
   ['frozen, and nothing of it may run now', app({ serving: slow, paused: 'release 2 prepares on its volume', instances: [frozen('i-1')] }), 'sleep i-1: release 2 prepares on its volume\nnote: p.main.shop: release 2 prepares on its volume'],
 ];
