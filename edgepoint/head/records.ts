@@ -1,6 +1,6 @@
 import type { Client } from '@libsql/client';
 import type { Migration } from '../../host/database.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { ownerKey, ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { ReleaseRecord, ReleaseRecords } from '../deploy/ports.ts';
@@ -8,6 +8,7 @@ import type { Stored } from '../exchange/plan.ts';
 import type { StoredRecords, TemplateRecord } from '../exchange/ports.ts';
 import type { KeptInstance, ReleaseFacts, ReleaseOrder, WakeBy } from '../model/app.ts';
 import type { OwnAddress } from '../model/calls.ts';
+import type { StoredVolume, VolumeRecords } from '../volumes/ports.ts';
 import { usageTables } from '../perf/outbox.ts';
 import type { KeptRecords } from '../resources/ports.ts';
 
@@ -41,6 +42,11 @@ export const headMigrations: readonly Migration[] = [
     name: 'requests of schedules',
     sql: ['CREATE TABLE cron (app TEXT NOT NULL, task TEXT NOT NULL, due_wall_ms INTEGER NOT NULL, PRIMARY KEY (app, task))'],
   },
+  {
+    number: 5,
+    name: 'snapshots of volumes',
+    sql: ['CREATE TABLE stored_volumes (app TEXT NOT NULL, volume TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (app, volume))'],
+  },
 ];
 
 /** What a restarted head begins with. */
@@ -55,9 +61,10 @@ export interface Remembered {
   readonly ownAddresses: ReadonlyMap<string, OwnAddress>;
   /** Requests of schedules that were dealt with last. */
   readonly cron: readonly { readonly app: string; readonly task: string; readonly dueWallMs: number }[];
+  readonly storedVolumes: readonly StoredVolume[];
 }
 
-export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords {
+export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords, VolumeRecords {
   remember(): Promise<Remembered>;
   saveDesired(app: string, message: string): Promise<void>;
   forgetDesired(app: string): Promise<void>;
@@ -119,9 +126,16 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     saveCron: (app, task, dueWallMs) =>
       run('INSERT INTO cron (app, task, due_wall_ms) VALUES (?, ?, ?) ON CONFLICT (app, task) DO UPDATE SET due_wall_ms = excluded.due_wall_ms', [app, task, dueWallMs]),
     forgetCron: (app, task) => (task === null ? run('DELETE FROM cron WHERE app = ?', [app]) : run('DELETE FROM cron WHERE app = ? AND task = ?', [app, task])),
+    storedVolumes: async () => (await client.execute('SELECT app, volume, bytes FROM stored_volumes ORDER BY app, volume')).rows.map(storedVolumeOf),
+    saveStoredVolume: ({ owner, volume, bytes }) =>
+      bytes === 0
+        ? run('DELETE FROM stored_volumes WHERE app = ? AND volume = ?', [ownerKey(owner), volume])
+        : run('INSERT INTO stored_volumes (app, volume, bytes) VALUES (?, ?, ?) ON CONFLICT (app, volume) DO UPDATE SET bytes = excluded.bytes', [ownerKey(owner), volume, bytes]),
     forgetOwnAddress: (owner) => run('DELETE FROM own_addresses WHERE app = ?', [ownerKey(owner)]),
   };
 }
+
+const storedVolumeOf = (row: Record<string, unknown>): StoredVolume => ({ owner: ownerOfKey(String(row['app'])), volume: String(row['volume']), bytes: Number(row['bytes']) });
 
 function releaseOf(row: Record<string, unknown>): ReleaseRecord {
   return {
@@ -151,7 +165,7 @@ function templateOf([app, release, serves, snapshotPath, bytes, offDisk, wakeBy,
 }
 
 async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Remembered> {
-  const [desired, serving, kept, meterIds, releases, ownAddresses, cron] = await client.batch(
+  const [desired, serving, kept, meterIds, releases, ownAddresses, cron, storedVolumes] = await client.batch(
     [
       'SELECT app, message FROM desired ORDER BY app',
       'SELECT serving.app, facts, release_order FROM serving JOIN releases ON releases.app = serving.app AND releases.release = serving.release',
@@ -160,6 +174,7 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
       'SELECT * FROM releases',
       'SELECT app, address FROM own_addresses',
       'SELECT app, task, due_wall_ms FROM cron',
+      'SELECT app, volume, bytes FROM stored_volumes',
     ],
     'read',
   );
@@ -177,5 +192,6 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
     releases: (releases?.rows ?? []).map(releaseOf),
     ownAddresses: new Map((ownAddresses?.rows ?? []).map((row) => [String(row['app']), JSON.parse(String(row['address'])) as OwnAddress])),
     cron: (cron?.rows ?? []).map((row) => ({ app: String(row['app']), task: String(row['task']), dueWallMs: Number(row['due_wall_ms']) })),
+    storedVolumes: (storedVolumes?.rows ?? []).map(storedVolumeOf),
   };
 }
