@@ -15,6 +15,8 @@ import { readIndexFile, sealVolume } from './templates/volume-seal.ts';
 
 /** Of the disk stays free behind a copy. */
 const spareShare = 0.05;
+const goneMsMax = 5000;
+const goneLookMs = 50;
 
 /**
  * Composes what snapd does about volumes. Orders come from a process of fewer rights: paths are made here, of names that are looked at, and what is
@@ -114,6 +116,8 @@ export function openVolumeStore(options: { readonly ports: VolumePorts; readonly
       };
       if (!existsSync(image)) return swap();
       await locked(image, async () => {
+        // The device of an instance that has ended goes a moment after it.
+        for (let waitedMs = 0; waitedMs < goneMsMax && (await images.inUse(image)); waitedMs += goneLookMs) await new Promise((resolve) => setTimeout(resolve, goneLookMs));
         if (await images.inUse(image)) throw new Failure('volume-busy', 'an instance has the volume', { remedy: 'Try again in a moment.' });
         swap();
       });

@@ -1,7 +1,8 @@
-import { nsPerMs } from '../../kit/units.ts';
+import { Failure } from '../../kit/errors.ts';
+import { ownerKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
+import { nsPerMs } from '../../kit/units.ts';
 import type { ResourceManager } from './run.ts';
-import { appEntry } from './state.ts';
 
 /** What is under way may end within this time; then it is cut. */
 const waitMs = 30_000;
@@ -14,7 +15,9 @@ const lookMs = 10;
  */
 export async function holdApp(manager: ResourceManager, { owner, reason }: { owner: Owner; reason: string }, sleepMs: (ms: number) => Promise<void>, work: () => Promise<void>): Promise<number> {
   const { clock, records, snapd, paths } = manager.ports;
-  const app = appEntry(manager.state, owner);
+  const app = manager.state.apps.get(ownerKey(owner));
+  const isThere = (): boolean => app !== undefined && manager.state.apps.get(app.key) === app;
+  if (app === undefined) throw new Failure('app-unready', 'the app is not hosted here any more');
   const fromBootNs = clock.bootNs();
   app.held = reason;
   manager.touch(app);
@@ -27,6 +30,8 @@ export async function holdApp(manager: ResourceManager, { owner, reason }: { own
       await records.forgetKept(owner);
       await snapd.discard({ snapshotPath: paths.keptOf(kept.instance) });
     }
+    // What is done would be done to what is removed.
+    if (!isThere()) throw new Failure('app-unready', 'the app is not hosted here any more');
     await work();
   } finally {
     app.held = '';

@@ -9,6 +9,8 @@ import type { VolumeObjects, VolumesPorts } from './ports.ts';
 const chunkBytes = 2 * bytesPerMebibyte;
 /** Questions under way at once, when what a broken upload has left is looked for. */
 const dropsAhead = 16;
+/** Of a volume of which nothing else is known (`sizeMegabytes` of a manifest). */
+const sizeBytesMax = 65_536 * bytesPerMebibyte;
 
 /**
  * A volume's part of this edgepoint's bucket. The catalogue is what counts: it is replaced in one message, before what it names no more is dropped
@@ -38,6 +40,13 @@ export class StoredSnapshots {
   private take(text: string): void {
     this.text = text;
     this.catalogue = text === '' ? null : readUnverified(text);
+  }
+
+  /** What is begun is known to the database, so that it goes with the app. */
+  async begin(): Promise<void> {
+    const known = (await this.ports.records.storedVolumes()).some((one) => ownerKey(one.owner) === ownerKey(this.about.owner) && one.volume === this.about.volume);
+    if (!known) await this.ports.records.saveStoredVolume({ ...this.about, bytes: 1 });
+    await this.change({ kind: 'begin' });
   }
 
   /** snapd verifies what it changes, and signs. */
@@ -83,7 +92,7 @@ export class StoredSnapshots {
   private async sweep(sequence: number): Promise<void> {
     const sizes = this.ports.serving(this.about.owner)?.manifest.volume.filter(({ name }) => name === this.about.volume).map(({ sizeMegabytes }) => sizeMegabytes * bytesPerMebibyte) ?? [];
     const bytes = Math.max(...sizes, ...(this.catalogue?.snapshots.map(({ sizeBytes }) => sizeBytes) ?? []), 0);
-    const count = Math.ceil(bytes / chunkBytes);
+    const count = Math.ceil((bytes || sizeBytesMax) / chunkBytes);
     for (let from = 0; from < count; from += dropsAhead) {
       await Promise.all(Array.from({ length: Math.min(dropsAhead, count - from) }, (_, place) => this.objects.drop(this.names.chunk({ sequence, number: from + place }))));
     }
@@ -92,6 +101,7 @@ export class StoredSnapshots {
 
   /** Nothing of the volume is left there. */
   async clear(): Promise<void> {
+    await this.settle();
     for (const { sequence } of this.catalogue?.snapshots ?? []) await this.change({ kind: 'remove', sequence });
     await this.settle();
     await this.objects.drop(this.names.catalogue);

@@ -61,7 +61,7 @@ export class Volumes {
       const stored = await new StoredSnapshots(about, ports).read();
       await stored.settle();
       // From here on its number is spent, and whoever comes after a kill knows what to look for.
-      await stored.change({ kind: 'begin' });
+      await stored.begin();
       const { catalogue } = stored;
       const newest = newestOf(catalogue);
       const copied = await ports.withFile(`${ownerKey(about.owner)}.${about.volume}.index`, async (indexFile, append) => {
