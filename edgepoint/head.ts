@@ -237,8 +237,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     records,
     snapd,
     images: imagesOver(snapdLink),
-    volumeCalls: volumesOver(snapdLink),
-    volumeLimits: { bytesMax: settings.volumeStoreBytes, providerBytesMax: settings.volumeStoreProviderBytes },
+    ofVolumes: { calls: volumesOver(snapdLink), limits: { bytesMax: settings.volumeStoreBytes, providerBytesMax: settings.volumeStoreProviderBytes } },
     probe,
     exchange,
     manager,
@@ -387,7 +386,6 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     manager.stop();
     watch.stop();
     accesses.stop();
-    volumes.stop();
     certificates.stop();
     door.stop();
     perf.stop();

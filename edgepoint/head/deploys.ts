@@ -30,8 +30,7 @@ export interface DeploysAbout extends Pick<DeployPorts, 'clock' | 'paths' | 'sna
   readonly clock: Clock;
   readonly images: ImageCalls;
   readonly records: DeployPorts['records'] & VolumeRecords;
-  readonly volumeCalls: VolumeCalls;
-  readonly volumeLimits: VolumeLimits;
+  readonly ofVolumes: { readonly calls: VolumeCalls; readonly limits: VolumeLimits };
   readonly exchange: NonNullable<DeployPorts['shared']>;
   readonly manager: ResourceManager;
   /** Known by the time of the first wish. */
@@ -100,8 +99,7 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
     },
   };
   const deployer = new Deployer(deployPorts);
-  const { volumeCalls: calls, volumeLimits: limits } = about;
-  const volumes = openVolumeLink({ bus, site, clock, calls, records, limits, downloads: paths.downloads, manager, preparations: () => deployer.preparations, warn });
+  const volumes = openVolumeLink({ bus, site, clock, records, ...about.ofVolumes, downloads: paths.downloads, manager, preparations: () => deployer.preparations, warn });
   const canaries = new CanaryWatch({
     bootNs: clock.bootNs,
     stop: (owner, reason, figures) => {

@@ -19,8 +19,8 @@ import { sleepMs } from './timers.ts';
 
 export interface VolumeLink {
   readonly volumes: Volumes;
+  /** Until the bus is closed. */
   begin(): void;
-  stop(): void;
 }
 
 export interface VolumeLinkOptions {
@@ -89,16 +89,14 @@ export function openVolumeLink(options: VolumeLinkOptions): VolumeLink {
     const { text, figures } = await work;
     tell({ type: 'done', text, figures });
   };
-  let subscription: { stop(): void } | null = null;
   const prefix = volumesSubject(site, 'to', '');
   return {
     volumes,
     begin: () => {
       void sweepFiles(downloads, warn);
       bus.onUp(() => void volumes.sweep().catch((failure: unknown) => warn('snapshots of volumes could not be swept', { failure })));
-      subscription ??= bus.subscribe(volumesSubject(site, 'to', '*'), (subject, text) => void answer(subject.slice(prefix.length), text));
+      bus.subscribe(volumesSubject(site, 'to', '*'), (subject, text) => void answer(subject.slice(prefix.length), text));
     },
-    stop: () => subscription?.stop(),
   };
 }
 
