@@ -15,13 +15,13 @@ module.exports = {
     {
       name: 'a-room-imports-no-other-room',
       severity: 'error',
-      from: { path: '^edgepoint/(resources|box|templates|snapd|restored|perf|dispatcher|deploy|exchange|kernel-path|cron|canary|access)/' },
-      to: { path: '^edgepoint/(resources|box|templates|snapd|restored|perf|dispatcher|deploy|exchange|kernel-path|cron|canary|access)/', pathNot: ['^edgepoint/$1/', '^edgepoint/box/'] },
+      from: { path: '^edgepoint/(resources|box|templates|snapd|restored|perf|dispatcher|deploy|exchange|kernel-path|cron|canary|access|volumes)/' },
+      to: { path: '^edgepoint/(resources|box|templates|snapd|restored|perf|dispatcher|deploy|exchange|kernel-path|cron|canary|access|volumes)/', pathNot: ['^edgepoint/$1/', '^edgepoint/box/'] },
     },
     {
       name: 'the-box-is-for-snapd-and-restored',
       severity: 'error',
-      from: { path: '^edgepoint/(resources|templates|perf|dispatcher|deploy|exchange|kernel-path|cron|canary|access)/' },
+      from: { path: '^edgepoint/(resources|templates|perf|dispatcher|deploy|exchange|kernel-path|cron|canary|access|volumes)/' },
       to: { path: '^edgepoint/box/' },
     },
     {

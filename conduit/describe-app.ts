@@ -51,6 +51,7 @@ export function describeApp(input: {
     stateMeaning: stateMeanings[release.manifest.state],
     offering: release.manifest.offering,
     artefactBytes: release.artefactBytes,
+    volumes: release.manifest.volume.map(({ name }) => name),
     createdWallMs: app.createdWallMs,
     deployedWallMs: release.createdWallMs,
     placementReason: app.placementReason,

@@ -52,6 +52,7 @@ import { sealedWith } from './spending/sealed.ts';
 import { openSpending } from './spending/spending.ts';
 import type { Spending } from './spending/spending.ts';
 import { openUploads, overshootBytes } from './uploads.ts';
+import { VolumeDesk } from './volumes/desk.ts';
 import { askUsage } from './usage.ts';
 import { webRoutes } from './web/routes.tsx';
 
@@ -125,7 +126,8 @@ async function openParts(settings: ConduitSettings, log: Log) {
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
   const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs });
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, queues, spending, alerts, capPorts: { apps, caps, spending, seal: webhookSecrets.seal, randomBytes, wallMs: clock.wallMs, webhooksAnywhere: settings.webhooksAnywhere, onChange: onSpending } };
+  const volumes = new VolumeDesk({ bus, randomBytes, nowMs: () => clock.bootNs() / nsPerMs });
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, queues, volumes, spending, alerts, capPorts: { apps, caps, spending, seal: webhookSecrets.seal, randomBytes, wallMs: clock.wallMs, webhooksAnywhere: settings.webhooksAnywhere, onChange: onSpending } };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -145,7 +147,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers, queues } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers, queues, volumes } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements, canary] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id), apps.canaries.find(app.id)]);
@@ -163,7 +165,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ ...parts.capPorts, deploys, domains, checks, layers, queues, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ ...parts.capPorts, deploys, domains, checks, layers, queues, volumes, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, caps: (provider) => describeCaps(parts.capPorts, provider), wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));
@@ -193,6 +195,7 @@ async function serve(settings: ConduitSettings, log: Log): Promise<void> {
   const stop = async (signal: string): Promise<void> => {
     log.info('stopping', { signal });
     parts.accesses.stop();
+    parts.volumes.stop();
     await server.stop(true);
     await parts.publisher.stop();
     parts.checks.stop();

@@ -30,7 +30,7 @@ import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
 import { holdSpendingLease } from './head/spending-lease.ts';
-import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, snapdOver } from './head/peers.ts';
+import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, snapdOver, volumesOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { operatorCalls } from './head/operator-calls.ts';
 import { headMigrations, openRecords } from './head/records.ts';
@@ -230,7 +230,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   const servingOf = (app: string) => manager.state.apps.get(app)?.serving?.order ?? null;
   const stoppedOf = (app: string) => manager.state.apps.get(app)?.capStop?.reason ?? '';
   const queues = new QueueLink(bus, site, { wallMs: clock.wallMs, wakeIn, serving: servingOf, stopped: stoppedOf, ask: (order) => dispatcher.ask(order, sleepMs), tell, warn });
-  const { deployer, checker, watches } = composeDeploys({
+  const { deployer, checker, watches, volumes } = composeDeploys({
     site,
     bus,
     clock,
@@ -238,6 +238,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     records,
     snapd,
     images: imagesOver(snapdLink),
+    ofVolumes: { calls: volumesOver(snapdLink), limits: { bytesMax: settings.volumeStoreBytes, providerBytesMax: settings.volumeStoreProviderBytes } },
     probe,
     exchange,
     manager,
@@ -362,6 +363,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   await queues.begin();
   exchange.begin();
   accesses.begin();
+  volumes.begin();
   // What was wanted when the last head ended may be old: another edgepoint may have become the one that asks.
   void Promise.race([watch.ready, sleepMs(cronWaitMs)]).then(() => cron.begin());
   bus.onUp(() => {

@@ -17,6 +17,7 @@ import { openStoreSurroundings } from './template-store.ts';
 import { openExchange } from './templates/exchange.ts';
 import { readTrusted } from './templates/trusted.ts';
 import { openSealer } from './templates/sealer.ts';
+import { openVolumeStore } from './volume-store.ts';
 
 const settingsSchema = z.object({
   zone: z.string().describe('the zone of this edgepoint'),
@@ -47,6 +48,7 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
   const snapshots = openSnapshots({ runFolder: settings.runFolder, criu: settings.criu, clock: openClock(), store: openSealer(store.folder, store.ports, store.here) });
   const images = openImageUnpacker({ boxProgram: settings.boxProgram, clock: openClock() });
   const exchange = openExchange({ ...store.ports, dataFolder: settings.dataFolder, here: store.here, trusted: () => readTrusted(settings.trustedFile) });
+  const volumes = openVolumeStore({ ports: { ...store.ports, trusted: () => readTrusted(settings.trustedFile) }, dataFolder: settings.dataFolder, runFolder: settings.runFolder, clock: openClock() });
   type Order<Call extends keyof ExchangeCalls> = Parameters<ExchangeCalls[Call]>[0];
   void snapshots.recover(settings.dataFolder).catch((error: unknown) => log.error('a snapshot left under way could not be settled', { reason: messageOf(error) }));
 
@@ -81,6 +83,7 @@ export async function runSnapd(argv: readonly string[]): Promise<void> {
         log.info('template admitted', { ...admitted, owner: order.wanted.owner, release: order.wanted.release, from: order.from });
         return admitted;
       },
+      ...volumes,
     },
     { log },
   );

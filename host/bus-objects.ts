@@ -191,11 +191,42 @@ export async function dropObject(link: BusLink, bucket: string, name: string, id
     const mark: Description = { name, bucket, nuid: id, size: 0, chunks: 0, digest: '', deleted: true };
     await link.store(nameSubject(bucket, name), JSON.stringify(mark), replaceEarlier);
   }
-  const last = await readEntry(link, streamOf(bucket), { last_by_subj: chunkSubject(bucket, id) });
-  if (last !== null && last.bytes.length > 0) await link.store(chunkSubject(bucket, id), '', replaceEarlier);
+  await dropBlob(link, bucket, id);
 }
 
 export async function clearObjects(link: BusLink, bucket: string): Promise<void> {
   const first = await readEntry(link, streamOf(bucket), { seq: 1, next_by_subj: `$O.${bucket}.>` });
   if (first !== null) await link.store(chunkSubject(bucket, 'none'), '', { 'Nats-Rollup': 'all' });
+}
+
+/**
+ * Content whose length and digest the reader knows from elsewhere: its chunks alone, without a description. What was there under its id is
+ * replaced.
+ */
+export async function writeBlob(link: BusLink, bucket: string, id: string, content: Uint8Array): Promise<void> {
+  await storeChunks(link, { bucket, name: id, nuid: id, content });
+}
+
+/** Failure `object-broken` when it is not there, not as long or not of that SHA-256 (hexadecimal). */
+export async function readBlob(link: BusLink, bucket: string, id: string, { bytes, digest }: { bytes: number; digest: string }): Promise<Uint8Array> {
+  const base64 = Buffer.from(digest, 'hex').toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+  const parts: Uint8Array[] = [];
+  for await (const part of readChunks(link, { name: id, bucket, nuid: id, size: bytes, chunks: 0, digest: `SHA-256=${base64}` }, bucket)) parts.push(part);
+  return Buffer.concat(parts);
+}
+
+/** Of one, the small message that took its place stays. Absent is success. */
+export async function dropBlob(link: BusLink, bucket: string, id: string): Promise<void> {
+  const last = await readEntry(link, streamOf(bucket), { last_by_subj: chunkSubject(bucket, id) });
+  if (last !== null && last.bytes.length > 0) await link.store(chunkSubject(bucket, id), '', replaceEarlier);
+}
+
+/** What was said last under an id, in one message; null when nothing was. */
+export async function readNote(link: BusLink, bucket: string, id: string): Promise<string | null> {
+  const last = await readEntry(link, streamOf(bucket), { last_by_subj: chunkSubject(bucket, id) });
+  return last === null || last.bytes.length === 0 ? null : Buffer.from(last.bytes).toString();
+}
+
+export async function writeNote(link: BusLink, bucket: string, id: string, text: string): Promise<void> {
+  await link.store(chunkSubject(bucket, id), text, replaceEarlier);
 }

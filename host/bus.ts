@@ -5,7 +5,7 @@ import type { ConsumeOptions, Delivery } from './bus-consume.ts';
 import { readEntry, readOwnEntry, streamOfKey } from './bus-entries.ts';
 import { openLink, toHeaders } from './bus-link.ts';
 import type { BusLink } from './bus-link.ts';
-import { clearObjects, dropObject, findObject, readObject, removeObject, writeNotedObject, writeObject } from './bus-objects.ts';
+import { clearObjects, dropBlob, dropObject, findObject, readBlob, readNote, readObject, removeObject, writeBlob, writeNote, writeNotedObject, writeObject } from './bus-objects.ts';
 import type { FoundObject } from './bus-objects.ts';
 import { watchEntries } from './bus-watch.ts';
 import type { Log } from './log.ts';
@@ -43,6 +43,8 @@ export interface Bus {
   dropObject(bucket: string, name: string, id: string): Promise<void>;
   /** Removes everything in the bucket. */
   clearObjects(bucket: string): Promise<void>;
+  /** What lies in a bucket under ids of the writer's choosing, described elsewhere. */
+  blobs(bucket: string): Blobs;
   /** Adds to the stream that holds the subject; resolves when it is stored. The same id within two minutes is stored once. */
   append(subject: string, text: string, id: string): Promise<void>;
   /** Messages of a stream, one after the other (or `underWayMax` at once); with `durable` the place is kept and a message whose handler rejects comes again. */
@@ -59,6 +61,18 @@ export interface Bus {
   /** Called at once when up, and each time the connection comes (back). */
   onUp(callback: () => void): void;
   close(): Promise<void>;
+}
+
+export interface Blobs {
+  /** What was there under the id is replaced; one cut off is broken. */
+  put(id: string, content: Uint8Array): Promise<void>;
+  /** Failure `object-broken` when it is not there, or not what is said of it. */
+  get(id: string, about: { bytes: number; digest: string }): Promise<Uint8Array>;
+  /** Absent is success. */
+  drop(id: string): Promise<void>;
+  /** A text of less than a message (1 MiB), replaced whole or not at all; null when absent. */
+  note(id: string): Promise<string | null>;
+  putNote(id: string, text: string): Promise<void>;
 }
 
 const failureHeader = 'Edgepoint-Failure';
@@ -84,6 +98,13 @@ export async function connectBus(options: { url: string; seed: string; name: str
     putNotedObject: (bucket, name, about) => writeNotedObject(link, bucket, name, about),
     dropObject: (bucket, name, id) => dropObject(link, bucket, name, id),
     clearObjects: (bucket) => clearObjects(link, bucket),
+    blobs: (bucket) => ({
+      put: (id, content) => writeBlob(link, bucket, id, content),
+      get: (id, about) => readBlob(link, bucket, id, about),
+      drop: (id) => dropBlob(link, bucket, id),
+      note: (id) => readNote(link, bucket, id),
+      putNote: (id, text) => writeNote(link, bucket, id, text),
+    }),
     append: async (subject, text, id) => void (await link.store(subject, text, { 'Nats-Msg-Id': id })),
     consume: (stream, options, onMessage) => consumeStream(link, stream, options, onMessage),
     publish: (subject, payload) => {

@@ -1,7 +1,7 @@
 import { createUser } from '@nats-io/nkeys';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringBeatSubject, meteringQuerySubject, newsSubject, queueStream, snapshotBucket, spendingBeatSubject, stateKey, streams } from '../kit/wire/subjects.ts';
+import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringBeatSubject, meteringQuerySubject, newsSubject, queueStream, snapshotBucket, spendingBeatSubject, stateKey, streams, volumeBucket, volumesSubject } from '../kit/wire/subjects.ts';
 
 /**
  * The one table of who may say what on the bus.
@@ -43,8 +43,9 @@ interface Allowed {
 const directGet = (stream: string): string => `$JS.API.DIRECT.GET.${stream}`;
 const artefactStream = (site: Site): string => `OBJ_${artefactBucket(site)}`;
 const snapshotStream = (site: Site): string => `OBJ_${snapshotBucket(site)}`;
+const volumeStream = (site: Site): string => `OBJ_${volumeBucket(site)}`;
 
-/** What crosses from an edgepoint's account to the operator's. Of its bucket of templates it is the one writer; its zone reads it. */
+/** What crosses from an edgepoint's account to the operator's. Of its buckets of templates and volumes it is the one writer; its zone reads them. */
 function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: readonly string[]; readonly hears: readonly string[] } {
   const here = siteKey(site);
   return {
@@ -66,10 +67,12 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       directGet(queueStream(site)),
       directGet(`KV_${buckets.challenges}`),
       directGet(artefactStream(site)),
+      volumesSubject(site, 'from', '*'),
       `$O.${snapshotBucket(site)}.>`,
-      ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].map((other) => directGet(snapshotStream(other))),
+      `$O.${volumeBucket(site)}.>`,
+      ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].flatMap((other) => [snapshotStream, volumeStream].map((streamOf) => directGet(streamOf(other)))),
     ],
-    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.queues, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*'), spendingBeatSubject],
+    hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.queues, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*'), volumesSubject(site, 'to', '*'), spendingBeatSubject],
   };
 }
 
@@ -113,10 +116,10 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
           ]),
           ...consumes(streams.events),
           ...consumes(streams.logs),
-          ...sites.map((site) => accessSubject(site, 'to', '*')),
+          ...sites.flatMap((site) => [accessSubject(site, 'to', '*'), volumesSubject(site, 'to', '*')]),
           meteringQuerySubject,
         ],
-        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), news(buckets.queues), news(buckets.spending), meteringBeatSubject, 'heartbeat.>', 'access.*.*.from.*'],
+        subscribe: [news(buckets.desired), news(buckets.names), news(buckets.state), news(buckets.domains), news(buckets.issued), news(buckets.queues), news(buckets.spending), meteringBeatSubject, 'heartbeat.>', 'access.*.*.from.*', 'volumes.*.*.from.*'],
       };
     case 'metering':
       return { publish: [...consumes(streams.usage), `$KV.${buckets.spending}.>`, meteringBeatSubject], subscribe: [meteringQuerySubject], answers: true };
@@ -165,7 +168,7 @@ export interface NatsServerOptions {
   /** A folder where the server writes the ports it has taken. */
   readonly portsFolder?: string;
   /**
-   * All streams together. The server makes none whose own limit would not fit, so it is enough for about nine edgepoints by default
+   * All streams together. The server makes none whose own limit would not fit, so it is enough for about seven edgepoints by default
    * (64 GiB; streams.ts). A running server does not take another value: it would refuse the whole new config.
    */
   readonly storeBytesMax?: number;

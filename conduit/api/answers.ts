@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { appStateSchema } from '../../kit/wire/edgepoint-state.ts';
 import { eventSchema, logSchema } from '../../kit/wire/event.ts';
+import { volumeFactsSchema } from '../../kit/wire/volumes.ts';
 import { preparationReportSchema } from '../../kit/wire/report.ts';
 
 /** What the API answers; the CLI parses with the same schemas. A field may be added, never removed, within /v1. */
@@ -80,6 +81,8 @@ export const appAnswerSchema = z.object({
   stateMeaning: z.string(),
   offering: z.string(),
   artefactBytes: z.int(),
+  /** Names of its volumes. */
+  volumes: z.array(z.string()).default([]),
   createdWallMs: z.number(),
   deployedWallMs: z.number(),
   placementReason: z.string(),
@@ -96,6 +99,10 @@ export const appsAnswerSchema = z.object({ provider: z.string(), apps: z.array(a
 
 export const abortedAnswerSchema = z.object({ app: z.string(), aborted: z.int() });
 export const deletedAnswerSchema = z.object({ app: z.string(), deleted: z.literal(true) });
+
+/** `reason`: why an edgepoint has told none. What takes a while is answered by lines (`volumesLineSchema` of kit/wire/volumes.ts). */
+export const volumesAnswerSchema = z.object({ app: z.string(), sites: z.array(siteSchema.extend({ volumes: z.array(volumeFactsSchema), reason: z.string() })) });
+export type VolumesAnswer = z.output<typeof volumesAnswerSchema>;
 
 /** A line of GET /v1/apps/:app/events. */
 export const progressLineSchema = z.discriminatedUnion('type', [

@@ -15,6 +15,7 @@ import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { CapStore } from '../store/caps.ts';
 import type { AppAnswer } from './answers.ts';
 import type { Follow } from './follow.ts';
+import type { VolumeDesk } from '../volumes/desk.ts';
 import type { SignIn } from './sign-in.ts';
 
 export interface CapPorts {
@@ -37,6 +38,7 @@ export interface ApiPorts extends CapPorts {
   readonly layers: Layers;
   readonly vault: Vault;
   readonly queues: Queues;
+  readonly volumes: Pick<VolumeDesk, 'ask'>;
   readonly signIn: SignIn;
   readonly follow: Follow;
   readonly describe: (app: StoredApp) => Promise<AppAnswer>;

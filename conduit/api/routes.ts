@@ -16,6 +16,7 @@ import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
 import { layerRoutes } from './layers.ts';
 import { queueRoutes } from './queues.ts';
+import { volumeRoutes } from './volumes.ts';
 import type { ApiPorts, Ask, Environment } from './ports.ts';
 
 export function apiRoutes(ports: ApiPorts): Hono<Environment> {
@@ -61,6 +62,7 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
   accessRoutes(api, ports, (c) => own(ports, c));
   queueRoutes(api, ports, (c) => own(ports, c));
 
+  volumeRoutes(api, ports, (c) => own(ports, c));
   configurationRoutes(api, ports, { own: (c) => own(ports, c), appName });
 
   api.post('/apps/:app/canary', async (c) => {

@@ -16,6 +16,7 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 8, about: 'a domain cannot be added, or its record is not there (domains)', codes: ['domain-', 'too-many-domains'] },
   { exit: 9, about: 'a registry of images cannot be reached, refuses or stalls', codes: ['registry-'] },
   { exit: 10, about: 'the release was taken back: it failed more often than the one before (deploy --settle)', codes: ['deploy-taken-back'] },
+  { exit: 11, about: 'a snapshot of a volume cannot be taken, restored or removed (volumes)', codes: ['volume-', 'snapshot-'] },
 ];
 
 /** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */

@@ -5,7 +5,7 @@ import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { isCanary } from '../../kit/ids.ts';
 import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
-import { abortedAnswerSchema, appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema } from '../api/answers.ts';
+import { abortedAnswerSchema, appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema, volumesAnswerSchema } from '../api/answers.ts';
 import { describeCapCommands } from './caps.ts';
 import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
@@ -23,6 +23,7 @@ import { exitCodeOf, exitCodesText } from './exit-codes.ts';
 import { initFolder } from './init.ts';
 import { manifestFile } from '../manifest/read.ts';
 import { showApps, showReleases, showStatus, showUsage } from './show.ts';
+import { describeVolumes, showVolumes } from './volumes.ts';
 import { harmless, openTerminal } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -30,9 +31,9 @@ const env = process.env;
 const connect = async (): Promise<Client> => openClient(await readCredentials(env));
 
 /** Adds what every command has: `--json`, and examples at the end of its help. */
-function command(program: Command, usage: string, about: string, examples: readonly string[]): Command {
+function command(program: Command, usage: string, about: string, examples: readonly string[], options: { readonly isDefault?: boolean } = {}): Command {
   return program
-    .command(usage)
+    .command(usage, options)
     .description(about)
     .addOption(new Option('--json', 'print JSON only; failures as JSON on stderr'))
     .addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n`);
@@ -127,11 +128,14 @@ function describeProgram(): Command {
       const answer = await forApp(app, (client, path) => client.get(path, appAnswerSchema));
       terminal.tell(answer);
       showStatus(answer, terminal);
+      // Of a volume that is full the program's own errors may be the only other word.
+      if (answer.volumes.length > 0 && !terminal.json) showVolumes(await forApp(app, (client, path) => client.get(`${path}/volumes`, volumesAnswerSchema)), terminal);
     },
   );
 
   describeDomains(program);
   describeQueues(program);
+  describeVolumes(program, { command, connect, terminalOf, forApp });
 
   command(program, 'logs <app>', 'Prints what an app has written, from every edgepoint.', ['conduit logs hello', 'conduit logs hello -f', 'conduit logs hello -n 20'])
     .option('-f, --follow', 'go on with what it writes from now on')

@@ -13,18 +13,24 @@ import type { DeployPorts } from '../deploy/ports.ts';
 import { Deployer } from '../deploy/run.ts';
 import { readCounters } from '../perf/counters.ts';
 import type { ImageCalls } from '../model/calls.ts';
+import type { VolumeCalls } from '../model/volumes.ts';
 import { pauseApp, startPreparation } from '../resources/preparations.ts';
 import type { ResourceManager } from '../resources/run.ts';
 import { guestEntry } from '../resources/state.ts';
 import { notListening } from '../resources/why.ts';
 import type { OwnAddresses } from './own-addresses.ts';
 import { sleepMs } from './timers.ts';
+import { openVolumeLink } from './volumes.ts';
+import type { VolumeLink } from './volumes.ts';
+import type { VolumeLimits, VolumeRecords } from '../volumes/ports.ts';
 
-export interface DeploysAbout extends Pick<DeployPorts, 'clock' | 'paths' | 'records' | 'snapd' | 'probe' | 'tell' | 'warn'> {
+export interface DeploysAbout extends Pick<DeployPorts, 'clock' | 'paths' | 'snapd' | 'probe' | 'tell' | 'warn'> {
   readonly site: Site;
-  readonly bus: Pick<Bus, 'getObject'>;
+  readonly bus: Bus;
   readonly clock: Clock;
   readonly images: ImageCalls;
+  readonly records: DeployPorts['records'] & VolumeRecords;
+  readonly ofVolumes: { readonly calls: VolumeCalls; readonly limits: VolumeLimits };
   readonly exchange: NonNullable<DeployPorts['shared']>;
   readonly manager: ResourceManager;
   /** Known by the time of the first wish. */
@@ -43,8 +49,8 @@ export interface ReleaseWatches {
   note(demand: Demand): void;
 }
 
-/** Composes what makes releases serve: the deployer, checks, and the watches over canaries and new releases. */
-export function composeDeploys(about: DeploysAbout): { readonly deployer: Deployer; readonly checker: Checker; readonly watches: ReleaseWatches } {
+/** Composes what makes releases serve: the deployer, checks, the watches over canaries and new releases, and what is done about their volumes. */
+export function composeDeploys(about: DeploysAbout): { readonly deployer: Deployer; readonly checker: Checker; readonly watches: ReleaseWatches; readonly volumes: VolumeLink } {
   const { site, bus, clock, paths, records, snapd, probe, exchange, manager, ownAddresses, cron, tell, warn } = about;
   const deployPorts: DeployPorts = {
     shared: exchange,
@@ -88,11 +94,12 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
         cron().removed(owner);
         canaries.removed(owner);
         fresh.removed(owner);
-        return manager.remove(owner);
+        return manager.remove(owner).then(() => volumes.volumes.forgetApp(owner));
       },
     },
   };
   const deployer = new Deployer(deployPorts);
+  const volumes = openVolumeLink({ bus, site, clock, records, ...about.ofVolumes, downloads: paths.downloads, manager, preparations: () => deployer.preparations, warn });
   const canaries = new CanaryWatch({
     bootNs: clock.bootNs,
     stop: (owner, reason, figures) => {
@@ -141,5 +148,5 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
       };
     },
   });
-  return { deployer, checker, watches };
+  return { deployer, checker, watches, volumes };
 }

@@ -2,6 +2,7 @@ import type { Peer, PeerConnection } from '../../host/calls.ts';
 import { Failure, codeOf } from '../../kit/errors.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
+import type { VolumeCalls } from '../model/volumes.ts';
 import type { CertificateOrder, ChallengeOrder } from '../model/certificates.ts';
 import type { FreezeTaken, ImageCalls, KernelCounters, MessageOrder, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
@@ -78,6 +79,23 @@ export function exchangeOver(connection: Pick<PeerConnection, 'call'>): Exchange
     weigh: async (order) => (await repeated(call, 'weigh', order, stopTimeoutMs)) as Awaited<ReturnType<ExchangeCalls['weigh']>>,
     // Not repeated: what one that was killed had done is not known.
     admit: async (order) => (await call('admit', order, { timeoutMs: snapshotTimeoutMs })) as { snapshotPath: string; bytes: number },
+  };
+}
+
+/** snapd's part in snapshots of volumes, over its socket. None is repeated: what one that was killed had done is not known. */
+export function volumesOver(connection: Pick<PeerConnection, 'call'>): VolumeCalls {
+  const call =
+    <Name extends keyof VolumeCalls>(name: Name, timeoutMs: number) =>
+    async (order: Parameters<VolumeCalls[Name]>[0]): Promise<Awaited<ReturnType<VolumeCalls[Name]>>> =>
+      (await connection.call(name, order, { timeoutMs })) as Awaited<ReturnType<VolumeCalls[Name]>>;
+  return {
+    volumeUse: call('volumeUse', stopTimeoutMs),
+    copyVolume: call('copyVolume', unpackTimeoutMs),
+    readVolumeCopy: call('readVolumeCopy', stopTimeoutMs),
+    discardVolumeCopy: call('discardVolumeCopy', stopTimeoutMs),
+    changeCatalogue: call('changeCatalogue', stopTimeoutMs),
+    admitVolume: call('admitVolume', unpackTimeoutMs),
+    swapVolume: call('swapVolume', stopTimeoutMs),
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Client } from '@libsql/client';
 import type { Migration } from '../../host/database.ts';
-import { ownerKey } from '../../kit/ids.ts';
+import { ownerKey, ownerOfKey } from '../../kit/ids.ts';
 import type { Owner } from '../../kit/ids.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import type { ReleaseRecord, ReleaseRecords } from '../deploy/ports.ts';
@@ -8,6 +8,7 @@ import type { Stored } from '../exchange/plan.ts';
 import type { StoredRecords, TemplateRecord } from '../exchange/ports.ts';
 import type { KeptInstance, ReleaseFacts, ReleaseOrder, WakeBy } from '../model/app.ts';
 import type { OwnAddress } from '../model/calls.ts';
+import type { StoredVolume, VolumeRecords } from '../volumes/ports.ts';
 import { usageTables } from '../perf/outbox.ts';
 import type { KeptRecords } from '../resources/ports.ts';
 
@@ -46,6 +47,11 @@ export const headMigrations: readonly Migration[] = [
     name: 'drained by the operator',
     sql: ['CREATE TABLE drain (only INTEGER PRIMARY KEY CHECK (only = 1), since_wall_ms INTEGER NOT NULL)'],
   },
+  {
+    number: 6,
+    name: 'snapshots of volumes',
+    sql: ['CREATE TABLE stored_volumes (app TEXT NOT NULL, volume TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (app, volume))'],
+  },
 ];
 
 /** What a restarted head begins with. */
@@ -62,9 +68,10 @@ export interface Remembered {
   readonly cron: readonly { readonly app: string; readonly task: string; readonly dueWallMs: number }[];
   /** Since when the operator drains this edgepoint; null: it is not drained. */
   readonly drainedSinceWallMs: number | null;
+  readonly storedVolumes: readonly StoredVolume[];
 }
 
-export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords {
+export interface HeadRecords extends KeptRecords, ReleaseRecords, StoredRecords, VolumeRecords {
   remember(): Promise<Remembered>;
   saveDesired(app: string, message: string): Promise<void>;
   forgetDesired(app: string): Promise<void>;
@@ -130,9 +137,16 @@ export function openRecords(client: Pick<Client, 'execute' | 'batch'>): HeadReco
     forgetCron: (app, task) => (task === null ? run('DELETE FROM cron WHERE app = ?', [app]) : run('DELETE FROM cron WHERE app = ? AND task = ?', [app, task])),
     saveDrain: (sinceWallMs) =>
       sinceWallMs === null ? run('DELETE FROM drain', []) : run('INSERT INTO drain (only, since_wall_ms) VALUES (1, ?) ON CONFLICT (only) DO NOTHING', [sinceWallMs]),
+    storedVolumes: async () => (await client.execute('SELECT app, volume, bytes FROM stored_volumes ORDER BY app, volume')).rows.map(storedVolumeOf),
+    saveStoredVolume: ({ owner, volume, bytes }) =>
+      bytes === 0
+        ? run('DELETE FROM stored_volumes WHERE app = ? AND volume = ?', [ownerKey(owner), volume])
+        : run('INSERT INTO stored_volumes (app, volume, bytes) VALUES (?, ?, ?) ON CONFLICT (app, volume) DO UPDATE SET bytes = excluded.bytes', [ownerKey(owner), volume, bytes]),
     forgetOwnAddress: (owner) => run('DELETE FROM own_addresses WHERE app = ?', [ownerKey(owner)]),
   };
 }
+
+const storedVolumeOf = (row: Record<string, unknown>): StoredVolume => ({ owner: ownerOfKey(String(row['app'])), volume: String(row['volume']), bytes: Number(row['bytes']) });
 
 function releaseOf(row: Record<string, unknown>): ReleaseRecord {
   return {
@@ -162,7 +176,7 @@ function templateOf([app, release, serves, snapshotPath, bytes, offDisk, wakeBy,
 }
 
 async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Remembered> {
-  const [desired, serving, kept, meterIds, releases, ownAddresses, cron, drain] = await client.batch(
+  const [desired, serving, kept, meterIds, releases, ownAddresses, cron, drain, storedVolumes] = await client.batch(
     [
       'SELECT app, message FROM desired ORDER BY app',
       'SELECT serving.app, facts, release_order FROM serving JOIN releases ON releases.app = serving.app AND releases.release = serving.release',
@@ -172,6 +186,7 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
       'SELECT app, address FROM own_addresses',
       'SELECT app, task, due_wall_ms FROM cron',
       'SELECT since_wall_ms FROM drain',
+      'SELECT app, volume, bytes FROM stored_volumes',
     ],
     'read',
   );
@@ -190,5 +205,6 @@ async function remember(client: Pick<Client, 'execute' | 'batch'>): Promise<Reme
     ownAddresses: new Map((ownAddresses?.rows ?? []).map((row) => [String(row['app']), JSON.parse(String(row['address'])) as OwnAddress])),
     cron: (cron?.rows ?? []).map((row) => ({ app: String(row['app']), task: String(row['task']), dueWallMs: Number(row['due_wall_ms']) })),
     drainedSinceWallMs: drain?.rows[0] === undefined ? null : Number(drain.rows[0]['since_wall_ms']),
+    storedVolumes: (storedVolumes?.rows ?? []).map(storedVolumeOf),
   };
 }

@@ -16,6 +16,8 @@ const headSchema = z.object({
   frozenRoomBytes: z.int().min(0).optional().describe('Memory of instances that may be frozen; by default what zram and pagers have room for. With 0 none is frozen.'),
   storeBytes: z.int().min(0).default(bytesPerGibibyte).describe('Templates this edgepoint may keep in the object store, together; with 0 none.'),
   storeProviderBytes: z.int().min(0).default(bytesPerGibibyte / 4).describe('Of these, those of one provider.'),
+  volumeStoreBytes: z.int().min(0).default(1.75 * bytesPerGibibyte).describe('Snapshots of volumes this edgepoint may keep in the object store, together; with 0 none.'),
+  volumeStoreProviderBytes: z.int().min(0).default(bytesPerGibibyte).describe('Of these, those of one provider.'),
   templateBytes: z.int().min(0).optional().describe('Templates this edgepoint may keep on its disk, together; by default as long as a twentieth of the disk is free.'),
   spendingLeaseSeconds: z.number().min(10).max(86_400).default(300).describe('Apps with a spending cap are served so long after it was heard last that somebody judges what they spend.'),
   natsUrl: z.string().describe('The message cluster, as nats://HOST:PORT.'),

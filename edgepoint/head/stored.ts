@@ -2,9 +2,10 @@ import { ownerKey } from '../../kit/ids.ts';
 import { bytesPerMebibyte } from '../../kit/units.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 import type { StoredItem } from '../perf/meter.ts';
+import type { StoredVolume } from '../volumes/ports.ts';
 import type { HeadRecords, Remembered } from './records.ts';
 
-/** What lies at rest and is charged: templates, kept snapshots, and volumes at the size they were promised. */
+/** What lies at rest and is charged: templates, kept snapshots, volumes at the size they were promised, and their snapshots. */
 function volumesOf(order: ReleaseOrder): StoredItem[] {
   return order.manifest.volume.map((volume) => ({
     owner: order.owner,
@@ -16,6 +17,9 @@ function volumesOf(order: ReleaseOrder): StoredItem[] {
 
 const templateItem = (order: ReleaseOrder, bytes: number): StoredItem => ({ owner: order.owner, release: order.release, item: `template-${order.release}`, bytes });
 
+/** Of the object store; of no one release. */
+const snapshotsItem = ({ owner, volume, bytes }: StoredVolume): StoredItem => ({ owner, release: 1, item: `snapshots-${volume}`, bytes });
+
 /** What lay at rest when the head was last alive. */
 export function storedAtStart(remembered: Remembered): StoredItem[] {
   const items: StoredItem[] = [];
@@ -25,7 +29,7 @@ export function storedAtStart(remembered: Remembered): StoredItem[] {
     const serving = remembered.serving.get(key);
     if (kept !== null && serving !== undefined) items.push({ owner: serving.order.owner, release: kept.release, item: 'kept', bytes: kept.bytes });
   }
-  return items;
+  return [...items, ...remembered.storedVolumes.map(snapshotsItem)];
 }
 
 /** The same records, with every change of what lies at rest told to the meter. */
@@ -55,6 +59,10 @@ export function meteredRecords(records: HeadRecords, tell: (item: StoredItem) =>
     saveKept: async (owner, kept) => {
       await records.saveKept(owner, kept);
       tell({ owner, release: kept.release, item: 'kept', bytes: kept.bytes });
+    },
+    saveStoredVolume: async (stored) => {
+      await records.saveStoredVolume(stored);
+      tell(snapshotsItem(stored));
     },
     forgetKept: async (owner) => {
       await records.forgetKept(owner);

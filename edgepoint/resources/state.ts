@@ -90,6 +90,8 @@ export class AppEntry {
   /** Why it failed, or does not sleep. */
   reason = '';
   paused = '';
+  /** Why no instance may be there although it serves (hold.ts); empty otherwise. */
+  held = '';
   /** Of a canary that serves: why it gets no request any more; empty otherwise. */
   stopped = '';
   /** Why it is not served because of a spending cap; null while it is. */

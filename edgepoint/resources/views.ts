@@ -71,7 +71,7 @@ export function viewApp(app: AppEntry, draining = false): AppView {
     serving: viewServing(app, draining),
     waiting: Math.max(app.waiting, Number(app.accessWaits)),
     waitingSinceBootNs: app.waitingSinceBootNs,
-    paused: app.paused !== '' ? app.paused : (app.capStop?.reason ?? ''),
+    paused: app.paused || app.held || (app.capStop?.reason ?? ''),
     ...(app.capStop === null ? {} : { leaveByBootNs: leaveByBootNs(app.capStop) }),
     surplusSinceBootNs: app.surplusSinceBootNs,
     notBeforeBootNs: Math.max(backoff?.untilBootNs ?? 0, refusal?.untilBootNs ?? 0),

@@ -36,6 +36,8 @@ export const artefactBucket = (site: Site): string => `artefacts_${site.zone}_${
 
 /** The object store bucket with the templates one edgepoint keeps there: it alone writes, the edgepoints of its zone read. */
 export const snapshotBucket = (site: Site): string => `snapshots_${site.zone}_${site.edgepoint}`;
+/** The object store bucket with the snapshots of volumes that one edgepoint has made: it alone writes, the edgepoints of its zone read. */
+export const volumeBucket = (site: Site): string => `volumes_${site.zone}_${site.edgepoint}`;
 /** What says of a release's template where it lies, what it stands on and who may open it. */
 export const offerObject = (owner: Owner, release: number): string => `offer.${ownerKey(owner)}.${release}`;
 
@@ -66,6 +68,8 @@ export const logSubject = (site: Site, owner: Owner): string => `log.${siteKey(s
 /** Frames of one access (access.ts), to the edgepoint and from it. */
 export const accessSubject = (site: Site, way: 'to' | 'from', access: string): string => `access.${siteKey(site)}.${way}.${access}`;
 export const spentKey = (provider: string, app: string): string => `${provider}.${app}`;
+/** What is asked of an edgepoint about an app's volumes (volumes.ts), and its answers. */
+export const volumesSubject = (site: Site, way: 'to' | 'from', ask: string): string => `volumes.${siteKey(site)}.${way}.${ask}`;
 export const meteringQuerySubject = 'metering.query';
 export const meteringBeatSubject = 'metering.beat';
 export const spendingBeatSubject = 'spending.beat';

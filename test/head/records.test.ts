@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createClient } from '@libsql/client';
 import t from 'tap';
 import { headMigrations, openRecords } from '../../edgepoint/head/records.ts';
+import { meteredRecords, storedAtStart } from '../../edgepoint/head/stored.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../../edgepoint/model/app.ts';
 import { desiredAppMessage } from '../../kit/wire/desired.ts';
 import { manifestSchema } from '../../kit/wire/manifest.ts';
@@ -52,4 +53,16 @@ t.test('all templates at once are what was saved of each', async (t) => {
   t.strictSame(await records.stored(), [cut, stored]);
   await records.forgetStored(cut.name);
   t.strictSame(await records.stored(), [stored]);
+
+  const told: unknown[] = [];
+  const metered = meteredRecords(records, (item) => told.push(item));
+  await metered.saveStoredVolume({ owner, volume: 'data', bytes: 7 });
+  await metered.saveStoredVolume({ owner, volume: 'data', bytes: 9 });
+  await metered.saveStoredVolume({ owner, volume: 'old', bytes: 1 });
+  await metered.saveStoredVolume({ owner, volume: 'old', bytes: 0 });
+  t.strictSame(await records.storedVolumes(), [{ owner, volume: 'data', bytes: 9 }]);
+  const item = { owner, release: 1, item: 'snapshots-data' };
+  t.strictSame(told.slice(0, 2), [{ ...item, bytes: 7 }, { ...item, bytes: 9 }], 'what snapshots take in the object store is billed as it changes');
+  t.match(told.at(-1), { item: 'snapshots-old', bytes: 0 });
+  t.strictSame(storedAtStart(await records.remember()).filter((one) => one.item.startsWith('snapshots-')), [{ ...item, bytes: 9 }], 'and goes on after a restart');
 });

@@ -26,6 +26,23 @@ t.test('what the conduit writes reaches the edgepoint it is for', async (t) => {
   await conduit.deleteObject('artefacts_north_one', 'sha256:abc');
   t.equal(await north.getObject('artefacts_north_one', 'sha256:abc'), null);
 
+  const blobs = north.blobs('volumes_north_one');
+  const about = { bytes: content.length, digest: createHash('sha256').update(content).digest('hex') };
+  await blobs.put('p.main.a.data.1.0', new Uint8Array(5_000_000));
+  await blobs.put('p.main.a.data.1.0', content);
+  t.ok(Buffer.from(content).equals(Buffer.from(await blobs.get('p.main.a.data.1.0', about))), 'what is put last is there, whole');
+  await t.rejects(blobs.get('p.main.a.data.1.0', { ...about, digest: '0'.repeat(64) }), { code: 'object-broken' }, 'of another digest it is refused');
+  await t.rejects(blobs.get('p.main.a.data.1.0', { ...about, bytes: about.bytes + 1 }), { code: 'object-broken' }, 'and of another length');
+  await blobs.drop('p.main.a.data.1.0');
+  await blobs.drop('p.main.a.data.1.1');
+  await t.rejects(blobs.get('p.main.a.data.1.0', about), { code: 'object-broken' });
+  t.equal(await blobs.note('p.main.a.data.catalogue'), null);
+  await blobs.putNote('p.main.a.data.catalogue', 'one');
+  await blobs.putNote('p.main.a.data.catalogue', 'two');
+  t.equal(await blobs.note('p.main.a.data.catalogue'), 'two');
+  await blobs.drop('p.main.a.data.catalogue');
+  t.equal(await blobs.note('p.main.a.data.catalogue'), null);
+
   const metering = await nats.bus('metering');
   const used: string[] = [];
   const consumer = await metering.consume('USAGE', { durable: 'metering', from: 'all' }, async (subject, text) => void used.push(`${subject} ${text}`));
