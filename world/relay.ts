@@ -1,3 +1,6 @@
+import { serveHealth } from '../host/health.ts';
+import { openMetrics } from '../host/metrics.ts';
+
 /**
  * `relay.ts ADDRESS PORT UPSTREAM HEALTH`: passes GET and HEAD on to a registry of packages, for the edgepoints of a world, whose instances do
  * not reach the internet; at the unix socket HEALTH it says that it is well. Bodies pass as they are, packed or not; links in them lead where
@@ -31,4 +34,4 @@ Bun.serve({
     }
   },
 });
-Bun.serve({ unix: health, fetch: () => Response.json({ ok: true }) });
+serveHealth({ listen: `unix:${health}`, metrics: openMetrics('relay'), check: () => ({ ok: true, detail: {} }) });
