@@ -7,6 +7,7 @@ import { upgradeWorld } from './world/control.ts';
 import { cleanDeadWorlds, findLeft, summary, withWorldsLock } from './world/clean.ts';
 import { answerRequests } from './world/remote.ts';
 import { startWorld } from './world/start.ts';
+import { publicNpmRegistry } from './world/plan.ts';
 import type { AcmePlan } from './world/plan.ts';
 import type { World } from './world/start.ts';
 import { runStory } from './world/story.ts';
@@ -19,6 +20,7 @@ interface StartOptions {
   readonly acmeDirectory?: string;
   readonly acmeCa?: string;
   readonly acmeResolver?: string;
+  readonly npmRegistry: string;
   readonly once?: boolean;
   readonly json?: boolean;
 }
@@ -39,7 +41,8 @@ function withStartOptions(command: Command): Command {
     .option('--data <folder>', 'keep databases, artefacts and snapshots there across runs (default: a temporary folder)')
     .option('--acme-directory <url>', 'ask this ACME authority for certificates (https); it must be able to ask the global dispatcher')
     .option('--acme-ca <file>', "who vouches for that authority's own server, as PEM (default: the public ones)")
-    .option('--acme-resolver <address>', "with it, providers' own domains are looked up at this resolver (default: the machine's)");
+    .option('--acme-resolver <address>', "with it, providers' own domains are looked up at this resolver (default: the machine's)")
+    .option('--npm-registry <url>', 'where builds of Node apps have their packages from, as this machine reaches it', publicNpmRegistry);
 }
 
 function readAddress(text: string): string {
@@ -132,7 +135,7 @@ async function hold(options: StartOptions, work: (world: World) => Promise<numbe
     }
   });
   const startedMs = performance.now();
-  const world = await startWorld({ id: options.world ?? null, conduitHost: options.conduitAddress, conduitPort: options.port, dataFolder: options.data ?? null, acme: acmeOf(options), say, signal: ending.signal });
+  const world = await startWorld({ id: options.world ?? null, conduitHost: options.conduitAddress, conduitPort: options.port, dataFolder: options.data ?? null, acme: acmeOf(options), npmRegistry: options.npmRegistry, say, signal: ending.signal });
   try {
     const { id, absent } = world.describe();
     say(`World ${id} is up after ${formatMs(performance.now() - startedMs)}.`);

@@ -4,8 +4,10 @@ import type { Log } from '../host/log.ts';
 import { Failure, codeOf, messageOf } from '../kit/errors.ts';
 import { defaultScope, newId, siteKey } from '../kit/ids.ts';
 import type { Owner, RandomBytes, Site } from '../kit/ids.ts';
-import { checkOrderMessage, checkUidSlots, checksPerProviderMax } from '../kit/wire/check.ts';
+import { buildPlace, checkOrderMessage, checkUidSlots, checksPerProviderMax } from '../kit/wire/check.ts';
+import type { BuildOrder } from '../kit/wire/check.ts';
 import { artefactBucket, buckets, checkKey, checkObject } from '../kit/wire/subjects.ts';
+import { buildSchema } from '../kit/wire/manifest.ts';
 import { encodeMessage } from '../kit/wire/version.ts';
 import type { CheckAnswer } from './api/answers.ts';
 import { noConfiguration } from './configuration/change.ts';
@@ -26,13 +28,21 @@ import type { Uploads } from './uploads.ts';
  * key) stands in the database before it is made and until it is gone, so a conduit that is killed takes it away at its next start.
  */
 export interface Checks {
-  /** Takes an upload in and has an edgepoint prepare it. Whoever calls this calls `end` afterwards, whatever happens. */
-  begin(request: UploadRequest): Promise<StoredCheck & { readonly answer: CheckAnswer }>;
+  /**
+   * Takes an upload in and has an edgepoint prepare it, or, with `build`, build it. Whoever calls this calls `end` afterwards, whatever
+   * happens.
+   */
+  begin(request: UploadRequest, build?: BuildRequest): Promise<StoredCheck & { readonly answer: CheckAnswer }>;
   /** Nobody waits for it any more: the edgepoint breaks it off and what lies on the bus goes, now or as soon as the bus is there. */
   end(check: StoredCheck): Promise<void>;
   /** Ends every check that an earlier conduit left. */
   recover(): Promise<void>;
   stop(): void;
+}
+
+/** Which program installs what the folder depends on, where its manifest does not say. */
+export interface BuildRequest {
+  readonly install: BuildOrder['install'];
 }
 
 export interface ChecksPorts {
@@ -51,6 +61,7 @@ export interface ChecksPorts {
 }
 
 const retryMs = 1000;
+const defaultBuild = buildSchema.parse({});
 
 export function openChecks(ports: ChecksPorts): Checks {
   const { bus, store, uploads, log } = ports;
@@ -62,12 +73,13 @@ export function openChecks(ports: ChecksPorts): Checks {
   let retry: NodeJS.Timeout | undefined;
   let stopped = false;
 
-  const takePlace = (provider: string): number => {
+  const takePlace = (provider: string, build: boolean): number => {
     const own = taken.get(provider) ?? new Set();
     const all = [...taken.values()].reduce((sum, places) => sum + places.size, 0);
-    const place = Array.from({ length: checksPerProviderMax }, (_, index) => index + 1).find((candidate) => !own.has(candidate));
-    if (place === undefined) throw new Failure('busy', `${own.size} checks of yours are under way already`, { remedy: 'Wait for one to end, and try again.' });
-    if (all >= ports.checksMax) throw new Failure('busy', `${all} checks are under way already`, { remedy: 'Try again in a few seconds.' });
+    const places = build ? [buildPlace] : Array.from({ length: checksPerProviderMax }, (_, index) => index + 1);
+    const place = places.find((candidate) => !own.has(candidate));
+    if (place === undefined) throw new Failure('busy', build ? 'a build of yours is under way already' : `${places.length} checks of yours are under way already`, { remedy: 'Wait for one to end, and try again.' });
+    if (all >= ports.checksMax) throw new Failure('busy', `${all} checks and builds are under way already`, { remedy: 'Try again in a few seconds.' });
     taken.set(provider, own.add(place));
     return place;
   };
@@ -110,11 +122,11 @@ export function openChecks(ports: ChecksPorts): Checks {
     }, retryMs);
   };
 
-  const start = async (request: UploadRequest, place: number): Promise<StoredCheck & { answer: CheckAnswer }> => {
+  const start = async (request: UploadRequest, place: number, build: BuildRequest | null): Promise<StoredCheck & { answer: CheckAnswer }> => {
     const { provider } = request.speaker;
-    const { upload, judged: manifest } = await receiveApp(ports, request, 'checks');
+    const { upload, judged: manifest } = await receiveApp(ports, request, build === null ? 'checks' : 'builds');
     try {
-      if (manifest.image !== undefined) throw new Failure('manifest-image', 'an app with an image cannot be checked', { remedy: 'Deploy it; its report says the same.' });
+      if (manifest.image !== undefined) throw new Failure('manifest-image', `an app with an image cannot be ${build === null ? 'checked' : 'built'}`, { remedy: 'Deploy it; its report says the same.' });
       const previous = await ownedOrFree(ports.apps, request.speaker, manifest.app);
       const owner: Owner = { provider, scope: previous?.owner.scope ?? defaultScope, app: manifest.app };
       const current = previous ? (await ports.apps.placements(previous.id)).hosting : [];
@@ -126,7 +138,8 @@ export function openChecks(ports: ChecksPorts): Checks {
       const checkId = newId('check', ports.randomBytes);
       const check: StoredCheck = { checkId, owner, site: chosen.site, place };
       const release = (previous?.release ?? (await ports.apps.lastRelease(owner))) + 1;
-      const told = await configurationFor(ports, { owner, release }, chosen.site, { manifest, configuration });
+      // What is built sees nothing of what was set of the app.
+      const told = build === null ? await configurationFor(ports, { owner, release }, chosen.site, { manifest, configuration }) : { manifest, build: { ...(manifest.build ?? defaultBuild), install: manifest.build?.install ?? build.install } };
       const uidSlot = checkUidSlots.first + ((await store.add(check)) % (checkUidSlots.last - checkUidSlots.first + 1));
       try {
         const object = checkObject(provider, place);
@@ -145,13 +158,13 @@ export function openChecks(ports: ChecksPorts): Checks {
 
   return {
     end,
-    async begin(request) {
+    async begin(request, build) {
       await ownedOrFree(ports.apps, request.speaker, request.app);
       if (!bus.up) throw new Failure('bus-away', 'the message bus is away, and the edgepoints with it', { remedy: 'Try again in a few seconds.' });
       const { provider } = request.speaker;
-      const place = takePlace(provider);
+      const place = takePlace(provider, build !== undefined);
       try {
-        return await start(request, place);
+        return await start(request, place, build ?? null);
       } catch (thrown) {
         // A check that is still being taken away keeps its place.
         const held = [...ending.values()].some((check) => check.owner.provider === provider && check.place === place);

@@ -182,12 +182,12 @@ export async function ownedOrFree(apps: AppStore, speaker: Speaker, name: string
 }
 
 /** Receives an app's archive and reads it through meanwhile; the manifest in it is of that app. `way`: where under the app it was sent to. */
-export async function receiveApp(ports: Pick<DeployPorts, 'uploads' | 'randomBytes'>, request: UploadRequest, way: 'releases' | 'checks'): Promise<{ readonly upload: ReceivedUpload; readonly judged: Manifest }> {
+export async function receiveApp(ports: Pick<DeployPorts, 'uploads' | 'randomBytes'>, request: UploadRequest, way: 'releases' | 'checks' | 'builds'): Promise<{ readonly upload: ReceivedUpload; readonly judged: Manifest }> {
   const { body, bytes, digest, app } = request;
   return ports.uploads.receive(newId('up', ports.randomBytes), body, { bytes, digest }, async (source) => manifestOf(await inspectArchive(source), app, way));
 }
 
-function manifestOf({ manifestText }: Inspection, app: string, way: 'releases' | 'checks'): Manifest {
+function manifestOf({ manifestText }: Inspection, app: string, way: 'releases' | 'checks' | 'builds'): Manifest {
   if (manifestText === null) {
     throw new Failure('manifest-missing', `there is no ${manifestFile} at the root of the archive`, { remedy: '`conduit init` writes one.' });
   }

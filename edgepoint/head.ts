@@ -20,6 +20,7 @@ import { Cron } from './cron/run.ts';
 import { openAccesses } from './head/access.ts';
 import { followDesired } from './head/desired.ts';
 import { CertificateLink } from './head/certificates.ts';
+import { openBuilds } from './head/builds.ts';
 import { composeDeploys } from './head/deploys.ts';
 import { openMessageOutbox } from './head/event-outbox.ts';
 import { frozenRoom } from './head/frozen-room.ts';
@@ -246,6 +247,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     cron: () => cron,
     served: (app) => queues.serves(app),
     lastWords: (logPath) => perf.lastWords(logPath),
+    build: openBuilds({ site, bus, clock, probe, settings, lastWords: (logPath) => perf.lastWords(logPath) }),
     checksFolder: checksFolder(settings.dataFolder),
     newFolderName: () => newIdOf('check'),
     tell,

@@ -18,7 +18,7 @@ import { cgroupOf, cgroupVersion, prepareCgroupParents } from './box/cgroup.ts';
 import { boxPlaces } from './box/folders.ts';
 import { prepareDev } from './box/dev.ts';
 import { becomeChildSubreaper, keepBreakpointsReady, pageFaultsMayBeAnswered } from './box/kernel.ts';
-import { bridge, prepareBridge, prepareOwnRanges } from './box/network.ts';
+import { bridge, parseMirrors, prepareBridge, prepareOwnRanges } from './box/network.ts';
 import { openOrphanReaper } from './box/orphans.ts';
 import { openSlotPool } from './box/slot.ts';
 import { allRecords } from './box/record.ts';
@@ -52,6 +52,7 @@ const settingsSchema = z.object({
   ownIpv6: z.string().default('').describe("IPv6 prefix of the apps' own addresses, routed to this edgepoint, for example 2001:db8:1::/64; empty for none"),
   ownPorts: z.string().default('').describe("where there is no IPv4 range: ports of this edgepoint's own IPv4 address for apps, for example 20000-20999; empty for none"),
   ipv4: z.string().default('').describe('the IPv4 address of this edgepoint whose ports those are'),
+  mirrors: z.string().default('').describe('where packages come from in a private range, for example 10.1.0.1:4873; several separated by commas. Instances may reach these beside the public internet'),
   poolSize: z.coerce.number().int().min(1).max(64).default(8).describe('slots (network namespace, cgroups, a waiting edgepoint-box) made beforehand'),
   lazyFromBytes: z.coerce.number().int().min(0).default(lazyFromBytes).describe('from this much memory on, a restored instance runs before its memory is filled'),
   health: z.string().default('').describe("where health and metrics are served: 'unix:/path' or host:port; empty for nowhere"),
@@ -88,7 +89,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
   prepareCgroupParents(cgroupOf(version, settings.world, settings.edgepoint, 'any'));
   prepareDev(boxPlaces(runFolder).dev);
   const subnet = parseSubnet(settings.subnet);
-  await prepareBridge(subnet, settings.subnet);
+  await prepareBridge(subnet, settings.subnet, parseMirrors(settings.mirrors));
   const ranges = { ipv4: settings.ownIpv4, ipv6: settings.ownIpv6, ports: settings.ownPorts, sharedIpv4: settings.ipv4 };
   const hasOwnRanges = ranges.ipv4 !== '' || ranges.ipv6 !== '' || ranges.ports !== '';
   if (hasOwnRanges) await prepareOwnRanges(subnet, ranges, { mark: heldMark, queue: heldQueue });

@@ -1,7 +1,7 @@
 import { createUser } from '@nats-io/nkeys';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { accessSubject, artefactBucket, buckets, certificateStream, desiredStream, heartbeatSubject, meteringBeatSubject, meteringQuerySubject, newsSubject, queueStream, snapshotBucket, spendingBeatSubject, stateKey, streams, volumeBucket, volumesSubject } from '../kit/wire/subjects.ts';
+import { accessSubject, artefactBucket, buckets, buildBucket, certificateStream, desiredStream, heartbeatSubject, meteringBeatSubject, meteringQuerySubject, newsSubject, queueStream, snapshotBucket, spendingBeatSubject, stateKey, streams, volumeBucket, volumesSubject } from '../kit/wire/subjects.ts';
 
 /**
  * The one table of who may say what on the bus.
@@ -42,6 +42,7 @@ interface Allowed {
 
 const directGet = (stream: string): string => `$JS.API.DIRECT.GET.${stream}`;
 const artefactStream = (site: Site): string => `OBJ_${artefactBucket(site)}`;
+const buildStream = (site: Site): string => `OBJ_${buildBucket(site)}`;
 const snapshotStream = (site: Site): string => `OBJ_${snapshotBucket(site)}`;
 const volumeStream = (site: Site): string => `OBJ_${volumeBucket(site)}`;
 
@@ -70,6 +71,8 @@ function edgepointRows(site: Site, sites: readonly Site[]): { readonly speaks: r
       volumesSubject(site, 'from', '*'),
       `$O.${snapshotBucket(site)}.>`,
       `$O.${volumeBucket(site)}.>`,
+      `$O.${buildBucket(site)}.>`,
+      directGet(buildStream(site)),
       ...[site, ...sites.filter((other) => other.zone === site.zone && other.edgepoint !== site.edgepoint)].flatMap((other) => [snapshotStream, volumeStream].map((streamOf) => directGet(streamOf(other)))),
     ],
     hears: [newsSubject(buckets.desired, `${here}.>`), newsSubject(buckets.certificates, `${here}.>`), newsSubject(buckets.queues, `${here}.>`), newsSubject(buckets.challenges, 'http.>'), accessSubject(site, 'to', '*'), volumesSubject(site, 'to', '*'), spendingBeatSubject],
@@ -111,6 +114,7 @@ export function allowedFor(user: BusUser, sites: readonly Site[]): Allowed {
             directGet(queueStream(site)),
             `${directGet(queueStream(site))}.$KV.${buckets.queues}.>`,
             directGet(artefactStream(site)),
+            directGet(buildStream(site)),
             `$O.${artefactBucket(site)}.>`,
             `$JS.API.STREAM.PURGE.${artefactStream(site)}`,
           ]),
@@ -169,7 +173,7 @@ export interface NatsServerOptions {
   readonly portsFolder?: string;
   /**
    * All streams together. The server makes none whose own limit would not fit, so it is enough for about seven edgepoints by default
-   * (64 GiB; streams.ts). A running server does not take another value: it would refuse the whole new config.
+   * (72 GiB; streams.ts). A running server does not take another value: it would refuse the whole new config.
    */
   readonly storeBytesMax?: number;
 }
@@ -188,7 +192,7 @@ export function natsServerConfig(options: NatsServerOptions): string {
     ping_interval: '10s',
     ping_max: 2,
     write_deadline: '10s',
-    jetstream: { store_dir: options.storeFolder, max_memory_store: 64 * 1024 * 1024, max_file_store: options.storeBytesMax ?? 64 * 1024 ** 3 },
+    jetstream: { store_dir: options.storeFolder, max_memory_store: 64 * 1024 * 1024, max_file_store: options.storeBytesMax ?? 72 * 1024 ** 3 },
     accounts: {
       [options.operator]: {
         jetstream: 'enabled',

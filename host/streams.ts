@@ -2,7 +2,7 @@ import { Failure } from '../kit/errors.ts';
 import { siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
 import { bytesPerGibibyte, bytesPerMebibyte, nsPerSecond } from '../kit/units.ts';
-import { artefactBucket, buckets, certificateStream, desiredStream, newsSubject, queueStream, snapshotBucket, streams, volumeBucket } from '../kit/wire/subjects.ts';
+import { artefactBucket, buckets, buildBucket, certificateStream, desiredStream, newsSubject, queueStream, snapshotBucket, streams, volumeBucket } from '../kit/wire/subjects.ts';
 import type { Bus } from './bus.ts';
 
 /** A stream's settings by the server's own names (JetStream API of nats-server 2.10). */
@@ -30,6 +30,7 @@ export function streamTable(sites: readonly Site[]): StreamRow[] {
       objectRow(artefactBucket(site), 4 * bytesPerGibibyte),
       objectRow(snapshotBucket(site), snapshotBytesMax),
       objectRow(volumeBucket(site), volumeBytesMax),
+      objectRow(buildBucket(site), buildBytesMax),
     ]),
   ];
 }
@@ -62,6 +63,8 @@ const snapshotBytesMax = 2 * bytesPerGibibyte;
 
 /** The same of snapshots of volumes (`volumeStoreBytes`). */
 const volumeBytesMax = 2 * bytesPerGibibyte;
+/** What an edgepoint has built and the conduit has not fetched yet: one artefact at a time. */
+const buildBytesMax = 640 * bytesPerMebibyte;
 
 function objectRow(bucket: string, bytesMax: number): StreamRow {
   return {

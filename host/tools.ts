@@ -27,6 +27,9 @@ function hashOf(paths: readonly string[]): string {
   return hash.digest('hex').slice(0, 12);
 }
 
+/** What the box of a build has beside the base root: npm from the npm registry. A folder's name says what is in it, so that clones at different commits each find their own. */
+export const buildToolsContents = { npm: '10.9.9' } as const;
+
 export const tools = {
   /** An executable that runs a criu which really dumps and restores on this machine (built with our patches, its own, or a private one). */
   criu: join(toolsFolder, 'bin/criu'),
@@ -41,6 +44,8 @@ export const tools = {
   baseRoot: join(toolsFolder, 'base'),
   /** What lies below the root of an image in place of the base root: the clone guard and nothing else. */
   imageBase: join(toolsFolder, 'image-base'),
+  /** The tools of builds (images/host/build-tools.ts). */
+  buildTools: join(toolsFolder, `build-tools-${createHash('sha256').update(JSON.stringify(buildToolsContents)).digest('hex').slice(0, 12)}`),
   /** A base root with many more runtimes and servers, which only tests use. */
   runtimesRoot: join(toolsFolder, 'runtimes'),
 } as const;

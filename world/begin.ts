@@ -22,6 +22,7 @@ export interface WorldOptions {
   readonly dataFolder: string | null;
   /** Where certificates are asked for; null: nowhere. */
   readonly acme: AcmePlan | null;
+  readonly npmRegistry?: string;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -45,7 +46,7 @@ export async function beginWorld(options: WorldOptions): Promise<{ plan: WorldPl
     if (dataFolder !== null) requireUnused(dataFolder, alive);
     const chosen = chooseRanges(seedOf(id), [...(await takenRanges()), ...alive.flatMap((world) => world.ranges)]);
     if (!chosen.ok) throw new Failure('no-free-addresses', `No address range is free for a world: ${chosen.reason}.`, { remedy: 'End another world, or remove routes to private ranges.' });
-    const plan = planWorld({ id, ranges: chosen.ranges, dataFolder: dataFolder ?? defaultDataFolder(id), conduitHost: options.conduitHost, conduitPort, acme: options.acme });
+    const plan = planWorld({ id, ranges: chosen.ranges, dataFolder: dataFolder ?? defaultDataFolder(id), conduitHost: options.conduitHost, conduitPort, acme: options.acme, ...(options.npmRegistry === undefined ? {} : { npmRegistry: options.npmRegistry }) });
     const journal = openJournal(id);
     journal.write(firstLine(plan, dataFolder !== null));
     return { plan, journal };

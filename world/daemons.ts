@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { tools } from '../host/tools.ts';
-import { clientLocations } from './plan.ts';
+import { clientLocations, relayPort } from './plan.ts';
 import type { AcmePlan, EdgepointPlan, WorldPlan } from './plan.ts';
 import type { SocketOrder } from './sockets.ts';
 import { rootUser, socketGroup, users } from './users.ts';
@@ -43,7 +43,7 @@ export const certificatesFolder = ({ dataFolder }: EdgepointPlan): string => joi
 /** All daemons of a world in the order of their start. `memoryBytes` is the machine's. */
 export function worldDaemons(plan: WorldPlan, memoryBytes: number): Daemon[] {
   const certifier = plan.acme === null ? [] : [certificatesDaemon(plan, plan.acme)];
-  return [natsDaemon(plan), meteringDaemon(plan), conduitDaemon(plan), globalDispatcherDaemon(plan), ...certifier, ...plan.edgepoints.flatMap((edgepoint, index) => edgepointDaemons(plan, edgepoint, index, memoryBytes))];
+  return [natsDaemon(plan), meteringDaemon(plan), conduitDaemon(plan), globalDispatcherDaemon(plan), ...certifier, relayDaemon(plan), ...plan.edgepoints.flatMap((edgepoint, index) => edgepointDaemons(plan, edgepoint, index, memoryBytes))];
 }
 
 /** What every daemon of ours that reads a config file has in common. */
@@ -122,6 +122,25 @@ function certificatesDaemon(plan: WorldPlan, acme: AcmePlan): Daemon {
   return sharedDaemon(plan, { name: 'certificates', entry: 'certificates/main.ts', uid: users.certificates, settings });
 }
 
+const relay = 'relay';
+
+/** Where instances have packages from: they do not reach the internet, and this machine may. */
+function relayDaemon(plan: WorldPlan): Daemon {
+  const { name, health } = ours(plan, relay);
+  return {
+    name,
+    health,
+    entry: 'world/relay.ts',
+    argv: [plan.hostIpv4, `${relayPort}`, plan.npmRegistry, healthPath(plan, relay)],
+    user: own(users.relay),
+    netns: null,
+    mountPin: null,
+    sockets: [],
+    settings: null,
+    stage: stages.shared,
+  };
+}
+
 const sitesOf = (plan: WorldPlan): Record<string, unknown>[] => plan.edgepoints.map(({ zone, edgepoint }) => ({ zone, edgepoint }));
 
 function globalDispatcherDaemon(plan: WorldPlan): Daemon {
@@ -171,7 +190,7 @@ function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: numb
       netns,
       mountPin: edgepoint.mountPin,
       sockets: [],
-      settings: { ...base.settings, zone, edgepoint: name, runFolder, dataFolder, ...(kind === 'restored' ? { world: plan.id, subnet, ownIpv4, ownIpv6, ownPorts, ipv4 } : {}) },
+      settings: { ...base.settings, zone, edgepoint: name, runFolder, dataFolder, ...(kind === 'restored' ? { world: plan.id, subnet, ownIpv4, ownIpv6, ownPorts, ipv4, mirrors: `${plan.hostIpv4}:${relayPort}` } : {}) },
       stage: stages.boxes,
     };
   });
@@ -203,6 +222,7 @@ function edgepointDaemons(plan: WorldPlan, edgepoint: EdgepointPlan, index: numb
         runFolder,
         dataFolder,
         capacityBytes: Math.floor((memoryBytes * memoryShare) / plan.edgepoints.length),
+        npmRegistry: `http://${plan.hostIpv4}:${relayPort}/`,
         databaseUrl: `file:${join(dataFolder, 'head/head.db')}`,
       },
       stage: stages.heads,

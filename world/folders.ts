@@ -25,7 +25,7 @@ export function makeFolders(plan: WorldPlan, daemons: readonly Daemon[]): void {
     // Sockets made in it get its group (set-gid), and nobody may remove another's (sticky).
     makeFolder(edgepoint.runFolder, { uid: 0, gid: group }, 0o3775);
     makeFolder(edgepoint.dataFolder, rootUser, 0o755);
-    for (const name of ['head', 'artefacts', 'downloads', 'checks']) makeFolder(join(edgepoint.dataFolder, name), head, 0o755);
+    for (const name of ['head', 'artefacts', 'downloads', 'checks', 'builds']) makeFolder(join(edgepoint.dataFolder, name), head, 0o755);
     for (const name of ['snapshots', 'kept']) makeFolder(join(edgepoint.dataFolder, name), rootUser, 0o755);
     makeFolder(certificatesFolder(edgepoint), { uid: users.dispatcher + index, gid: group }, 0o700);
     // restored makes the images, the head removes those of a deleted app: what is made in it belongs to their group.

@@ -55,6 +55,10 @@ export interface AcmePlan {
   readonly resolver: string;
 }
 
+/** Where builds have their packages from; the world relays it at this port of the host's address, for its instances do not reach the internet. */
+export const publicNpmRegistry = 'https://registry.npmjs.org/';
+export const relayPort = 4873;
+
 export interface WorldPlan {
   readonly id: string;
   readonly ranges: WorldRanges;
@@ -73,6 +77,7 @@ export interface WorldPlan {
   readonly globalDispatcher: NamespacePlan;
   /** The authority that certificates are asked of; null: none are. */
   readonly acme: AcmePlan | null;
+  readonly npmRegistry: string;
   readonly edgepoints: readonly EdgepointPlan[];
 }
 
@@ -83,13 +88,14 @@ export const worldSites: readonly (Site & { latitude: number; longitude: number 
 ];
 
 /** All names and addresses of a world. The bridge carries the first /20 and the first /64; instances have a /20 of their own. */
-export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder: string; conduitHost: string; conduitPort: number; acme: AcmePlan | null }): WorldPlan {
+export function planWorld(options: { id: string; ranges: WorldRanges; dataFolder: string; conduitHost: string; conduitPort: number; acme: AcmePlan | null; npmRegistry?: string }): WorldPlan {
   const { id, ranges } = options;
   const runFolder = join(worldsFolder, id);
   const prefix = worldNames.prefix(id);
   const hostIpv4 = `${ranges.ipv4Prefix}.0.1`;
   return {
     ...options,
+    npmRegistry: options.npmRegistry ?? publicNpmRegistry,
     runFolder,
     repository: join(runFolder, 'repository'),
     switchNetns: `${prefix}switch`,

@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
  * Fixed uids (and gids of the same number), one for each kind of daemon that needs no root. They lie between Debian's dynamic
  * users and 65536, where the uids of instances begin (`uidSlot * 65536`), so they meet neither. Names in passwd are not needed.
  */
-export const users = { nats: 64_701, conduit: 64_702, metering: 64_703, globalDispatcher: 64_704, certificates: 64_705, head: 64_710, dispatcher: 64_730 } as const;
+export const users = { nats: 64_701, conduit: 64_702, metering: 64_703, globalDispatcher: 64_704, certificates: 64_705, relay: 64_706, head: 64_710, dispatcher: 64_730 } as const;
 
 /** The group that may use the sockets in an edgepoint's run folder: its head, its dispatcher; root needs none. */
 export const socketGroup = (edgepointIndex: number): number => 64_750 + edgepointIndex;

@@ -151,6 +151,25 @@ export const checkLineSchema = z.discriminatedUnion('type', [
 ]);
 export type CheckLine = z.output<typeof checkLineSchema>;
 
+const endOfCheckSchema = checkLineSchema.options[4];
+
+/**
+ * A line of the answer to POST /v1/apps/:app/builds; the build lives as long as somebody reads them. What was built is then released
+ * (`release`), or checked: then the lines of a check follow.
+ */
+export const buildLineSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('build'), build: checkAnswerSchema }),
+  z.object({ type: z.literal('event'), event: eventSchema }),
+  /** What it writes. */
+  z.object({ type: z.literal('output'), text: z.string() }),
+  z.object({ type: z.literal('note'), code: z.string(), text: z.string() }),
+  z.object({ type: z.literal('beat') }),
+  z.object({ type: z.literal('release'), release: deployAnswerSchema }),
+  z.object({ type: z.literal('check'), check: checkAnswerSchema }),
+  endOfCheckSchema,
+]);
+export type BuildLine = z.output<typeof buildLineSchema>;
+
 /** A line of GET /v1/apps/:app/logs. */
 export const logLineSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('log'), log: logSchema.extend({ zone: z.string(), edgepoint: z.string() }) }),

@@ -11,6 +11,8 @@ import { beginFollowing, endEarly, endOf, followEvent, followState, isFullyTold,
 import type { Following } from '../follow-deploy.ts';
 import type { AppStore, StoredApp, StoredRelease } from '../store/apps.ts';
 import type { LogLine, ProgressLine } from './answers.ts';
+import { writeBuild } from './follow-build.ts';
+import type { BuildWays } from './follow-build.ts';
 import { writeCheck } from './follow-check.ts';
 import type { FollowedCheck } from './follow-check.ts';
 import { asNdjson, streamLines, whenGone } from './lines.ts';
@@ -39,6 +41,8 @@ export interface Follow {
    * the client has gone (`gone`, too), or it was not ready in time.
    */
   check(check: FollowedCheck, gone: AbortSignal, end: () => Promise<void>): ReadableStream<Uint8Array>;
+  /** As `check`, for a build: `finish` is called with what was built and what then becomes of it is written by it. */
+  build(check: FollowedCheck, gone: AbortSignal, ways: BuildWays): ReadableStream<Uint8Array>;
   logs(app: StoredApp, options: { last: number; follow: boolean }): Promise<ReadableStream<Uint8Array>>;
 }
 
@@ -76,6 +80,13 @@ export function openFollow(ports: FollowPorts): Follow {
         gone.addEventListener('abort', () => writer.end(), { once: true });
         if (gone.aborted) writer.end();
         else await writeCheck(ports, check, writer);
+      }),
+    build: (check, gone, ways) =>
+      begin(async (writer) => {
+        whenGone(writer, () => void ways.end());
+        gone.addEventListener('abort', () => writer.end(), { once: true });
+        if (gone.aborted) writer.end();
+        else await writeBuild({ ...ports, writeCheck: (next, until) => writeCheck(ports, next, until) }, check, ways, writer);
       }),
     async logs(app, options) {
       if (!ports.bus.up) throw new Failure('bus-away', 'the message bus is away, and the logs with it', { remedy: 'Try again in a few seconds.' });

@@ -1,4 +1,5 @@
 import type { Context } from 'hono';
+import type { Bus } from '../../host/bus.ts';
 import type { Log } from '../../host/log.ts';
 import type { RandomBytes } from '../../kit/ids.ts';
 import type { UsageReport } from '../../kit/wire/usage.ts';
@@ -34,6 +35,7 @@ export interface CapPorts {
 export interface ApiPorts extends CapPorts {
   readonly deploys: Deploys;
   readonly domains: Domains;
+  readonly bus: Bus;
   readonly checks: Checks;
   readonly layers: Layers;
   readonly vault: Vault;

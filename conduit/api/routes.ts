@@ -11,6 +11,7 @@ import type { StoredApp } from '../store/apps.ts';
 import { keptReleases } from '../rollback.ts';
 import type { ReleasesAnswer } from './answers.ts';
 import { accessRoutes } from './access.ts';
+import { buildRoutes } from './builds.ts';
 import { capRoutes } from './caps.ts';
 import { configurationRoutes } from './configuration.ts';
 import { answerFailure } from './failures.ts';
@@ -58,6 +59,7 @@ export function apiRoutes(ports: ApiPorts): Hono<Environment> {
     return c.json(await ports.deploys.rollback(c.get('speaker'), appName(c), release ?? null), 201);
   });
 
+  buildRoutes(api, ports, (c) => uploadOf(c, null));
   layerRoutes(api, ports);
   accessRoutes(api, ports, (c) => own(ports, c));
   queueRoutes(api, ports, (c) => own(ports, c));

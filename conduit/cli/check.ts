@@ -1,6 +1,7 @@
 import { Failure } from '../../kit/errors.ts';
-import { checkLineSchema } from '../api/answers.ts';
-import type { CheckLine } from '../api/answers.ts';
+import { buildLineSchema, checkLineSchema } from '../api/answers.ts';
+import type { BuildLine, CheckLine } from '../api/answers.ts';
+import { showBuildLine } from './build.ts';
 import type { Client } from './client.ts';
 import { eventText } from './deploy.ts';
 import { reportLines } from './report.ts';
@@ -15,11 +16,16 @@ type End = Extract<CheckLine, { type: 'end' }>;
  * restored; a Failure says why not, or why it would not serve at all.
  */
 export async function checkFolder(folder: string, client: () => Promise<Client>, terminal: Terminal): Promise<void> {
-  const end = await sendFolder(folder, client, terminal, async (conduit, app, upload) => {
-    for await (const line of conduit.lines(`/apps/${app}/checks`, checkLineSchema, upload)) {
-      if (line.type === 'beat') continue;
+  const end = await sendFolder(folder, client, terminal, async (conduit, app, upload, recognised) => {
+    let building = recognised !== null;
+    const lines: AsyncGenerator<CheckLine | BuildLine> =
+      recognised === null ? conduit.lines(`/apps/${app}/checks`, checkLineSchema, upload) : conduit.lines(`/apps/${app}/builds?install=${recognised.install}&purpose=check`, buildLineSchema, upload);
+    for await (const line of lines) {
+      if (line.type === 'beat' || line.type === 'release') continue;
       terminal.tell(line);
-      if (line.type === 'check') terminal.say(`${line.check.site.zone}/${line.check.site.edgepoint} prepares it (${line.check.siteReason}); nothing of it stays`);
+      if (line.type === 'check') building = false;
+      if (building || line.type === 'build' || line.type === 'output') showBuildLine(line, terminal);
+      else if (line.type === 'check') terminal.say(`${line.check.site.zone}/${line.check.site.edgepoint} prepares it (${line.check.siteReason}); nothing of it stays`);
       else if (line.type === 'note') terminal.say(terminal.paint('yellow', harmless(line.text)));
       else if (line.type === 'event') terminal.say(eventText(line.event, line.event.zone.length + line.event.edgepoint.length + 1, terminal));
       else return line;

@@ -3,6 +3,7 @@ import { formatMs } from '../../kit/units.ts';
 import type { PreparationReport } from '../../kit/wire/report.ts';
 import { deployAnswerSchema, progressLineSchema } from '../api/answers.ts';
 import type { DeployAnswer, ProgressLine } from '../api/answers.ts';
+import { sendForBuild } from './build.ts';
 import type { Client } from './client.ts';
 import { reportLines } from './report.ts';
 import { sendFolder } from './send-folder.ts';
@@ -14,9 +15,9 @@ type Event = Extract<ProgressLine, { type: 'event' }>['event'];
 
 /** Packs, uploads and watches; resolves when every edgepoint is ready and throws a Failure when one is not. */
 export async function deployFolder(folder: string, options: { watch: boolean; canary?: number; settle?: number }, client: () => Promise<Client>, terminal: Terminal): Promise<void> {
-  const { answer, conduit } = await sendFolder(folder, client, terminal, async (conduit, app, upload) => ({
+  const { answer, conduit } = await sendFolder(folder, client, terminal, async (conduit, app, upload, recognised) => ({
     conduit,
-    answer: await conduit.send('POST', `/apps/${app}/releases${options.canary === undefined ? '' : `?canary=${options.canary}`}`, deployAnswerSchema, upload),
+    answer: recognised !== null ? await sendForBuild(conduit, app, { upload, recognised, canary: options.canary }, terminal) : await conduit.send('POST', `/apps/${app}/releases${options.canary === undefined ? '' : `?canary=${options.canary}`}`, deployAnswerSchema, upload),
   }));
   await follow(answer, options, conduit, terminal);
 }

@@ -2,12 +2,15 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { Failure, codeOf } from '../../kit/errors.ts';
 import { manifestFile } from '../manifest/read.ts';
+import { guessInstaller } from './recognise.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface Guess {
   readonly app: string;
   readonly command: readonly string[];
   readonly port: number;
+  /** Which program installs what it depends on, when the platform is to; null: nothing is installed. */
+  readonly install: 'npm' | null;
   /** What each was guessed from. */
   readonly from: { readonly command: string; readonly port: string };
 }
@@ -19,7 +22,8 @@ export async function guessManifest(folderName: string, readText: (path: string)
   const { command, from } = await guessCommand(described, readText);
   const source = command[0] === 'node' && command[1] !== undefined ? ((await readText(command[1])) ?? '') : '';
   const port = /(?:PORT\s*(?:\|\||\?\?)\s*|\.listen\(\s*)['"]?(\d{2,5})/.exec(source)?.[1];
-  return { app, command, port: Number(port ?? 3000), from: { command: from, port: port === undefined ? 'a usual default; set the port your app listens on' : `guessed from ${command[1]}` } };
+  const installs = await guessInstaller({ read: readText });
+  return { app, command, port: Number(port ?? 3000), install: installs?.install ?? null, from: { command: from, port: port === undefined ? 'a usual default; set the port your app listens on' : `guessed from ${command[1]}` } };
 }
 
 async function guessCommand(described: Record<string, unknown>, readText: (path: string) => Promise<string | null>): Promise<{ command: readonly string[]; from: string }> {
@@ -56,7 +60,7 @@ port = ${guess.port}
 # How much an instance may use: small, medium or large.
 # offering = "small"
 
-# [env]
+${guess.install === null ? '' : buildText(guess.install)}# [env]
 # NODE_ENV = "production"
 
 # Ready when GET answers below 500.
@@ -95,6 +99,13 @@ port = ${guess.port}
 # idleSeconds = 15   # asleep after so long without a request
 `;
 }
+
+const buildText = (install: string): string => `# The platform installs what package-lock.json names; your own node_modules are not sent.
+[build]
+install = ${JSON.stringify(install)}
+# command = ["npm", "run", "build"]
+
+`;
 
 export async function initFolder(folder: string, terminal: Terminal): Promise<void> {
   const path = join(folder, manifestFile);

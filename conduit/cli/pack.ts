@@ -31,10 +31,11 @@ const fixedTime = new Date('2000-01-01T00:00:00Z');
 
 /**
  * Packs a folder as tar.gz in a temporary file without a name, so that nothing is left however the command ends. The same contents give the same digest: entries stand in the order of their names,
- * with fixed times and owners. What the conduit would refuse is refused here already, before anything is sent.
+ * with fixed times and owners. What the conduit would refuse is refused here already, before anything is sent. `without`: names at its root
+ * that are left out.
  */
-export async function packFolder(folder: string, onProgress: (files: number, bytes: number) => void): Promise<PackedFolder> {
-  const { paths, unpackedBytes } = await listFolder(folder);
+export async function packFolder(folder: string, onProgress: (files: number, bytes: number) => void, without: readonly string[] = []): Promise<PackedFolder> {
+  const { paths, unpackedBytes } = await listFolder(folder, without);
   const fd = openUnnamed();
   try {
     const hash = createHash('sha256');
@@ -83,7 +84,7 @@ function openUnnamed(): number {
 }
 
 /** The paths to pack, below the folder, in order. */
-async function listFolder(folder: string): Promise<{ paths: string[]; unpackedBytes: number }> {
+async function listFolder(folder: string, without: readonly string[]): Promise<{ paths: string[]; unpackedBytes: number }> {
   const rules = parseIgnoreRules(await readIgnoreFile(folder));
   const judgement = openJudgement();
   const paths: string[] = [];
@@ -92,7 +93,7 @@ async function listFolder(folder: string): Promise<{ paths: string[]; unpackedBy
     entries.sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
     for (const entry of entries) {
       const path = above === '' ? entry.name : `${above}/${entry.name}`;
-      if (rules.ignores(path, entry.isDirectory())) continue;
+      if (without.includes(path) || rules.ignores(path, entry.isDirectory())) continue;
       const verdict = judgeEntry(judgement, await describe(folder, path), Number.POSITIVE_INFINITY);
       if (!verdict.ok) throw new Failure(verdict.code, `the folder cannot be deployed: ${verdict.reason}`, { remedy: 'Name it in .edgepointignore, or replace it.' });
       paths.push(path);

@@ -5,18 +5,23 @@ import { formatBytes } from '../../kit/units.ts';
 import type { Manifest } from '../../kit/wire/manifest.ts';
 import { loginAnswerSchema } from '../api/answers.ts';
 import { manifestFailure, manifestFile, readManifest } from '../manifest/read.ts';
+import { lookInto } from './build.ts';
 import type { Client, Upload } from './client.ts';
 import { packFolder } from './pack.ts';
 import type { PackedFolder } from './pack.ts';
+import { recogniseBuild } from './recognise.ts';
+import type { Recognised } from './recognise.ts';
 import type { Terminal } from './terminal.ts';
 
-/** Checks the manifest, packs the folder and hands it to `send`. */
-export async function sendFolder<T>(folder: string, client: () => Promise<Client>, terminal: Terminal, send: (conduit: Client, app: string, upload: Upload) => Promise<T>): Promise<T> {
-  const { app } = await checkManifest(folder);
+/** Checks the manifest, packs the folder and hands it to `send`, which is told whether it is to be built. */
+export async function sendFolder<T>(folder: string, client: () => Promise<Client>, terminal: Terminal, send: (conduit: Client, app: string, upload: Upload, recognised: Recognised | null) => Promise<T>): Promise<T> {
+  const manifest = await checkManifest(folder);
+  const { app } = manifest;
+  const recognised = await recogniseBuild(manifest, lookInto(folder));
   const conduit = await client();
   // Asked first, so that a wrong token or a folder too big is known before anything is sent.
   const { uploadBytesMax } = await conduit.send('POST', '/login', loginAnswerSchema);
-  const packed = await packFolder(folder, (files, bytes) => terminal.progress(`packing: ${files} files, ${formatBytes(bytes)}`));
+  const packed = await packFolder(folder, (files, bytes) => terminal.progress(`packing: ${files} files, ${formatBytes(bytes)}`), recognised?.without);
   try {
     terminal.say(`${terminal.paint('bold', app)}: ${packed.files} files, ${formatBytes(packed.unpackedBytes)}, packed ${formatBytes(packed.bytes)}`);
     if (packed.bytes > uploadBytesMax) {
@@ -24,10 +29,11 @@ export async function sendFolder<T>(folder: string, client: () => Promise<Client
         remedy: 'Name what the app does not need in .edgepointignore; put data into a volume.',
       });
     }
+    if (recognised !== null) terminal.say(`a source folder, to be built by the platform (${recognised.reason})`);
     return await send(conduit, app, {
       stream: countedFile(packed, terminal),
       headers: { 'content-type': 'application/gzip', 'x-artefact-digest': packed.digest },
-    });
+    }, recognised);
   } finally {
     terminal.progress('');
     packed.dispose();

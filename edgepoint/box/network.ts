@@ -14,12 +14,29 @@ async function run(command: readonly string[], input = ''): Promise<string> {
   return out;
 }
 
+/** Where the operator has packages from, in a private range: instances may reach it, and so may builds, which are such. */
+export interface Mirror {
+  /** Dotted IPv4. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** `ADDRESS:PORT`, several separated by commas; empty: none. */
+export function parseMirrors(text: string): readonly Mirror[] {
+  return text.split(',').flatMap((part) => {
+    const [, address, port] = /^\s*(\d{1,3}(?:\.\d{1,3}){3}):(\d{1,5})\s*$/.exec(part) ?? [];
+    if (address !== undefined && Number(port) <= 65_535) return [{ address, port: Number(port) }];
+    if (part.trim() === '') return [];
+    throw new Failure('bad-setting', `mirrors: ${JSON.stringify(part.trim())} is not of the form ADDRESS:PORT`);
+  });
+}
+
 /**
  * What an instance may reach: answers to what reached it, and the public internet through the edgepoint's address. Not the
- * edgepoint, not its neighbours (their bridge ports are isolated too), no private range: other sites and hosts live there. Only what
+ * edgepoint, not its neighbours (their bridge ports are isolated too), no private range but its mirrors: other sites and hosts live there. Only what
  * came for an app's own address is translated (kernel-path/table.ts) before it gets here.
  */
-const ruleset = (subnet: string): string => `
+const ruleset = (subnet: string, mirrors: readonly Mirror[]): string => `
 table inet edgepoint-instances
 delete table inet edgepoint-instances
 table inet edgepoint-instances {
@@ -35,7 +52,7 @@ table inet edgepoint-instances {
     iifname != "${bridge}" oifname "${bridge}" ct status dnat accept
     oifname "${bridge}" drop
     iifname "${bridge}" meta nfproto ipv6 drop
-    iifname "${bridge}" ip daddr { 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3 } drop
+${mirrors.map(({ address, port }) => `    iifname "${bridge}" ip daddr ${address} tcp dport ${port} accept\n`).join('')}    iifname "${bridge}" ip daddr { 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3 } drop
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
@@ -54,7 +71,7 @@ const socketTables = { '/proc/sys/net/ipv4/tcp_child_ehash_entries': '2048', '/p
  * The bridge with its gateway address, and the rules. Idempotent. Its hardware address is set, because a bridge without one takes
  * the lowest of its ports', which come and go: instances would then speak to an address nobody has, until their neighbour entry ages.
  */
-export async function prepareBridge(subnet: Subnet, subnetText: string): Promise<void> {
+export async function prepareBridge(subnet: Subnet, subnetText: string, mirrors: readonly Mirror[] = []): Promise<void> {
   if (!existsSync(`/sys/class/net/${bridge}`) && !(await linkExists(bridge))) {
     await run(
       ['ip', '-batch', '-'],
@@ -63,7 +80,7 @@ export async function prepareBridge(subnet: Subnet, subnetText: string): Promise
   }
   writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
   for (const [table, entries] of Object.entries(socketTables)) if (existsSync(table)) writeFileSync(table, entries);
-  await run(['nft', '-f', '-'], ruleset(subnetText));
+  await run(['nft', '-f', '-'], ruleset(subnetText, mirrors));
 }
 
 /**

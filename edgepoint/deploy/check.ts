@@ -1,5 +1,6 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { codeOf } from '../../kit/errors.ts';
+import type { BuildOrder } from '../../kit/wire/check.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 import type { SnapdCalls } from '../model/calls.ts';
 import { checkPaths } from '../model/paths.ts';
@@ -18,6 +19,8 @@ export interface CheckWish {
   readonly artefactBytes: number;
   /** The artefact's name in the edgepoint's object store. */
   readonly object: string;
+  /** It is a source folder that shall be built, and not prepared. */
+  readonly build?: BuildOrder;
 }
 
 /** What checks act through. */
@@ -29,6 +32,8 @@ export interface CheckPorts {
   readonly preparations: Slots;
   /** What a deploy acts through, with these paths, for instances that belong to no app of the edgepoint. */
   portsOf(wish: CheckWish, paths: DataPaths): DeployPorts;
+  /** Builds what is unpacked in `artefact`, tells what came of it, and returns when nobody waits for that any more. */
+  build(wish: CheckWish & { readonly build: BuildOrder }, about: { artefact: string; folder: string; ports: DeployPorts; tell: TellStage; cancelled: AbortSignal }): Promise<void>;
   /** A name nobody has had: a check that is begun again must not meet what is being removed of its first beginning. */
   newFolderName(): string;
   warn(text: string, fields: Record<string, unknown>): void;
@@ -113,19 +118,20 @@ export class Checker {
       ports.tell({ owner: order.owner, release: order.release, deployId: wish.checkId, kind: 'check', stage, text, ...about });
     try {
       await mkdir(folder, { recursive: true, mode: 0o755 });
-      await this.prepare(wish, ports, tell, cancelled);
+      await this.prepare(wish, folder, ports, tell, cancelled);
     } catch (thrown) {
-      if (!cancelled.aborted) tell('failed', `It could not serve: ${sentenceOf(thrown)}`, { code: codeOf(thrown) });
+      if (!cancelled.aborted) tell('failed', `It could not ${wish.build === undefined ? 'serve' : 'be built'}: ${sentenceOf(thrown)}`, { code: codeOf(thrown) });
     } finally {
       this.folders.delete(name);
       await this.sweep();
     }
   }
 
-  private async prepare(wish: CheckWish, ports: DeployPorts, tell: TellStage, cancelled: AbortSignal): Promise<void> {
+  private async prepare(wish: CheckWish, folder: string, ports: DeployPorts, tell: TellStage, cancelled: AbortSignal): Promise<void> {
     for (let tries = 1; !cancelled.aborted; tries += 1) {
       try {
         await bringArtefact(wish.order, wish.artefactBytes, ports, tell);
+        if (wish.build !== undefined) return await this.ports.build({ ...wish, build: wish.build }, { artefact: ports.paths.artefact(wish.order.artefactDigest), folder, ports, tell, cancelled });
         await this.ports.preparations.use(() => prepareRelease(wish.order, ports, tell, cancelled));
         return;
       } catch (thrown) {

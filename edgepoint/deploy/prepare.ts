@@ -2,6 +2,7 @@ import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { formatBytes, formatMs, nsPerMs } from '../../kit/units.ts';
 import type { PreparationReport } from '../../kit/wire/report.ts';
 import type { ReleaseFacts, ReleaseOrder } from '../model/app.ts';
+import type { Happening } from '../model/happening.ts';
 import { offeringOf } from '../model/orders.ts';
 import type { DeployPorts, PreparedInstance } from './ports.ts';
 import { reportPreparation, sentenceOfReport } from './report.ts';
@@ -9,7 +10,7 @@ import { judgePreparation, tryAgain, whyUnsafe } from './verdict.ts';
 import type { Measured, PartFailure } from './verdict.ts';
 
 /** A stage of a deploy has begun (`tookMs` missing), ended, or failed. */
-export type TellStage = (stage: string, text: string, about?: { tookMs?: number; figures?: Record<string, number>; code?: string; report?: PreparationReport }) => void;
+export type TellStage = (stage: string, text: string, about?: { tookMs?: number; figures?: Record<string, number>; code?: string; report?: PreparationReport; built?: NonNullable<Happening['built']> }) => void;
 
 /** A warm-up request may take this long; one that fails is told and does not stop the deploy. */
 const warmupTimeoutMs = 30_000;

@@ -9,6 +9,7 @@ import type { Cron } from '../cron/run.ts';
 import type { ReleaseOrder } from '../model/app.ts';
 import type { Demand } from '../model/calls.ts';
 import { Checker } from '../deploy/check.ts';
+import type { CheckPorts } from '../deploy/check.ts';
 import type { DeployPorts } from '../deploy/ports.ts';
 import { Deployer } from '../deploy/run.ts';
 import { readCounters } from '../perf/counters.ts';
@@ -39,6 +40,7 @@ export interface DeploysAbout extends Pick<DeployPorts, 'clock' | 'paths' | 'sna
   /** Another release of an app serves. */
   served(app: string): void;
   lastWords(logPath: string): string;
+  readonly build: CheckPorts['build'];
   readonly checksFolder: string;
   newFolderName(): string;
 }
@@ -131,6 +133,7 @@ export function composeDeploys(about: DeploysAbout): { readonly deployer: Deploy
     folder: about.checksFolder,
     snapd,
     preparations: deployer.preparations,
+    build: about.build,
     newFolderName: about.newFolderName,
     warn,
     sleepMs,

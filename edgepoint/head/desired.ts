@@ -19,9 +19,9 @@ export function orderOf(desired: DesiredApp): ReleaseOrder {
 }
 
 export function checkOf(order: CheckOrder): CheckWish {
-  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, checkId, artefactBytes, object, secrets } = order;
+  const { provider, scope, app, release, artefactDigest, manifest, hosts, uidSlot, checkId, artefactBytes, object, secrets, build } = order;
   const wished: ReleaseOrder = { owner: { provider, scope, app }, release, artefactDigest, manifest, hosts, uidSlot, deployId: checkId, ...(secrets === undefined ? {} : { secrets }) };
-  return { checkId, artefactBytes, object, order: wished };
+  return { checkId, artefactBytes, object, order: wished, ...(build === undefined ? {} : { build }) };
 }
 
 /** Null when the key is not one of an app: whoever writes keys is not always right. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Settings } from '../../host/config.ts';
+import { tools } from '../../host/tools.ts';
 import { bytesPerGibibyte } from '../../kit/units.ts';
 
 const headSchema = z.object({
@@ -20,6 +21,9 @@ const headSchema = z.object({
   volumeStoreProviderBytes: z.int().min(0).default(bytesPerGibibyte).describe('Of these, those of one provider.'),
   templateBytes: z.int().min(0).optional().describe('Templates this edgepoint may keep on its disk, together; by default as long as a twentieth of the disk is free.'),
   spendingLeaseSeconds: z.number().min(10).max(86_400).default(300).describe('Apps with a spending cap are served so long after it was heard last that somebody judges what they spend.'),
+  npmRegistry: z.url().default('https://registry.npmjs.org/').describe('Where builds of Node apps have their packages from.'),
+  buildTools: z.string().default(tools.buildTools).describe('The folder with the tools of builds.'),
+  buildCacheBytes: z.int().min(0).default(4 * bytesPerGibibyte).describe('Dependencies that builds have installed, kept for the next ones, together; a quarter of it for one provider. With 0 none.'),
   natsUrl: z.string().describe('The message cluster, as nats://HOST:PORT.'),
   natsSeedFile: z.string().describe("The file with this edgepoint's NKEY seed."),
   databaseUrl: z.string().describe("The head's libSQL database, as file:PATH or libsql://HOST."),

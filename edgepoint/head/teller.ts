@@ -12,7 +12,7 @@ import type { MessageOutbox } from './event-outbox.ts';
 export function tellerOf(about: { site: Site; clock: Clock; messages: MessageOutbox; newIdOf: (prefix: string) => string; log: Log }): Tell {
   const { site, clock, messages, newIdOf, log } = about;
   return (happening: Happening) => {
-    const { owner, tookMs, figures, stage, code, deployId, report, ...rest } = happening;
+    const { owner, tookMs, figures, stage, code, deployId, report, built, ...rest } = happening;
     const event = {
       ...site,
       ...owner,
@@ -23,6 +23,7 @@ export function tellerOf(about: { site: Site; clock: Clock; messages: MessageOut
       tookMs: tookMs ?? null,
       figures: { ...figures },
       report: report ?? null,
+      built: built ?? null,
       wallMs: clock.wallMs(),
     };
     messages.add({ subject: eventSubject(site, owner), text: encodeMessage(eventMessage, event), id: newIdOf('event') });

@@ -13,15 +13,22 @@ export function exampleApp(name: string): string {
   return join(placed, name);
 }
 
+/** Those that the platform builds are deployed as they are. */
 function names(): string[] {
-  return readdirSync(source, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+  return readdirSync(source, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() && !isBuilt(entry.name) ? [entry.name] : []));
+}
+
+function isBuilt(name: string): boolean {
+  const manifest = join(source, name, 'edgepoint.toml');
+  return existsSync(manifest) && /^\[build\]/m.test(readFileSync(manifest, 'utf8'));
 }
 
 /** Every file of the examples but installed dependencies, hashed: another text means another install. */
 function recipe(): string {
   const hash = createHash('sha256');
   for (const path of readdirSync(source, { recursive: true, encoding: 'utf8' }).toSorted()) {
-    if (path.split('/').includes('node_modules')) continue;
+    const [name = '', ...below] = path.split('/');
+    if (below.includes('node_modules') || isBuilt(name)) continue;
     hash.update(path);
     if (/\.[a-z]+$/.test(path)) hash.update(readFileSync(join(source, path)));
   }

@@ -6,6 +6,7 @@ import { formatMs } from '../../kit/units.ts';
 import { tools, toolsFolder } from '../../host/tools.ts';
 import { baseRoot } from './base-root.ts';
 import { boxProgram } from './box.ts';
+import { buildTools } from './build-tools.ts';
 import { cloneGuardIn } from './clone-guard.ts';
 import { criu, peerCriu } from './criu.ts';
 import { exampleApps } from './example-apps.ts';
@@ -29,7 +30,7 @@ function stepGroups(options: SetUpOptions): readonly (readonly Step[])[] {
   const roots = [tools.baseRoot, tools.imageBase, ...(options.forTests ? [tools.runtimesRoot] : [])];
   const forBenches = options.forBenches ? [debianPeers] : [];
   const peers = options.forBenches ? [peerCriu] : [];
-  return [[debianPackages, readableFiles, hugePages, pageFaults], packagesForTests, forBenches, [zram, natsServer, criu, baseRoot, imageBase, boxProgram, exampleApps, ...forTests], [...roots.map(cloneGuardIn), ...peers]];
+  return [[debianPackages, readableFiles, hugePages, pageFaults], packagesForTests, forBenches, [zram, natsServer, criu, baseRoot, imageBase, boxProgram, buildTools, exampleApps, ...forTests], [...roots.map(cloneGuardIn), ...peers]];
 }
 
 export interface SetUpOptions {

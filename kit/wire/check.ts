@@ -1,10 +1,13 @@
 import { z } from 'zod';
-import { manifestSchema } from './manifest.ts';
+import { buildSchema, installers, manifestSchema } from './manifest.ts';
 import { wrappedSecretsSchema } from './secrets.ts';
 import { defineMessage } from './version.ts';
 
 /** Checks of one provider at once: each has a place of its own, so that what is written over and over stays bounded. */
 export const checksPerProviderMax = 2;
+
+/** The place behind those of checks: a provider has one build under way at once. */
+export const buildPlace = checksPerProviderMax + 1;
 
 /** Uid slots of checks: above those of apps (`desiredAppSchema`), so that nothing of a check can be taken for an app's. */
 export const checkUidSlots = { first: 60_001, last: 65_000 } as const;
@@ -30,6 +33,9 @@ export const checkOrderSchema = z.object({
   secrets: wrappedSecretsSchema.optional(),
   hosts: z.array(z.string()),
   uidSlot: z.int().min(checkUidSlots.first).max(checkUidSlots.last),
+  /** It shall be built rather than prepared: the artefact is a source folder, and what comes of it goes into the edgepoint's bucket of builds. */
+  build: buildSchema.extend({ install: z.enum(installers) }).optional(),
 });
+export type BuildOrder = NonNullable<z.output<typeof checkOrderSchema>['build']>;
 export type CheckOrder = z.output<typeof checkOrderSchema>;
-export const checkOrderMessage = defineMessage('check-order', { major: 1, minor: 1 }, checkOrderSchema);
+export const checkOrderMessage = defineMessage('check-order', { major: 1, minor: 2 }, checkOrderSchema);

@@ -28,9 +28,11 @@ export const eventSchema = z.object({
   wallMs: z.number(),
   /** At the stage `report`: what preparing the release has shown. */
   report: preparationReportSchema.nullable().default(null),
+  /** At the stage `built`: the artefact that came of a build, and its name in the edgepoint's bucket of builds. */
+  built: z.object({ object: z.string().max(200), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/), bytes: z.int().min(0) }).nullable().default(null),
 });
 export type AppEvent = z.output<typeof eventSchema>;
-export const eventMessage = defineMessage('event', { major: 1, minor: 2 }, eventSchema);
+export const eventMessage = defineMessage('event', { major: 1, minor: 3 }, eventSchema);
 
 /** Stream LOGS, subject `log.<zone>.<edgepoint>.<provider>.<scope>.<app>`: what instances wrote on stdout and stderr. */
 export const logSchema = z.object({

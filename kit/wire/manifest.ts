@@ -6,6 +6,21 @@ import { readSchedule, scheduleCharactersMax } from '../schedule.ts';
 const commandSchema = z.array(z.string().min(1).max(4096)).min(1).max(64);
 const envSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768));
 
+/** Which program installs what an app depends on: `npm` from package-lock.json; `none`: nothing is installed. */
+export const installers = ['npm', 'none'] as const;
+
+export const buildSchema = z.object({
+  /** Missing: decided from the files of the folder. */
+  install: z.enum(installers).optional(),
+  /** Run in /app once that is installed; what it needs for itself alone (devDependencies) goes again afterwards. */
+  command: commandSchema.optional(),
+  /** Of each of the two, from its start. */
+  timeoutSeconds: z.number().positive().max(1800).default(600),
+  /** What the box of the build may use. */
+  offering: z.string().regex(namePattern).default('medium'),
+});
+export type BuildWish = z.output<typeof buildSchema>;
+
 /** What may stand in braces in a file's text: true of each instance, also where clones come from one template. */
 export const fileNames = ['instance', 'address', 'peers', 'app', 'release', 'host'] as const;
 
@@ -26,6 +41,8 @@ export const manifestSchema = z.object({
   workingDirectory: z.string().regex(/^\/[^\0]*$/, 'it must be an absolute path').max(1000).optional(),
   /** Whom they run as, `user` or `user:group`, by number or by a name of the instance's own /etc/passwd and /etc/group; root when missing. */
   user: z.string().regex(/^[^\0:\s]+(:[^\0:\s]+)?$/, 'it must be a user, or user:group').max(200).optional(),
+  /** What is made of the folder before it can run, at an edgepoint in a box of its own; without it the command decides from what lies in the folder. */
+  build: buildSchema.optional(),
   /** Processes beside the one of `command`, in the same instance: they live, sleep, wake and are cloned together. The port is the first's. */
   process: z
     .array(

@@ -38,6 +38,8 @@ export const artefactBucket = (site: Site): string => `artefacts_${site.zone}_${
 export const snapshotBucket = (site: Site): string => `snapshots_${site.zone}_${site.edgepoint}`;
 /** The object store bucket with the snapshots of volumes that one edgepoint has made: it alone writes, the edgepoints of its zone read. */
 export const volumeBucket = (site: Site): string => `volumes_${site.zone}_${site.edgepoint}`;
+/** The object store bucket with what was built at one edgepoint, until the conduit has fetched it: it alone writes, the conduit reads. */
+export const buildBucket = (site: Site): string => `builds_${site.zone}_${site.edgepoint}`;
 /** What says of a release's template where it lies, what it stands on and who may open it. */
 export const offerObject = (owner: Owner, release: number): string => `offer.${ownerKey(owner)}.${release}`;
 

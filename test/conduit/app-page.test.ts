@@ -21,7 +21,7 @@ t.test('the page of an app: what happened, live, and nothing of others', async (
   const bus = await world.nats.bus(siteKey(siteA));
   let sequence = 0;
   const happens = (about: Partial<AppEvent>): Promise<void> => {
-    const event: AppEvent = { ...siteA, provider: 'ada', scope: 'main', app: 'hello', release: 1, deployId: '', kind: 'wake', stage: '', text: '', code: '', tookMs: null, figures: {}, wallMs: Date.now(), report: null, ...about };
+    const event: AppEvent = { ...siteA, provider: 'ada', scope: 'main', app: 'hello', release: 1, deployId: '', kind: 'wake', stage: '', text: '', code: '', tookMs: null, figures: {}, wallMs: Date.now(), report: null, built: null, ...about };
     return bus.append(eventSubject(siteA, event), encodeMessage(eventMessage, event), `page-${(sequence += 1)}`);
   };
   const get = async (path: string, cookie = ada.cookie): Promise<{ status: number; text: string }> => {

@@ -98,7 +98,7 @@ t.test('failed attempts are counted over a window, and the count is bounded', as
 });
 
 const event = (site: typeof one, stage: string, more: Partial<AppEvent> = {}): AppEvent => ({
-  ...site, provider: 'ada', scope: 'main', app: 'hello', release: 2, deployId: 'd', kind: 'deploy', stage, text: `${stage} it is`, code: '', tookMs: null, figures: {}, wallMs: 0, report: null, ...more,
+  ...site, provider: 'ada', scope: 'main', app: 'hello', release: 2, deployId: 'd', kind: 'deploy', stage, text: `${stage} it is`, code: '', tookMs: null, figures: {}, wallMs: 0, report: null, built: null, ...more,
 });
 const state = (release: number, status: 'preparing' | 'ready' | 'failed'): AppState => ({
   provider: 'ada', scope: 'main', app: 'hello', release, status, wakeBy: 'template', wakeReason: '', reason: 'it would not', state: 'template', instances: {}, templateBytes: 0, templateAt: '', coldBootMs: 900, restoreMs: 30,

@@ -82,6 +82,13 @@ const requests: readonly (readonly [string, string, unknown, Verdict])[] = [
   ['north.one', `${api}.CONSUMER.CREATE.OBJ_snapshots_north_one`, { stream_name: 'OBJ_snapshots_north_one', config: {} }, 'denied'],
   ['conduit', `${api}.DIRECT.GET.OBJ_snapshots_north_one`, { seq: 1 }, 'denied'],
   ['conduit', '$O.snapshots_north_one.C.x', 'forged', 'denied'],
+  // What was built: its maker writes, the conduit reads, and nobody else does either.
+  ['north.one', '$O.builds_north_one.C.x', 'mine', 'allowed'],
+  ['north.one', `${api}.DIRECT.GET.OBJ_builds_north_one`, { last_by_subj: '$O.builds_north_one.C.x' }, 'allowed'],
+  ['conduit', `${api}.DIRECT.GET.OBJ_builds_north_one`, { last_by_subj: '$O.builds_north_one.C.x' }, 'allowed'],
+  ['conduit', '$O.builds_north_one.C.x', 'forged', 'denied'],
+  ['north.one', '$O.builds_south_two.C.x', 'forged', 'denied'],
+  ['north.one', `${api}.DIRECT.GET.OBJ_builds_south_two`, { seq: 1 }, 'denied'],
   // Another's state, by every route to it.
   ['north.one', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.south.two' }, 'denied'],
   ['north.one', `${api}.DIRECT.GET.KV_state`, { last_by_subj: '$KV.state.north.one' }, 'denied'],

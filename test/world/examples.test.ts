@@ -1,4 +1,5 @@
 import { request } from 'node:http';
+import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import { WebSocket } from 'ws';
@@ -12,10 +13,10 @@ t.setTimeout(400_000);
 t.test('the examples do what they say', async (t) => {
   const world = await openFaultWorld(t);
   const ada = await world.newProvider('ada');
-  const apps = { notes, chat, site, tasks };
+  const apps = { notes, chat, site, tasks, pages };
   for (const [name, use] of Object.entries(apps)) {
     await t.test(name, async (t) => {
-      await ada.deploy(exampleApp(name));
+      await ada.deploy(name === 'pages' ? join(import.meta.dirname, '../../examples/pages') : exampleApp(name));
       await asleep(world);
       await use(t, { world, ada, host: await hostOf(world, ada, name) });
       t.equal((await ada.conduit(['delete', name, '--yes'])).exitCode, 0);
@@ -74,6 +75,14 @@ async function site(t: Test, { world, host }: Deployed): Promise<void> {
   t.match(await fetchPage(host, name, '/nothing', {}), { status: 404 });
   await asleep(world);
   t.match(await fetchPage(host, name, '/', { 'if-none-match': page.etag }), { status: 304 }, 'the same page after a sleep');
+}
+
+/** Its dependencies come from the npm registry, in the box of its build. */
+async function pages(t: Test, { world, host }: Deployed): Promise<void> {
+  const name = 'pages.edge.test';
+  t.match(await fetchPage(host, name, '/', {}), { status: 200, type: /^text\/html/, body: '<h1>Pages</h1>\n<p>This page was <strong>written</strong> as Markdown' });
+  await asleep(world);
+  t.match(await fetchPage(host, name, '/', {}), { status: 200 }, 'after a sleep');
 }
 
 async function tasks(t: Test, { world, host }: Deployed): Promise<void> {
