@@ -35,6 +35,7 @@ import { openAccountStore } from './store/accounts.ts';
 import type { Speaker } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
+import { openAuditStore } from './store/audit.ts';
 import { openCapStore } from './store/caps.ts';
 import { openCheckStore } from './store/checks.ts';
 import { openDomainStore } from './store/domains.ts';
@@ -124,8 +125,10 @@ async function openParts(settings: ConduitSettings, log: Log) {
   // What was wrapped for its former key it cannot open.
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
-  const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs });
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, queues, spending, alerts, capPorts: { apps, caps, spending, seal: webhookSecrets.seal, randomBytes, wallMs: clock.wallMs, webhooksAnywhere: settings.webhooksAnywhere, onChange: onSpending } };
+  const audit = openAuditStore(database);
+  await audit.endLost();
+  const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs, audit });
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, audit, queues, spending, alerts, capPorts: { apps, caps, spending, seal: webhookSecrets.seal, randomBytes, wallMs: clock.wallMs, webhooksAnywhere: settings.webhooksAnywhere, onChange: onSpending } };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -145,7 +148,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers, queues } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers, queues, audit } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements, canary] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id), apps.canaries.find(app.id)]);
@@ -163,7 +166,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ ...parts.capPorts, deploys, domains, checks, layers, queues, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ ...parts.capPorts, deploys, domains, checks, layers, queues, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax, audit }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, caps: (provider) => describeCaps(parts.capPorts, provider), wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));

@@ -18,9 +18,16 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 10, about: 'the release was taken back: it failed more often than the one before (deploy --settle)', codes: ['deploy-taken-back'] },
 ];
 
+/**
+ * `conduit ssh` ends with the exit status of the command it runs, and with 128 and the signal that ended it. What fails of itself, its command
+ * line too, is told apart by this one, as ssh(1) does.
+ */
+export const sessionFailedExit = 255;
+
 /** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */
 export function exitCodeOf(code: string): number {
   return rows.find((row) => row.codes.some((listed) => (listed.endsWith('-') ? code.startsWith(listed) : code === listed)))?.exit ?? 1;
 }
 
-export const exitCodesText = `Exit codes:\n  0  done\n  1  it failed\n${rows.map(({ exit, about }) => `  ${exit}  ${about}`).join('\n')}`;
+export const exitCodesText = `Exit codes:\n  0  done\n  1  it failed\n${rows.map(({ exit, about }) => `  ${exit}  ${about}`).join('\n')}
+\`conduit ssh\` ends with the exit code of what it runs, and with ${sessionFailedExit} when it fails itself.`;

@@ -8,8 +8,10 @@ import { Traffic } from './traffic.ts';
 /** Accesses of one app and of the edgepoint at once. */
 export const accessesPerApp = 32;
 export const accessesMax = 128;
+/** Those of them that run a command. */
+export const sessionsPerApp = 8;
 
-/** A connection to a port of an instance, as host/socket-stream.ts makes it. */
+/** A connection to a port of an instance, or to a session in it, as host/socket-stream.ts makes it. */
 export interface Dialled {
   take(frame: AccessFrame): void;
   cut(close: AccessClose): void;
@@ -38,7 +40,7 @@ export interface AccessPorts {
   tellTraffic(owner: Owner, traffic: { instance: string; epoch: string; bytesIn: number; bytesOut: number }): void;
   /** False when the frame is lost. */
   send(access: string, frame: AccessFrame): boolean;
-  dial(to: { address: string; port: number }, ports: DialPorts): Dialled;
+  dial(to: { instance: string; address: string }, open: AccessOpen, ports: DialPorts): Dialled;
   nowMs(): number;
   /** Calls back once; the returned function forgets it. */
   after(ms: number, callback: () => void): () => void;
@@ -154,6 +156,8 @@ export class Accesses {
     if (route === null) return refuse('app-away', 'this edgepoint does not have the app yet');
     const ofApp = this.byApp.get(key) ?? new Set<Access>();
     if (this.all.size >= accessesMax || ofApp.size >= accessesPerApp) return refuse('busy', 'too many accesses are open there');
+    const sessions = [...ofApp].filter((one) => one.open.kind !== 'connect').length;
+    if (open.kind !== 'connect' && sessions >= sessionsPerApp) return refuse('busy', `${sessionsPerApp} sessions of the app are open there`);
     const access: Access = { id, open, key, expected: 1, heardMs: this.ports.nowMs(), instance: '', dialled: null, forget: () => undefined };
     access.forget = this.ports.after(route.holdMs, () => this.cut(access, { code: 'wake-failed', text: `no instance was there within ${Math.round(route.holdMs / 1000)} s` }));
     this.all.set(id, access);
@@ -165,13 +169,12 @@ export class Accesses {
   /** Gives it an instance, when there is one. */
   private place(access: Access, route: Route | null): void {
     if (route === null || route.status === 'failed') return this.cut(access, { code: 'wake-failed', text: route?.reason ?? 'the app is gone' });
-    const { port } = access.open;
     const to = route.instances.find(({ instance }) => !this.draining.has(instance));
     if (to === undefined) return this.tellUse(access.key);
     const { instance, address } = to;
     access.forget();
     access.instance = instance;
-    access.dialled = this.ports.dial({ address, port }, {
+    access.dialled = this.ports.dial({ instance, address }, access.open, {
       opened: () => void this.sendOf(access, { kind: 'opened', opened: { instance } }),
       send: (frame) => void this.sendOf(access, frame),
       counted: (bytesIn, bytesOut) => this.traffic.count(access.open, instance, bytesIn, bytesOut),

@@ -1,4 +1,5 @@
-import type { BootOrder, BoxOrder, RestoreOrder, VolumeOrder } from './calls.ts';
+import type { SessionOrder } from '../../kit/wire/session.ts';
+import type { BootOrder, BoxOrder, EnterOrder, RestoreOrder, VolumeOrder } from './calls.ts';
 import type { ReleaseOrder } from './app.ts';
 import { type FileValues, fillText } from './files.ts';
 import type { DataPaths } from './paths.ts';
@@ -86,6 +87,16 @@ export function bootOrder(order: ReleaseOrder, instance: string, address: string
     ...(order.manifest.workingDirectory === undefined ? {} : { workingDirectory: order.manifest.workingDirectory }),
     env: instanceEnv(order, instance),
     processes: (order.manifest.process ?? []).map((one) => ({ ...one, env: filledEnv(order, one.env) })),
+  };
+}
+
+export function enterOrder(order: ReleaseOrder, instance: string, session: SessionOrder): EnterOrder {
+  return {
+    instance,
+    command: session.command,
+    terminal: session.terminal,
+    ...(order.manifest.workingDirectory === undefined ? {} : { workingDirectory: order.manifest.workingDirectory }),
+    env: instanceEnv(order, instance),
   };
 }
 

@@ -27,7 +27,7 @@ function open(first: Route | null) {
       if (frame.kind !== 'beat') said.push(`${access} ${frame.kind}${frame.kind === 'close' ? ` ${frame.close.code}` : ''}`);
       return true;
     },
-    dial: ({ address, port }, ports) => {
+    dial: ({ address }, { port }, ports) => {
       said.push(`dial ${address}:${port}`);
       const taken: AccessFrame[] = [];
       dialled.push({ ports, taken });
