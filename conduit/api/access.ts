@@ -17,12 +17,13 @@ import type { ApiPorts, Ask, Environment } from './ports.ts';
 const atSchema = z.string().max(100).optional();
 const querySchema = z.object({ port: z.coerce.number().int().min(1).max(65_535), at: atSchema });
 const sessionQuerySchema = z.object({ at: atSchema });
+const runQuerySchema = z.object({ at: atSchema, timeout: z.coerce.number().int().min(1).max(86_400).default(3600) });
 
 /** What runs, and how (kit/wire/session.ts): JSON in base64url. Not in the address, which is written into many logs. */
 export const sessionHeader = 'x-session';
 
 /**
- * `GET /apps/APP/access?port=N` and `GET /apps/APP/ssh` with a header: WebSockets, whose messages are frames of an access (kit/wire/access.ts).
+ * `GET /apps/APP/access?port=N`, and `GET /apps/APP/ssh` and `GET /apps/APP/run` with a header: WebSockets, whose messages are frames of an access (kit/wire/access.ts).
  * `GET /apps/APP/accesses?last=N`: the record of them.
  */
 export function accessRoutes(api: Hono<Environment>, ports: ApiPorts, own: (c: Ask) => Promise<StoredApp>): void {
@@ -49,6 +50,13 @@ export function accessRoutes(api: Hono<Environment>, ports: ApiPorts, own: (c: A
     const query = sessionQuerySchema.safeParse(c.req.query());
     if (!query.success) throw new Failure('query-invalid', 'the query’s "at" does not fit');
     return open(c, { kind: 'ssh', session: sessionOf(c) }, query.data.at ?? null);
+  });
+  api.get('/apps/:app/run', async (c) => {
+    const query = runQuerySchema.safeParse(c.req.query());
+    if (!query.success) throw new Failure('query-invalid', `the query’s ${JSON.stringify(query.error.issues[0]?.path.join('.') ?? '')} does not fit`);
+    const session = sessionOf(c);
+    if (session.command.length === 0) throw new Failure('session-invalid', 'there is no command to run');
+    return open(c, { kind: 'run', session: { ...session, timeoutSeconds: query.data.timeout } }, query.data.at ?? null);
   });
   api.get('/apps/:app/accesses', async (c) => {
     const query = z.object({ last: z.coerce.number().int().min(1).max(accessesListedMax).default(50) }).safeParse(c.req.query());

@@ -19,8 +19,8 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
 ];
 
 /**
- * `conduit ssh` ends with the exit status of the command it runs, and with 128 and the signal that ended it. What fails of itself, its command
- * line too, is told apart by this one, as ssh(1) does.
+ * `conduit ssh` and `conduit run` end with the exit status of the command they run, and with 128 and the signal that ended it. What fails of them themselves, their
+ * command line too, is told apart by this one, as ssh(1) does.
  */
 export const sessionFailedExit = 255;
 
@@ -30,4 +30,4 @@ export function exitCodeOf(code: string): number {
 }
 
 export const exitCodesText = `Exit codes:\n  0  done\n  1  it failed\n${rows.map(({ exit, about }) => `  ${exit}  ${about}`).join('\n')}
-\`conduit ssh\` ends with the exit code of what it runs, and with ${sessionFailedExit} when it fails itself.`;
+\`conduit ssh\` and \`conduit run\` end with the exit code of what they run, and with ${sessionFailedExit} when they fail themselves.`;

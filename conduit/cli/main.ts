@@ -159,7 +159,18 @@ function describeProgram(): Command {
       process.exit(await runSession({ path: `/ssh${query}`, app, command: words, tty }, await connect()));
     });
 
-  command(program, 'audit <app>', 'Lists who opened an instance of an app, when, and what for: `connect` and `ssh`.', ['conduit audit shop', 'conduit audit shop -n 500 --json'])
+  command(program, 'run <app> <command...>', 'Runs a command in an instance of its own, with the release and the variables of an app, and removes it.', ['conduit run shop -- node migrate.js', 'conduit run shop --timeout 86400 -- ./nightly < input'])
+    .option('--at <edgepoint>', 'at which edgepoint (default: one where it is awake, or the first)')
+    .addOption(new Option('--timeout <seconds>', 'how long it may take, up to 86400').default(3600).argParser(parseRunSeconds))
+    .option('-t, --tty', 'give the command a terminal')
+    .option('-T, --no-tty', 'give it none: stdin, stdout and stderr apart')
+    .action(async (app: string, words: string[], { at, timeout, tty }: { at?: string; timeout: number; tty?: boolean }) => {
+      await forApp(app, (client, path) => client.get(path, appAnswerSchema));
+      const query = new URLSearchParams({ timeout: String(timeout), ...(at === undefined ? {} : { at }) });
+      process.exit(await runSession({ path: `/run?${query.toString()}`, app, command: words, tty }, await connect()));
+    });
+
+  command(program, 'audit <app>', 'Lists who opened an instance of an app, when, and what for: `connect`, `ssh` and `run`.', ['conduit audit shop', 'conduit audit shop -n 500 --json'])
     .addOption(new Option('-n, --last <entries>', 'how many of the last').default(50).argParser(parseCount))
     .action(async (app: string, { last }: { last: number }, self: Command) => {
       const terminal = terminalOf(self);
@@ -331,6 +342,11 @@ function parseSeconds(text: string): number {
   throw new Failure('command-line', `${JSON.stringify(text)} is no time to wait`, { remedy: 'Give whole seconds, 1 to 9999.' });
 }
 
+function parseRunSeconds(text: string): number {
+  if (/^[1-9]\d{0,4}$/.test(text) && Number(text) <= 86_400) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no time for a command`, { remedy: 'Give whole seconds, 1 to 86400.' });
+}
+
 function parsePort(text: string): number {
   if (/^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65_535) return Number(text);
   throw new Failure('command-line', `${JSON.stringify(text)} is no port`, { remedy: 'Give a number from 1 to 65535.' });
@@ -353,7 +369,7 @@ function report(thrown: unknown): number {
 }
 
 /** Of these commands the exit code is that of a program; their own failures have one that few programs use. */
-const passesExitOn = (): boolean => ['ssh'].includes(process.argv.slice(2).find((word) => !word.startsWith('-')) ?? '');
+const passesExitOn = (): boolean => ['ssh', 'run'].includes(process.argv.slice(2).find((word) => !word.startsWith('-')) ?? '');
 
 function commandLineFailure(thrown: CommanderError): Failure {
   if (thrown.code === 'commander.help') return new Failure('command-line', 'say what to do', { remedy: 'conduit --help' });

@@ -18,7 +18,8 @@ export interface Dialled {
 }
 
 export interface DialPorts {
-  opened(): void;
+  /** In which instance. */
+  opened(instance: string): void;
   send(frame: AccessFrame): void;
   counted(toInstance: number, fromInstance: number): void;
   over(close: AccessClose): void;
@@ -40,7 +41,8 @@ export interface AccessPorts {
   tellTraffic(owner: Owner, traffic: { instance: string; epoch: string; bytesIn: number; bytesOut: number }): void;
   /** False when the frame is lost. */
   send(access: string, frame: AccessFrame): boolean;
-  dial(to: { instance: string; address: string }, open: AccessOpen, ports: DialPorts): Dialled;
+  /** `to` is null for one that gets an instance of its own. */
+  dial(to: { instance: string; address: string } | null, open: AccessOpen, ports: DialPorts): Dialled;
   nowMs(): number;
   /** Calls back once; the returned function forgets it. */
   after(ms: number, callback: () => void): () => void;
@@ -58,6 +60,9 @@ interface Access {
   dialled: Dialled | null;
   forget: () => void;
 }
+
+/** One whose instance is there for it alone, and is in no route. */
+const hasOwn = ({ open }: Access): boolean => open.kind === 'run';
 
 /**
  * Accesses of providers to their instances: who waits for one, and who has which. While one is open its instance is in use; one that
@@ -103,6 +108,7 @@ export class Accesses {
     this.traffic.keepOnly(key, listed);
     for (const [instance, app] of this.draining) if (app === key && !listed.has(instance)) this.draining.delete(instance);
     for (const access of this.byApp.get(key) ?? []) {
+      if (hasOwn(access)) continue;
       if (access.instance === '') this.place(access, route);
       else if (!listed.has(access.instance)) this.cut(access, { code: 'instance-ended', text: `instance ${access.instance} has ended` });
     }
@@ -135,7 +141,7 @@ export class Accesses {
   unpark(instance: string): void {
     const key = this.draining.get(instance);
     if (!this.draining.delete(instance) || key === undefined) return;
-    for (const access of this.byApp.get(key) ?? []) if (access.instance === '') this.place(access, this.ports.routeOf(access.open));
+    for (const access of this.byApp.get(key) ?? []) if (access.instance === '' && !hasOwn(access)) this.place(access, this.ports.routeOf(access.open));
   }
 
   /** All end, for the conduit cannot be told what comes of them. */
@@ -168,19 +174,26 @@ export class Accesses {
 
   /** Gives it an instance, when there is one. */
   private place(access: Access, route: Route | null): void {
+    if (hasOwn(access)) return this.dial(access, null);
     if (route === null || route.status === 'failed') return this.cut(access, { code: 'wake-failed', text: route?.reason ?? 'the app is gone' });
     const to = route.instances.find(({ instance }) => !this.draining.has(instance));
     if (to === undefined) return this.tellUse(access.key);
-    const { instance, address } = to;
+    access.instance = to.instance;
+    this.dial(access, to);
+    this.tellUse(access.key);
+  }
+
+  private dial(access: Access, to: { instance: string; address: string } | null): void {
     access.forget();
-    access.instance = instance;
-    access.dialled = this.ports.dial({ instance, address }, access.open, {
-      opened: () => void this.sendOf(access, { kind: 'opened', opened: { instance } }),
+    access.dialled = this.ports.dial(to, access.open, {
+      opened: (instance) => {
+        access.instance = instance;
+        this.sendOf(access, { kind: 'opened', opened: { instance } });
+      },
       send: (frame) => void this.sendOf(access, frame),
-      counted: (bytesIn, bytesOut) => this.traffic.count(access.open, instance, bytesIn, bytesOut),
+      counted: (bytesIn, bytesOut) => this.traffic.count(access.open, access.instance, bytesIn, bytesOut),
       over: () => this.finish(access),
     });
-    this.tellUse(access.key);
   }
 
   private sendOf(access: Access, frame: AccessFrame): void {
@@ -206,7 +219,7 @@ export class Accesses {
   }
 
   private tellUse(key: string): void {
-    const ofApp = [...(this.byApp.get(key) ?? [])];
+    const ofApp = [...(this.byApp.get(key) ?? [])].filter((access) => !hasOwn(access));
     const [provider = '', scope = '', app = ''] = key.split('.');
     const waiting = ofApp.filter(({ instance }) => instance === '').length;
     this.ports.tellUse({ provider, scope, app }, { waiting, used: new Set(ofApp.flatMap(({ instance }) => (instance === '' ? [] : [instance]))) });

@@ -16,6 +16,7 @@
  *   edgepoint-box unpack ...             runs what unpacks an image where it can do no harm (unpack.c)
  *   edgepoint-box watch                  tells which processes have ended (watch.c)
  *   edgepoint-box init                   starts the processes of an instance that has several (init.c)
+ *   edgepoint-box hold                   is the first process of an instance in which only a session runs (init.c)
  *   edgepoint-box pager ...              takes the memory of an instance that is frozen, and gives it back (pager.c)
  *   edgepoint-box page-out|resident ...  moves the memory of a frozen instance to swap, or says what of it is there (page-out.c)
  */
@@ -329,13 +330,14 @@ static int serve_slot(char **options) {
           (unsigned long long)(now_ns() - files));
   if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, guard, command[0]);
   close(worker); /* CRIU is not needed and ends */
-  if (box.process_count > 0) copy_init(&box);
+  if (box.process_count > 0 || !strcmp(command[0], INIT_PATH)) copy_init(&box);
   return boot(&box, command);
 }
 
 int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
   if (count >= 2 && !strcmp(arguments[1], "init")) return run_processes(arguments + 2, count - 2);
+  if (count == 2 && !strcmp(arguments[1], "hold")) return hold_instance();
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "enter")) return enter(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "pager")) return pager(arguments + 2);

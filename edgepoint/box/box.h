@@ -142,6 +142,7 @@ int unpack(char **words, int count);
 /* init.c */
 int run_processes(char **words, int count); /* as the first process of an instance; its exit status */
 int read_processes(char **words, int count, struct process_words *found, int most);
+int hold_instance(void);
 void copy_init(const struct box *box);
 
 /* network.c */

@@ -184,6 +184,7 @@ static int wait_for_command(int report, struct session *session) {
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (said.entered.says == SAYS_ENTERED && header && header->cmsg_len == CMSG_LEN(sizeof ends)) {
       session->pid = said.entered.pid;
+      dprintf(STDOUT_FILENO, "pid %d\n", session->pid); /* for whoever waits for it should this program not */
       memcpy(ends, CMSG_DATA(header), sizeof ends);
     } else if (said.text[0] == SAYS_CANNOT_RUN) {
       const char status[2] = {0, said.text[1]};

@@ -44,14 +44,16 @@ export function openSessions(options: { runFolder: string; boxProgram: string; e
     const argv = [boxProgram, 'enter', '--pid', `${pid}`, '--socket', socketPath, ...folders.flatMap((folder) => ['--cgroup', folder])];
     const child = Bun.spawn(argv, { stdin: 'pipe', stdout: 'pipe', stderr: 'pipe' });
     const said = new Response(child.stderr).text();
+    const lines = linesOf(child.stdout);
     void child.exited.then(async () => {
+      // A command that ended only with its edgepoint-box has become a child of this process, and is in no cgroup any more.
+      for await (const line of lines) if (line.startsWith('pid ')) expectOrphan(Number(line.slice(4)));
       rmSync(socketPath, { force: true });
       await clearFolder(own, expectOrphan).catch((error: unknown) => warn('a session could not be cleared away', { session: name, reason: messageOf(error) }));
       running.delete(name);
     });
     const timer = setTimeout(() => child.kill('SIGKILL'), beginMs);
     try {
-      const lines = linesOf(child.stdout);
       if ((await lines.next()).value !== 'found') throw new Failure('session-failed', (await said).trim() || 'it did not begin in time');
       // Held now: its number cannot become another's any more.
       if (!isSame()) throw new Failure('no-such-instance', 'the instance has ended');

@@ -7,7 +7,7 @@ import { defineMessage, encodeMessage, parseMessage } from './version.ts';
  * between the command line and the conduit, and, with a number before each, as messages of the bus between the conduit and the
  * edgepoint. A frame is one byte that says its kind, and what belongs to it.
  */
-export const accessKinds = ['connect', 'ssh'] as const;
+export const accessKinds = ['connect', 'ssh', 'run'] as const;
 export type AccessKind = (typeof accessKinds)[number];
 
 /** The first frame to an edgepoint. */

@@ -28,6 +28,8 @@ export const sessionSchema = z.object({
     .refine((words) => words.length === 0 || words[0] !== '', 'a command without a name'),
   /** Null: stdin, stdout and stderr are pipes. */
   terminal: terminalSchema.nullable(),
+  /** Of `run`: how long it may take; missing: as long as anybody says something (`ssh`). */
+  timeoutSeconds: z.int().min(1).max(86_400).optional(),
 });
 export type SessionOrder = z.output<typeof sessionSchema>;
 
