@@ -10,6 +10,8 @@ export const accessesPerApp = 32;
 export const accessesMax = 128;
 /** Those of them that run a command. */
 export const sessionsPerApp = 8;
+/** As long as what is under way in an app that has reached its spending cap (edgepoint/resources/caps.ts). */
+export const cappedRunMs = 300_000;
 
 /** A connection to a port of an instance, or to a session in it, as host/socket-stream.ts makes it. */
 export interface Dialled {
@@ -59,6 +61,8 @@ interface Access {
   instance: string;
   dialled: Dialled | null;
   forget: () => void;
+  /** Of a run: its app has reached its spending cap, and `forget` is of the time it still has. */
+  isCapped: boolean;
 }
 
 /** One whose instance is there for it alone, and is in no route. */
@@ -108,7 +112,10 @@ export class Accesses {
     this.traffic.keepOnly(key, listed);
     for (const [instance, app] of this.draining) if (app === key && !listed.has(instance)) this.draining.delete(instance);
     for (const access of this.byApp.get(key) ?? []) {
-      if (hasOwn(access)) continue;
+      if (hasOwn(access)) {
+        this.mindCap(access, route);
+        continue;
+      }
       if (access.instance === '') this.place(access, route);
       else if (!listed.has(access.instance)) this.cut(access, { code: 'instance-ended', text: `instance ${access.instance} has ended` });
     }
@@ -164,7 +171,7 @@ export class Accesses {
     if (this.all.size >= accessesMax || ofApp.size >= accessesPerApp) return refuse('busy', 'too many accesses are open there');
     const sessions = [...ofApp].filter((one) => one.open.kind !== 'connect').length;
     if (open.kind !== 'connect' && sessions >= sessionsPerApp) return refuse('busy', `${sessionsPerApp} sessions of the app are open there`);
-    const access: Access = { id, open, key, expected: 1, heardMs: this.ports.nowMs(), instance: '', dialled: null, forget: () => undefined };
+    const access: Access = { id, open, key, expected: 1, heardMs: this.ports.nowMs(), instance: '', dialled: null, forget: () => undefined, isCapped: false };
     access.forget = this.ports.after(route.holdMs, () => this.cut(access, { code: 'wake-failed', text: `no instance was there within ${Math.round(route.holdMs / 1000)} s` }));
     this.all.set(id, access);
     this.byApp.set(key, ofApp.add(access));
@@ -194,6 +201,19 @@ export class Accesses {
       counted: (bytesIn, bytesOut) => this.traffic.count(access.open, access.instance, bytesIn, bytesOut),
       over: () => this.finish(access),
     });
+  }
+
+  /** A run of an app that has reached its spending cap may end as it should, but not go on for ever; nobody else ends its instance. */
+  private mindCap(access: Access, route: Route): void {
+    if (route.stop === undefined) {
+      access.forget();
+      access.forget = () => undefined;
+      access.isCapped = false;
+    } else if (!access.isCapped) {
+      const { code } = route.stop;
+      access.isCapped = true;
+      access.forget = this.ports.after(cappedRunMs, () => this.cut(access, { code, text: route.reason }));
+    }
   }
 
   private sendOf(access: Access, frame: AccessFrame): void {

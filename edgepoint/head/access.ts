@@ -56,8 +56,10 @@ export function openAccesses(about: { bus: Bus; site: Site; clock: Clock; epoch:
   };
   /** In an instance of its own, of the release that serves, which ends with it. */
   const run = async (open: AccessOpen, session: SessionOrder): Promise<Entered> => {
-    const order = manager().state.apps.get(ownerKey(open))?.serving?.order;
-    if (order === undefined) throw new Failure('app-away', 'no release of the app serves at this edgepoint');
+    const app = manager().state.apps.get(ownerKey(open));
+    const order = app?.serving?.order;
+    if (app === undefined || order === undefined) throw new Failure('app-away', 'no release of the app serves at this edgepoint');
+    if (app.capStop !== null) throw new Failure(app.capStop.code, app.capStop.reason);
     const { instance, end } = await startPreparation(manager(), heldOrder(order), 'run', { kind: 'boot', address: null }, sleepMs);
     try {
       return { ...(await sessions.enter(enterOrder(order, instance, session))), instance, end: () => void end() };

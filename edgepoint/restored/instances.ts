@@ -1,4 +1,4 @@
-import { existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
@@ -24,6 +24,7 @@ import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { Courtesy } from './courtesy.ts';
 import type { ExitWatch } from './exit-watch.ts';
 import { followFill } from './fills.ts';
+import { giveLogTo } from './give-log.ts';
 import type { Freezable, Freezing } from './freezing.ts';
 import { askToEnd, heedsTerm } from './grace.ts';
 import type { Pagers } from './pagers.ts';
@@ -79,12 +80,6 @@ export interface InstancesOptions {
 /** Of edgepoint-box's output. */
 function startedPid(out: string): number {
   return Number(/^pid (\d+)$/m.exec(out)?.[1]);
-}
-
-/** The log of a template that was made elsewhere is readable for that edgepoint's reader of logs, whose group is another here. */
-function giveLogTo(gid: number, log: string): void {
-  const status = lstatSync(log, { throwIfNoEntry: false });
-  if (status !== undefined && status.gid !== gid) lchownSync(log, status.uid, gid);
 }
 
 function fileBytes(path: string): number {

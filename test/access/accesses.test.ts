@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Accesses, accessesPerApp, sessionsPerApp } from '../../edgepoint/access/accesses.ts';
+import { Accesses, accessesPerApp, cappedRunMs, sessionsPerApp } from '../../edgepoint/access/accesses.ts';
 import type { DialPorts } from '../../edgepoint/access/accesses.ts';
 import { Pace } from '../../edgepoint/access/pace.ts';
 import { silentMsMax } from '../../kit/wire/access.ts';
@@ -84,6 +84,23 @@ t.test('a run has an instance of its own: it wakes none, uses none, and outlives
   t.notOk(heard().some((said) => said.startsWith('r close') || said.startsWith('dial')), 'routes are nothing to it');
   dialled[0]?.ports.over({ code: '', text: '' });
   t.equal(accesses.size, 0);
+});
+
+t.test('a run of an app that has reached its cap is cut in the end, and not when the cap is lifted', async (t) => {
+  const stop = { code: 'spending-cap-reached', untilWallMs: 1 } as const;
+  for (const lifted of [false, true]) {
+    const { accesses, dialled, route: tell, heard, pass } = open(route([]));
+    accesses.take('r', 0, { kind: 'open', open: { ...owner, kind: 'run', session } });
+    dialled[0]?.ports.opened('r-7');
+    tell(route([], { status: 'failed', reason: 'capped', stop }));
+    if (lifted) tell(route([]));
+    for (let ms = 0; ms < cappedRunMs; ms += 5000) {
+      pass(5000);
+      accesses.take('r', 1 + ms / 5000, { kind: 'beat' });
+    }
+    t.equal(heard().includes('r close spending-cap-reached'), !lifted);
+    t.equal(accesses.size, lifted ? 1 : 0);
+  }
 });
 
 t.test('one that finds the app asleep wakes it, is connected, and counts as use until it ends', async (t) => {
