@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { AccessesAnswer } from '../../conduit/api/answers.ts';
 import { ask, asleep, instanceProcesses, openFaultWorld, until, writeApp } from './faults/fault-world.ts';
-import { begin, run, sessionsLeft, sleeps } from './session-client.ts';
+import { begin, isReady, run, sessionsLeft, sleeps } from './session-client.ts';
 
 t.setTimeout(600_000); // deploys, and daemons that are killed, on whatever machine
 
@@ -46,6 +46,7 @@ process.on('SIGTERM', () => process.exit(0));
     killed.child.kill('SIGKILL');
     await asleep(world);
     for (const name of ['conduit', 'head', 'restored']) {
+      await isReady(ada, 'jobs');
       const job = begin(t, world, ada, ['run', 'jobs', '--at', world.edgepoints[0]?.edgepoint ?? '', '--', 'sh', '-c', 'sleep 4328 & echo begun; wait']);
       await until(() => `it has begun: ${job.stderr()}`, () => job.stdout() === 'begun\n', 60_000);
       await world.kill(name === 'conduit' ? name : `${world.edgepoints[0]?.edgepoint}-${name}`, 'SIGKILL');
@@ -56,6 +57,7 @@ process.on('SIGTERM', () => process.exit(0));
   });
 
   await t.test('what it used is billed, and what it was is written down', async (t) => {
+    await isReady(ada, 'jobs');
     const before = (await ada.usage('jobs'))?.cpuNs ?? 0;
     t.equal((await run(t, world, ada, ['run', 'jobs', '--', 'node', '-e', 'while (process.cpuUsage().user < 500_000);'])).exitCode, 0);
     await until('its processor time is there', async () => Number((await ada.usage('jobs'))?.cpuNs ?? 0) - before >= 500_000_000, 60_000);

@@ -79,6 +79,11 @@ export function openTerminal(t: Test, world: FaultWorld, provider: Provider, wor
   };
 }
 
+/** A conduit that has just begun knows an edgepoint when that has said that it is there. */
+export function isReady(provider: Provider, app: string): Promise<void> {
+  return until('every edgepoint of it can be reached', async () => (await provider.status(app)).sites.every(({ reachable, state }) => reachable && state?.status === 'ready'), 60_000);
+}
+
 export function sessionsLeft(world: FaultWorld): string[] {
   return world.edgepoints.flatMap(({ runFolder }) => readdirSync(runFolder).filter((name) => name.startsWith('session-')));
 }

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import t from 'tap';
 import type { AccessesAnswer } from '../../conduit/api/answers.ts';
 import { asleep, instanceProcesses, openFaultWorld, until, writeApp } from './faults/fault-world.ts';
-import { begin, clientsOf, openTerminal, run, sessionsLeft, sleeps } from './session-client.ts';
+import { begin, clientsOf, isReady, openTerminal, run, sessionsLeft, sleeps } from './session-client.ts';
 
 t.setTimeout(600_000); // deploys, and daemons that are killed, on whatever machine
 
@@ -98,6 +98,7 @@ t.test('a command, and a terminal, in an instance', async (t) => {
 
   await t.test('daemons are killed', async (t) => {
     for (const name of ['conduit', 'head', 'restored']) {
+      await isReady(ada, app);
       const session = begin(t, world, ada, ['ssh', app, '--', 'sh', '-c', 'sleep 4325 & echo begun; wait']);
       await until(() => `it has begun: ${session.stderr()}`, () => session.stdout() === 'begun\n');
       const { edgepoint } = (await ada.status(app)).sites.find(({ state }) => (state?.instances['warm'] ?? 0) > 0) ?? (await ada.status(app)).sites[0] ?? { edgepoint: '' };
@@ -108,6 +109,7 @@ t.test('a command, and a terminal, in an instance', async (t) => {
       await until('what it ran has ended', () => sleeps(world).length === 0, 60_000);
       await until('nothing is awake', () => instanceProcesses(world.id).length === 0, 180_000);
     }
+    await isReady(ada, app);
     t.match(await run(t, world, ada, ['ssh', app, '--', 'echo', 'again']), { exitCode: 0, text: 'again\n' });
   });
 
