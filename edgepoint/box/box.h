@@ -113,6 +113,7 @@ struct session {
 int enter(char **options);
 void send_record(int connection, int kind, const void *payload, size_t length); /* blocking */
 void relay(struct session *session);
+void linger(int connection);
 
 /* mounts.c */
 void make_disk_and_root(const struct box *box);

@@ -248,5 +248,6 @@ int enter(char **options) {
   }
   if (begun) relay(&session);
   else if (session.pid > 0) waitpid(session.pid, NULL, 0);
+  linger(session.connection);
   return 0;
 }

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +36,15 @@ static struct {
 void send_record(int connection, int kind, const void *payload, size_t length) {
   unsigned char head[RECORD_HEAD] = {(unsigned char)kind, (unsigned char)(length >> 8), (unsigned char)length};
   if (send(connection, head, sizeof head, MSG_NOSIGNAL) < 0 || send(connection, payload, length, MSG_NOSIGNAL) < 0) _exit(1);
+}
+
+/* The last record is read only when nothing breaks the connection: what still comes is taken, until the other side closes, or for so long. */
+void linger(int connection) {
+  struct timeval most = {.tv_sec = 10};
+  setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+  unsigned char thrown_away[4096];
+  while (recv(connection, thrown_away, sizeof thrown_away, 0) > 0) {
+  }
 }
 
 static void set_nonblocking(int fd) {
