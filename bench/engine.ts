@@ -19,6 +19,7 @@ import { openExitWatch } from '../edgepoint/restored/exit-watch.ts';
 import { openFreezing } from '../edgepoint/restored/freezing.ts';
 import { openPagers } from '../edgepoint/restored/pagers.ts';
 import { openInstances, type Instances } from '../edgepoint/restored/instances.ts';
+import { openSessions } from '../edgepoint/restored/sessions.ts';
 import { openSnapshots } from '../edgepoint/snapd/snapshot.ts';
 import type { SnapdCalls } from '../edgepoint/model/calls.ts';
 import { openStoreSurroundings, type StoreSurroundings } from '../edgepoint/template-store.ts';
@@ -109,6 +110,7 @@ export async function openEngine({ poolSize = 8, hotBytes = 2048 * bytesPerMebib
     freezing: openFreezing({ boxProgram: tools.box, clock, swaps: () => readZramSwap() !== null, pagers }),
     pagers,
     courtesy: openCourtesy({ clock, note: () => undefined }),
+    sessions: openSessions({ runFolder, boxProgram: tools.box, expectOrphan: orphans.expect, warn: (text, fields) => console.error(text, fields) }),
     slots,
     lazy,
     tell: () => undefined,

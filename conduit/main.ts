@@ -35,6 +35,7 @@ import { openAccountStore } from './store/accounts.ts';
 import type { Speaker } from './store/accounts.ts';
 import { openAppStore } from './store/apps.ts';
 import type { StoredApp } from './store/apps.ts';
+import { openAuditStore } from './store/audit.ts';
 import { openCapStore } from './store/caps.ts';
 import { openCheckStore } from './store/checks.ts';
 import { openDomainStore } from './store/domains.ts';
@@ -125,9 +126,11 @@ async function openParts(settings: ConduitSettings, log: Log) {
   // What was wrapped for its former key it cannot open.
   edgepoints.onNewKey(publisher.verifyAll);
   bus.onUp(publisher.verifyAll);
-  const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs });
+  const audit = openAuditStore(database);
+  await audit.endLost();
+  const accesses = new AccessRelay({ bus, log, randomBytes, isGood: accounts.isGood, nowMs: () => clock.bootNs() / nsPerMs, audit });
   const volumes = new VolumeDesk({ bus, randomBytes, nowMs: () => clock.bootNs() / nsPerMs });
-  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, queues, volumes, spending, alerts, capPorts: { apps, caps, spending, seal: webhookSecrets.seal, randomBytes, wallMs: clock.wallMs, webhooksAnywhere: settings.webhooksAnywhere, onChange: onSpending } };
+  return { settings, log, clock, metrics, database, apps, accounts, vault, bus, edgepoints, changes, publisher, deploys, domains, issued, checks, layers, accesses, audit, queues, volumes, spending, alerts, capPorts: { apps, caps, spending, seal: webhookSecrets.seal, randomBytes, wallMs: clock.wallMs, webhooksAnywhere: settings.webhooksAnywhere, onChange: onSpending } };
 }
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
@@ -147,7 +150,7 @@ function openChanges() {
 
 /** The door itself: the API below /v1, the page elsewhere. */
 function openDoor(parts: Parts): Hono<Environment> {
-  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers, queues, volumes } = parts;
+  const { settings, log, clock, metrics, apps, accounts, vault, bus, edgepoints, changes, deploys, domains, issued, checks, layers, queues, volumes, audit } = parts;
   const { zoneName, uploadBytesMax } = settings;
   const describe = async (app: StoredApp) => {
     const [release, placements, canary] = await Promise.all([apps.release(app.id, app.release), apps.placements(app.id), apps.canaries.find(app.id)]);
@@ -165,7 +168,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ ...parts.capPorts, bus, deploys, domains, checks, layers, queues, volumes, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax }));
+  door.route('/v1', apiRoutes({ ...parts.capPorts, bus, deploys, domains, checks, layers, queues, volumes, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax, audit }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, caps: (provider) => describeCaps(parts.capPorts, provider), wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));

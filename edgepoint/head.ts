@@ -31,7 +31,7 @@ import { openOwnAddresses } from './head/own-addresses.ts';
 import { openPerfLink } from './head/perf-link.ts';
 import { appNow } from './head/app-now.ts';
 import { holdSpendingLease } from './head/spending-lease.ts';
-import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, snapdOver, volumesOver } from './head/peers.ts';
+import { DispatcherLink, exchangeOver, imagesOver, restoredOver, secretsOver, sessionsOver, snapdOver, volumesOver } from './head/peers.ts';
 import { openProbe } from './head/probe.ts';
 import { operatorCalls } from './head/operator-calls.ts';
 import { headMigrations, openRecords } from './head/records.ts';
@@ -172,7 +172,7 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
   let heartbeat: ReturnType<typeof startHeartbeat> | null = null;
   const certificates = new CertificateLink(bus, site, dispatcher, warn);
 
-  const accesses = openAccesses({ bus, site, clock, epoch: newIdOf('epoch'), manager: () => manager, perf: () => perf });
+  const accesses = openAccesses({ bus, site, clock, epoch: newIdOf('epoch'), sessions: sessionsOver(restoredLink), manager: () => manager, perf: () => perf });
   const manager: ResourceManager = new ResourceManager(openState(settings.capacityBytes, () => frozenRoom(settings, pagers), new PackedTexts()), {
     clock,
     restored,

@@ -24,7 +24,7 @@ import { openSlotPool } from './box/slot.ts';
 import { allRecords } from './box/record.ts';
 import { openKernelPath } from './kernel-path/open.ts';
 import { heldMark, heldQueue } from './kernel-path/table.ts';
-import type { Demand, DispatcherCalls, RestoredCalls } from './model/calls.ts';
+import type { Demand, DispatcherCalls, RestoredCalls, SessionCalls } from './model/calls.ts';
 import { publicText } from '../host/wrap.ts';
 import { lazyFromBytes } from './restored/choose-restore.ts';
 import { openCourtesy } from './restored/courtesy.ts';
@@ -33,6 +33,7 @@ import { openFreezing } from './restored/freezing.ts';
 import { openPagers } from './restored/pagers.ts';
 import { type Instances, openInstances } from './restored/instances.ts';
 import { openSecrets } from './restored/secrets.ts';
+import { openSessions } from './restored/sessions.ts';
 import { openStoreSurroundings } from './template-store.ts';
 import { type HotCache, openHotCache } from './templates/hot-cache.ts';
 
@@ -150,6 +151,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
     orphans,
     freezing: openFreezing({ boxProgram: settings.boxProgram, clock, swaps: () => readZramSwap() !== null, pagers }),
     pagers,
+    sessions: openSessions({ runFolder, boxProgram: settings.boxProgram, expectOrphan: orphans.expect, warn: (text, fields) => log.warn(text, fields) }),
     courtesy: openCourtesy({ clock, note: (text, fields) => log.info(text, fields), onChange: (count) => behind.set({}, count) }),
     tell: (news) => {
       for (const peer of peers) peer.tell('exited', news);
@@ -209,6 +211,7 @@ export async function runRestored(argv: readonly string[]): Promise<void> {
       freeze: (order: Order<'freeze'>) => instances.freeze(order),
       thaw: (order: Order<'thaw'>) => instances.thaw(order),
       list: () => instances.list(),
+      enter: (order: Parameters<SessionCalls['enter']>[0]) => instances.enter(order),
       opens: () => Promise.resolve(publicText(store.ports.keys.openingKey())),
       ...(ownPath === null ? {} : ownPathCalls(ownPath)),
     },

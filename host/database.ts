@@ -6,7 +6,7 @@ import type { Log } from './log.ts';
 
 /** One numbered step from one form of a database to the next; never changed once released. */
 export interface Migration {
-  /** 1, 2, 3 ... without gaps. */
+  /** 1 and up, in their order. A number may be missing, and come later: what counts is which steps a database has had. */
   readonly number: number;
   readonly name: string;
   readonly sql: string[];
@@ -61,34 +61,39 @@ function givePagesBack(client: Client): void {
 
 async function migrate(client: Client, migrations: readonly Migration[], url: string, log: Log): Promise<void> {
   await client.execute('CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL)');
-  const found = await numberOf(client);
-  const newest = migrations.length;
-  if (found > newest) {
+  const applied = await numbersOf(client);
+  const known = new Set(migrations.map(({ number }) => number));
+  const newest = Math.max(0, ...known);
+  const found = Math.max(0, ...applied);
+  if ([...applied].some((number) => !known.has(number))) {
     throw new Failure('database-newer', `the database ${withoutToken(url)} was written by a newer version: its form is ${found}, this version knows up to ${newest}`, {
       remedy: 'Start the newer version again, or restore a copy of the database made before the upgrade.',
     });
   }
-  for (const migration of migrations.slice(found)) {
+  for (const migration of migrations.filter(({ number }) => !applied.has(number))) {
     const recorded = { sql: 'INSERT INTO migration (number, name) VALUES (?, ?)', args: [migration.number, migration.name] };
     try {
       // The number goes first: when two processes open at once, the second one's step fails on it and does nothing.
       await client.batch([recorded, ...migration.sql], 'write');
     } catch (thrown) {
-      if ((await numberOf(client)) >= migration.number) continue;
+      if ((await numbersOf(client)).has(migration.number)) continue;
       throw new Failure('migration-failed', `step ${migration.number} (${migration.name}) of ${withoutToken(url)} failed and was undone: ${messageOf(thrown)}`, { cause: thrown });
     }
     log.info('database step done', { number: migration.number, step: migration.name });
   }
 }
 
-async function numberOf(client: Client): Promise<number> {
-  const { rows } = await client.execute('SELECT coalesce(max(number), 0) AS number FROM migration');
-  return Number(rows[0]?.['number'] ?? 0);
+async function numbersOf(client: Client): Promise<Set<number>> {
+  const { rows } = await client.execute('SELECT number FROM migration');
+  return new Set(rows.map((row) => Number(row['number'])));
 }
 
 function checkNumbers(migrations: readonly Migration[]): void {
-  for (const [place, { number, name }] of migrations.entries()) {
-    if (number !== place + 1) throw new Error(`broken invariant: migration ${name} has number ${number}, not ${place + 1}`);
+  if (migrations.length > 0 && migrations[0]?.number !== 1) throw new Error('broken invariant: migrations begin with number 1');
+  let last = 0;
+  for (const { number, name } of migrations) {
+    if (number <= last) throw new Error(`broken invariant: migration ${name} has number ${number}, which is not after ${last}`);
+    last = number;
   }
 }
 

@@ -1,15 +1,20 @@
 import type { Bus } from '../../host/bus.ts';
 import type { Log } from '../../host/log.ts';
+import { messageOf } from '../../kit/errors.ts';
 import { SendWindow } from '../../kit/flow.ts';
 import { newId } from '../../kit/ids.ts';
 import type { Owner, RandomBytes, Site } from '../../kit/ids.ts';
 import { beatMs, encodeFrame, numbered, readFrame, readNumbered, silentMsMax } from '../../kit/wire/access.ts';
-import type { AccessClose, AccessFrame, AccessKind } from '../../kit/wire/access.ts';
+import type { AccessClose, AccessFrame, AccessWish } from '../../kit/wire/access.ts';
+import { RecordReader } from '../../kit/wire/session.ts';
 import { accessSubject } from '../../kit/wire/subjects.ts';
+import type { AuditStore } from '../store/audit.ts';
 
 /** Accesses of one provider and of all at once. */
 const perProviderMax = 64;
 const inAllMax = 512;
+/** Of those of one provider, those that run a command. */
+const sessionsPerProviderMax = 16;
 
 /** The provider's side: a WebSocket. */
 export interface AccessClient {
@@ -21,8 +26,9 @@ export interface AccessClient {
 export interface AccessOrder {
   readonly owner: Owner;
   readonly tokenId: string;
-  readonly kind: AccessKind;
-  readonly port: number;
+  readonly wish: AccessWish;
+  /** Its number in the record of accesses. */
+  readonly audited: number;
   /** Where it goes; or why it cannot. */
   readonly to: { readonly ok: true; readonly site: Site } | { readonly ok: false; readonly code: string; readonly reason: string };
 }
@@ -40,6 +46,7 @@ export interface RelayPorts {
   /** Whether a token is still good. */
   readonly isGood: (tokenId: string) => Promise<boolean>;
   readonly nowMs: () => number;
+  readonly audit: Pick<AuditStore, 'opened' | 'ended'>;
 }
 
 /** What a client of an access may send. */
@@ -64,6 +71,9 @@ export class RelayedAccess {
   private readonly up = new SendWindow();
   private readonly down = new SendWindow();
   private over = false;
+  /** What the command of a session ended with. */
+  private exitStatus: number | null = null;
+  private readonly records: RecordReader | null;
 
   constructor(relay: AccessRelay, about: { id: string; site: Site; order: AccessOrder; client: AccessClient }) {
     this.relay = relay;
@@ -72,11 +82,11 @@ export class RelayedAccess {
     this.order = about.order;
     this.client = about.client;
     this.sinceMs = this.heardMs = relay.ports.nowMs();
+    this.records = about.order.wish.kind === 'connect' ? null : new RecordReader();
   }
 
   begin(): void {
-    const { owner, kind, port } = this.order;
-    this.toEdgepoint({ kind: 'open', open: { ...owner, kind, port } });
+    this.toEdgepoint({ kind: 'open', open: { ...this.order.owner, ...this.order.wish } });
   }
 
   fromClient(bytes: Uint8Array): void {
@@ -105,7 +115,8 @@ export class RelayedAccess {
       return this.end({ code: 'access-cut', text: 'something was lost on its way from the edgepoint' });
     }
     this.expected = (this.expected + 1) % 2 ** 32;
-    if (frame.kind === 'opened') this.instance = frame.opened.instance;
+    if (frame.kind === 'opened') this.opened(frame.opened.instance);
+    if (frame.kind === 'data') this.noteExit(frame.bytes);
     if (!this.client.send(read.frame)) this.clientGone();
   }
 
@@ -125,6 +136,16 @@ export class RelayedAccess {
     this.finish(close.code);
   }
 
+  private opened(instance: string): void {
+    this.instance = instance;
+    this.relay.record(this.relay.ports.audit.opened(this.order.audited, instance));
+  }
+
+  /** Of what is said only how it ended is looked for. */
+  private noteExit(bytes: Uint8Array): void {
+    for (const record of this.records?.take(bytes) ?? []) if (record.kind === 'exit') this.exitStatus = record.status;
+  }
+
   private keeps(frame: AccessFrame, sending: SendWindow, receiving: SendWindow): boolean {
     if (frame.kind === 'data') return sending.spend(frame.bytes.length);
     return frame.kind === 'credit' ? receiving.credit(frame.bytes) : true;
@@ -139,9 +160,11 @@ export class RelayedAccess {
   private finish(code: string): void {
     this.over = true;
     this.relay.forget(this.site, this.id);
-    const { owner, tokenId, kind, port } = this.order;
+    const { owner, tokenId, wish, audited } = this.order;
     const tookMs = Math.round(this.relay.ports.nowMs() - this.sinceMs);
-    this.relay.ports.log.info('an access has ended', { ...owner, ...this.site, kind, port, instance: this.instance, token: tokenId, tookMs, code });
+    this.relay.record(this.relay.ports.audit.ended(audited, { tookMs, code, exitStatus: this.exitStatus }));
+    // What a command is may be nobody's business but its provider's.
+    this.relay.ports.log.info('an access has ended', { ...owner, ...this.site, kind: wish.kind, port: wish.port ?? 0, instance: this.instance, token: tokenId, tookMs, code });
   }
 }
 
@@ -171,14 +194,17 @@ export class AccessRelay {
   /** Null when it has been refused, and the client told so. */
   begin(order: AccessOrder, client: AccessClient): RelayedAccess | null {
     const refuse = (code: string, text: string): null => {
+      this.record(this.ports.audit.ended(order.audited, { tookMs: 0, code, exitStatus: null }));
       client.send(encodeFrame({ kind: 'close', close: { code, text } }));
       client.close();
       return null;
     };
     if (!order.to.ok) return refuse(order.to.code, order.to.reason);
     if (!this.ports.bus.up) return refuse('bus-away', 'the message bus is away');
-    const ofProvider = [...this.open.values()].filter((access) => access.order.owner.provider === order.owner.provider).length;
-    if (this.open.size >= inAllMax || ofProvider >= perProviderMax) return refuse('busy', 'too many accesses are open');
+    const ofProvider = [...this.open.values()].filter((access) => access.order.owner.provider === order.owner.provider);
+    const sessions = ofProvider.filter((access) => access.order.wish.kind !== 'connect').length;
+    if (this.open.size >= inAllMax || ofProvider.length >= perProviderMax) return refuse('busy', 'too many accesses are open');
+    if (order.wish.kind !== 'connect' && sessions >= sessionsPerProviderMax) return refuse('busy', `${sessionsPerProviderMax} sessions of yours are open`);
     const name = newId('access', this.ports.randomBytes);
     const { site } = order.to;
     const access = new RelayedAccess(this, { id: name, site, order, client });
@@ -195,6 +221,11 @@ export class AccessRelay {
     if (read === null || readFrame(read.frame)?.kind === 'close') return;
     const close = { code: 'conduit-away', text: 'the conduit does not know of it (any more)' };
     this.ports.bus.publish(accessSubject({ zone, edgepoint }, 'to', name), numbered(0, encodeFrame({ kind: 'close', close })));
+  }
+
+  /** What cannot be written any more is at least told. */
+  record(writing: Promise<void>): void {
+    writing.catch((thrown: unknown) => this.ports.log.error('the record of an access could not be written', { reason: messageOf(thrown) }));
   }
 
   forget(site: Site, name: string): void {

@@ -263,3 +263,28 @@ export type CapsAnswer = z.output<typeof capsAnswerSchema>;
 /** The secret is told this once. */
 export const webhookAnswerSchema = z.object({ url: z.string(), secret: z.string() });
 export type WebhookAnswer = z.output<typeof webhookAnswerSchema>;
+
+/** One access of a provider, as it was written down. */
+export const accessAnswerSchema = z.object({
+  kind: z.string(),
+  tokenId: z.string(),
+  /** Of a connect. */
+  port: z.number().nullable(),
+  /** Of a session; empty: a shell. */
+  command: z.array(z.string()),
+  terminal: z.boolean(),
+  /** `<zone>/<edgepoint>`; empty when there was none it could go to. */
+  edgepoint: z.string(),
+  instance: z.string(),
+  begunWallMs: z.number(),
+  /** Null while it is open, and when the conduit was killed meanwhile. */
+  tookMs: z.number().nullable(),
+  /** Null while it is open; empty when it ended as it should. */
+  code: z.string().nullable(),
+  /** Of a session whose command has ended. */
+  exitStatus: z.number().nullable(),
+});
+export type AccessAnswer = z.output<typeof accessAnswerSchema>;
+/** The newest first. */
+export const accessesAnswerSchema = z.object({ app: z.string(), accesses: z.array(accessAnswerSchema) });
+export type AccessesAnswer = z.output<typeof accessesAnswerSchema>;

@@ -13,6 +13,7 @@ import type { Queues } from '../queues/queues.ts';
 import type { Spending } from '../spending/spending.ts';
 import type { Speaker } from '../store/accounts.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
+import type { AuditStore } from '../store/audit.ts';
 import type { CapStore } from '../store/caps.ts';
 import type { AppAnswer } from './answers.ts';
 import type { Follow } from './follow.ts';
@@ -48,6 +49,8 @@ export interface ApiPorts extends CapPorts {
   readonly uploadBytesMax: number;
   readonly zoneName: string;
   readonly log: Log;
+  readonly audit: AuditStore;
+  readonly wallMs: () => number;
 }
 
 /** What Bun.serve hands in beside the request. */

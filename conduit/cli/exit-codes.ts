@@ -19,9 +19,16 @@ const rows: readonly { readonly exit: number; readonly about: string; readonly c
   { exit: 11, about: 'a snapshot of a volume cannot be taken, restored or removed (volumes)', codes: ['volume-', 'snapshot-'] },
 ];
 
+/**
+ * `conduit ssh` and `conduit run` end with the exit status of the command they run, and with 128 and the signal that ended it. What fails of them themselves, their
+ * command line too, is told apart by this one, as ssh(1) does.
+ */
+export const sessionFailedExit = 255;
+
 /** 0 is success, 1 every other failure (a deploy that failed at an edgepoint, for one). */
 export function exitCodeOf(code: string): number {
   return rows.find((row) => row.codes.some((listed) => (listed.endsWith('-') ? code.startsWith(listed) : code === listed)))?.exit ?? 1;
 }
 
-export const exitCodesText = `Exit codes:\n  0  done\n  1  it failed\n${rows.map(({ exit, about }) => `  ${exit}  ${about}`).join('\n')}`;
+export const exitCodesText = `Exit codes:\n  0  done\n  1  it failed\n${rows.map(({ exit, about }) => `  ${exit}  ${about}`).join('\n')}
+\`conduit ssh\` and \`conduit run\` end with the exit code of what they run, and with ${sessionFailedExit} when they fail themselves.`;

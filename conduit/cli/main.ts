@@ -5,7 +5,7 @@ import { Failure, codeOf, messageOf } from '../../kit/errors.ts';
 import { isCanary } from '../../kit/ids.ts';
 import { nearestWord } from '../../kit/nearest-word.ts';
 import { usageReportSchema } from '../../kit/wire/usage.ts';
-import { abortedAnswerSchema, appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema, volumesAnswerSchema } from '../api/answers.ts';
+import { abortedAnswerSchema, accessesAnswerSchema, appAnswerSchema, appsAnswerSchema, deletedAnswerSchema, domainRemovedSchema, domainsAnswerSchema, logLineSchema, loginAnswerSchema, releasesAnswerSchema, volumesAnswerSchema } from '../api/answers.ts';
 import { describeCapCommands } from './caps.ts';
 import { checkFolder } from './check.ts';
 import { openClient } from './client.ts';
@@ -17,11 +17,13 @@ import { deployFolder, moveCanary, rollBack } from './deploy.ts';
 import { deployImage } from './image/send.ts';
 import type { ImageOptions } from './image/send.ts';
 import { addDomain, showDomains } from './domains.ts';
+import { showAccesses } from './audit.ts';
 import { connectApp, readPorts } from './connect.ts';
 import { changeMessage, listQueues, sendMessage } from './queues.ts';
-import { exitCodeOf, exitCodesText } from './exit-codes.ts';
+import { exitCodeOf, exitCodesText, sessionFailedExit } from './exit-codes.ts';
 import { initFolder } from './init.ts';
 import { manifestFile } from '../manifest/read.ts';
+import { runSession } from './ssh.ts';
 import { showApps, showReleases, showStatus, showUsage } from './show.ts';
 import { describeVolumes, showVolumes } from './volumes.ts';
 import { harmless, openTerminal } from './terminal.ts';
@@ -149,6 +151,36 @@ function describeProgram(): Command {
       // Says what is wrong with the name or the token before anybody connects.
       await forApp(app, (client, path) => client.get(path, appAnswerSchema));
       await connectApp(order, await connect(), terminalOf(self));
+    });
+
+  command(program, 'ssh <app> [command...]', 'Opens a shell in an instance of an app, which it wakes and keeps awake, or runs a command there.', ['conduit ssh shop', 'conduit ssh shop -- node --version', 'conduit ssh shop -- sh < script.sh'])
+    .option('--at <edgepoint>', 'at which edgepoint (default: one where it is awake, or the first)')
+    .option('-t, --tty', 'give the command a terminal')
+    .option('-T, --no-tty', 'give it none: stdin, stdout and stderr apart')
+    .action(async (app: string, words: string[], { at, tty }: { at?: string; tty?: boolean }) => {
+      await forApp(app, (client, path) => client.get(path, appAnswerSchema));
+      const query = at === undefined ? '' : `?${new URLSearchParams({ at }).toString()}`;
+      process.exit(await runSession({ path: `/ssh${query}`, app, command: words, tty }, await connect()));
+    });
+
+  command(program, 'run <app> <command...>', 'Runs a command in an instance of its own, with the release and the variables of an app, and removes it.', ['conduit run shop -- node migrate.js', 'conduit run shop --timeout 86400 -- ./nightly < input'])
+    .option('--at <edgepoint>', 'at which edgepoint (default: one where it is awake, or the first)')
+    .addOption(new Option('--timeout <seconds>', 'how long it may take, up to 86400').default(3600).argParser(parseRunSeconds))
+    .option('-t, --tty', 'give the command a terminal')
+    .option('-T, --no-tty', 'give it none: stdin, stdout and stderr apart')
+    .action(async (app: string, words: string[], { at, timeout, tty }: { at?: string; timeout: number; tty?: boolean }) => {
+      await forApp(app, (client, path) => client.get(path, appAnswerSchema));
+      const query = new URLSearchParams({ timeout: String(timeout), ...(at === undefined ? {} : { at }) });
+      process.exit(await runSession({ path: `/run?${query.toString()}`, app, command: words, tty }, await connect()));
+    });
+
+  command(program, 'audit <app>', 'Lists who opened an instance of an app, when, and what for: `connect`, `ssh` and `run`.', ['conduit audit shop', 'conduit audit shop -n 500 --json'])
+    .addOption(new Option('-n, --last <entries>', 'how many of the last').default(50).argParser(parseCount))
+    .action(async (app: string, { last }: { last: number }, self: Command) => {
+      const terminal = terminalOf(self);
+      const answer = await forApp(app, (client, path) => client.get(`${path}/accesses?last=${Math.min(1000, Math.max(1, last))}`, accessesAnswerSchema));
+      terminal.tell(answer);
+      showAccesses(answer, terminal);
     });
 
   command(program, 'usage [app]', 'Shows what you used and what it costs so far.', ['conduit usage', 'conduit usage hello']).action(
@@ -314,6 +346,11 @@ function parseSeconds(text: string): number {
   throw new Failure('command-line', `${JSON.stringify(text)} is no time to wait`, { remedy: 'Give whole seconds, 1 to 9999.' });
 }
 
+function parseRunSeconds(text: string): number {
+  if (/^[1-9]\d{0,4}$/.test(text) && Number(text) <= 86_400) return Number(text);
+  throw new Failure('command-line', `${JSON.stringify(text)} is no time for a command`, { remedy: 'Give whole seconds, 1 to 86400.' });
+}
+
 function parsePort(text: string): number {
   if (/^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65_535) return Number(text);
   throw new Failure('command-line', `${JSON.stringify(text)} is no port`, { remedy: 'Give a number from 1 to 65535.' });
@@ -332,8 +369,11 @@ function report(thrown: unknown): number {
   const message = messageOf(failure);
   if (process.argv.includes('--json')) process.stderr.write(`${JSON.stringify({ code: codeOf(failure), message, remedy })}\n`);
   else process.stderr.write(`conduit: ${harmless(message)}\n${remedy === '' ? '' : `  ${harmless(remedy)}\n`}`);
-  return exitCodeOf(codeOf(failure));
+  return passesExitOn() ? sessionFailedExit : exitCodeOf(codeOf(failure));
 }
+
+/** Of these commands the exit code is that of a program; their own failures have one that few programs use. */
+const passesExitOn = (): boolean => ['ssh', 'run'].includes(process.argv.slice(2).find((word) => !word.startsWith('-')) ?? '');
 
 function commandLineFailure(thrown: CommanderError): Failure {
   if (thrown.code === 'commander.help') return new Failure('command-line', 'say what to do', { remedy: 'conduit --help' });

@@ -95,4 +95,16 @@ export const migrations: readonly Migration[] = [
       "CREATE INDEX alertsWaiting ON alerts (provider) WHERE state = 'waiting'",
     ],
   },
+  {
+    number: 10,
+    name: 'accesses of providers',
+    sql: [
+      // command: JSON, '[]' of a connect. code: null while it is open; tookMs: null as long as, or when, nobody knows.
+      `CREATE TABLE accesses (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, provider TEXT NOT NULL, scope TEXT NOT NULL, app TEXT NOT NULL, tokenId TEXT NOT NULL,
+        kind TEXT NOT NULL, port INTEGER, command TEXT NOT NULL, terminal INTEGER NOT NULL, zone TEXT NOT NULL, edgepoint TEXT NOT NULL,
+        instance TEXT NOT NULL DEFAULT '', begunWallMs INTEGER NOT NULL, tookMs INTEGER, code TEXT, exitStatus INTEGER)`,
+      'CREATE INDEX accessesByProvider ON accesses (provider, kind, number)',
+    ],
+  },
 ];

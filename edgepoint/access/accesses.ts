@@ -8,15 +8,20 @@ import { Traffic } from './traffic.ts';
 /** Accesses of one app and of the edgepoint at once. */
 export const accessesPerApp = 32;
 export const accessesMax = 128;
+/** Those of them that run a command. */
+export const sessionsPerApp = 8;
+/** As long as what is under way in an app that has reached its spending cap (edgepoint/resources/caps.ts). */
+export const cappedRunMs = 300_000;
 
-/** A connection to a port of an instance, as host/socket-stream.ts makes it. */
+/** A connection to a port of an instance, or to a session in it, as host/socket-stream.ts makes it. */
 export interface Dialled {
   take(frame: AccessFrame): void;
   cut(close: AccessClose): void;
 }
 
 export interface DialPorts {
-  opened(): void;
+  /** In which instance. */
+  opened(instance: string): void;
   send(frame: AccessFrame): void;
   counted(toInstance: number, fromInstance: number): void;
   over(close: AccessClose): void;
@@ -38,7 +43,8 @@ export interface AccessPorts {
   tellTraffic(owner: Owner, traffic: { instance: string; epoch: string; bytesIn: number; bytesOut: number }): void;
   /** False when the frame is lost. */
   send(access: string, frame: AccessFrame): boolean;
-  dial(to: { address: string; port: number }, ports: DialPorts): Dialled;
+  /** `to` is null for one that gets an instance of its own. */
+  dial(to: { instance: string; address: string } | null, open: AccessOpen, ports: DialPorts): Dialled;
   nowMs(): number;
   /** Calls back once; the returned function forgets it. */
   after(ms: number, callback: () => void): () => void;
@@ -55,7 +61,12 @@ interface Access {
   instance: string;
   dialled: Dialled | null;
   forget: () => void;
+  /** Of a run: its app has reached its spending cap, and `forget` is of the time it still has. */
+  isCapped: boolean;
 }
+
+/** One whose instance is there for it alone, and is in no route. */
+const hasOwn = ({ open }: Access): boolean => open.kind === 'run';
 
 /**
  * Accesses of providers to their instances: who waits for one, and who has which. While one is open its instance is in use; one that
@@ -101,6 +112,10 @@ export class Accesses {
     this.traffic.keepOnly(key, listed);
     for (const [instance, app] of this.draining) if (app === key && !listed.has(instance)) this.draining.delete(instance);
     for (const access of this.byApp.get(key) ?? []) {
+      if (hasOwn(access)) {
+        this.mindCap(access, route);
+        continue;
+      }
       if (access.instance === '') this.place(access, route);
       else if (!listed.has(access.instance)) this.cut(access, { code: 'instance-ended', text: `instance ${access.instance} has ended` });
     }
@@ -133,7 +148,7 @@ export class Accesses {
   unpark(instance: string): void {
     const key = this.draining.get(instance);
     if (!this.draining.delete(instance) || key === undefined) return;
-    for (const access of this.byApp.get(key) ?? []) if (access.instance === '') this.place(access, this.ports.routeOf(access.open));
+    for (const access of this.byApp.get(key) ?? []) if (access.instance === '' && !hasOwn(access)) this.place(access, this.ports.routeOf(access.open));
   }
 
   /** All end, for the conduit cannot be told what comes of them. */
@@ -154,7 +169,9 @@ export class Accesses {
     if (route === null) return refuse('app-away', 'this edgepoint does not have the app yet');
     const ofApp = this.byApp.get(key) ?? new Set<Access>();
     if (this.all.size >= accessesMax || ofApp.size >= accessesPerApp) return refuse('busy', 'too many accesses are open there');
-    const access: Access = { id, open, key, expected: 1, heardMs: this.ports.nowMs(), instance: '', dialled: null, forget: () => undefined };
+    const sessions = [...ofApp].filter((one) => one.open.kind !== 'connect').length;
+    if (open.kind !== 'connect' && sessions >= sessionsPerApp) return refuse('busy', `${sessionsPerApp} sessions of the app are open there`);
+    const access: Access = { id, open, key, expected: 1, heardMs: this.ports.nowMs(), instance: '', dialled: null, forget: () => undefined, isCapped: false };
     access.forget = this.ports.after(route.holdMs, () => this.cut(access, { code: 'wake-failed', text: `no instance was there within ${Math.round(route.holdMs / 1000)} s` }));
     this.all.set(id, access);
     this.byApp.set(key, ofApp.add(access));
@@ -164,20 +181,39 @@ export class Accesses {
 
   /** Gives it an instance, when there is one. */
   private place(access: Access, route: Route | null): void {
+    if (hasOwn(access)) return this.dial(access, null);
     if (route === null || route.status === 'failed') return this.cut(access, { code: 'wake-failed', text: route?.reason ?? 'the app is gone' });
-    const { port } = access.open;
     const to = route.instances.find(({ instance }) => !this.draining.has(instance));
     if (to === undefined) return this.tellUse(access.key);
-    const { instance, address } = to;
+    access.instance = to.instance;
+    this.dial(access, to);
+    this.tellUse(access.key);
+  }
+
+  private dial(access: Access, to: { instance: string; address: string } | null): void {
     access.forget();
-    access.instance = instance;
-    access.dialled = this.ports.dial({ address, port }, {
-      opened: () => void this.sendOf(access, { kind: 'opened', opened: { instance } }),
+    access.dialled = this.ports.dial(to, access.open, {
+      opened: (instance) => {
+        access.instance = instance;
+        this.sendOf(access, { kind: 'opened', opened: { instance } });
+      },
       send: (frame) => void this.sendOf(access, frame),
-      counted: (bytesIn, bytesOut) => this.traffic.count(access.open, instance, bytesIn, bytesOut),
+      counted: (bytesIn, bytesOut) => this.traffic.count(access.open, access.instance, bytesIn, bytesOut),
       over: () => this.finish(access),
     });
-    this.tellUse(access.key);
+  }
+
+  /** A run of an app that has reached its spending cap may end as it should, but not go on for ever; nobody else ends its instance. */
+  private mindCap(access: Access, route: Route): void {
+    if (route.stop === undefined) {
+      access.forget();
+      access.forget = () => undefined;
+      access.isCapped = false;
+    } else if (!access.isCapped) {
+      const { code } = route.stop;
+      access.isCapped = true;
+      access.forget = this.ports.after(cappedRunMs, () => this.cut(access, { code, text: route.reason }));
+    }
   }
 
   private sendOf(access: Access, frame: AccessFrame): void {
@@ -203,7 +239,7 @@ export class Accesses {
   }
 
   private tellUse(key: string): void {
-    const ofApp = [...(this.byApp.get(key) ?? [])];
+    const ofApp = [...(this.byApp.get(key) ?? [])].filter((access) => !hasOwn(access));
     const [provider = '', scope = '', app = ''] = key.split('.');
     const waiting = ofApp.filter(({ instance }) => instance === '').length;
     this.ports.tellUse({ provider, scope, app }, { waiting, used: new Set(ofApp.flatMap(({ instance }) => (instance === '' ? [] : [instance]))) });

@@ -1,5 +1,5 @@
 import type { PlainSecrets } from '../../kit/wire/secrets.ts';
-import type { BootOrder, BoxOrder, ProcessOrder, RestoreOrder } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, EnterOrder, ProcessOrder, RestoreOrder } from '../model/calls.ts';
 import { imageFirstUid, imageRoot } from '../model/calls.ts';
 import { type FileValues, fillText } from '../model/files.ts';
 import { restoreRequest } from './criu-request.ts';
@@ -30,7 +30,7 @@ const idsPerInstance = 65_536;
 /** More than the largest offering's private disk. */
 const ghostBytesMax = 2 ** 31;
 
-const ownValues = (order: BoxOrder, facts: BoxFacts): FileValues => ({ instance: order.instance, address: facts.address, peers: (facts.peers ?? []).join(',') });
+const ownValues = (order: Pick<BoxOrder, 'instance'>, facts: Pick<BoxFacts, 'address' | 'peers'>): FileValues => ({ instance: order.instance, address: facts.address, peers: (facts.peers ?? []).join(',') });
 
 /** The options of edgepoint-box that boots and restores share. */
 export function boxArguments(order: BoxOrder, facts: BoxFacts): string[] {
@@ -76,13 +76,35 @@ export function guardedEnvironment(env: Readonly<Record<string, string>>, guard:
   };
 }
 
+/** The variables of what runs in an instance, its secrets among them. */
+function environmentArguments(env: Readonly<Record<string, string>>, facts: Pick<BoxFacts, 'secrets' | 'guard'>): string[] {
+  return Object.entries(guardedEnvironment({ ...facts.secrets, ...env }, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+}
+
 export function bootArguments(order: BootOrder, facts: BoxFacts): string[] {
   const fill = (env: Readonly<Record<string, string>>): Record<string, string> =>
     Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fillText(value, ownValues(order, facts))]));
-  const environment = Object.entries(guardedEnvironment({ ...facts.secrets, ...fill(order.env) }, facts.guard)).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  const environment = environmentArguments(fill(order.env), facts);
   const processes = (order.processes ?? []).map((one) => processWords({ ...one, env: fill(one.env) }, facts.guard)).flatMap((words) => ['--process', `${words.length}`, ...words]);
   const begins = order.workingDirectory === undefined ? [] : ['--working-directory', order.workingDirectory];
   return ['boot', ...boxArguments(order, facts), ...begins, ...environment, ...processes, '--', ...order.command];
+}
+
+/** bash where there is one. */
+const shell = ['/bin/sh', '-c', 'command -v bash >/dev/null && exec bash; exec sh'];
+
+/** The order of `edgepoint-box enter` (enter.c): a command with the user, folder and variables of what `box` has booted. */
+export function enterArguments(order: EnterOrder, box: Pick<BoxOrder, 'instance' | 'user'>, facts: Pick<BoxFacts, 'address' | 'peers' | 'secrets' | 'guard'>): string[] {
+  const env = Object.fromEntries(Object.entries(order.env).map(([name, value]) => [name, fillText(value, ownValues(box, facts))]));
+  const { terminal } = order;
+  return [
+    ...(box.user === undefined ? [] : ['--user', box.user]),
+    ...(order.workingDirectory === undefined ? [] : ['--working-directory', order.workingDirectory]),
+    ...(terminal === null ? [] : ['--terminal', `${terminal.rows}`, `${terminal.columns}`]),
+    ...environmentArguments({ ...env, ...(terminal === null ? {} : { TERM: terminal.type }) }, facts),
+    '--',
+    ...(order.command.length === 0 ? shell : order.command),
+  ];
 }
 
 /** As init.c reads them. */

@@ -12,9 +12,11 @@
  * Both make the disk, the root, the volumes and the network by the same functions; only what runs in them differs.
  * A slot whose stdin ends without an order ends too.
  *
+ *   edgepoint-box enter ...              runs a command in an instance that is there (enter.c)
  *   edgepoint-box unpack ...             runs what unpacks an image where it can do no harm (unpack.c)
  *   edgepoint-box watch                  tells which processes have ended (watch.c)
  *   edgepoint-box init                   starts the processes of an instance that has several (init.c)
+ *   edgepoint-box hold                   is the first process of an instance in which only a session runs (init.c)
  *   edgepoint-box pager ...              takes the memory of an instance that is frozen, and gives it back (pager.c)
  *   edgepoint-box page-out|resident ...  moves the memory of a frozen instance to swap, or says what of it is there (page-out.c)
  */
@@ -64,7 +66,7 @@ static char *next(char ***argument) {
 }
 
 /* Reads the options up to "--"; returns what stands after it. */
-static char **read_options(char **argument, struct box *box) {
+char **read_options(char **argument, struct box *box) {
   for (; *argument; argument++) {
     const char *name = *argument;
     if (!strcmp(name, "--")) return argument + 1;
@@ -97,6 +99,7 @@ static char **read_options(char **argument, struct box *box) {
     else if (!strcmp(name, "--work")) box->work = next(&argument);
     else if (!strcmp(name, "--fill")) box->fill = next(&argument), box->first_pages = next(&argument);
     else if (!strcmp(name, "--own-network")) box->own_network = 1;
+    else if (!strcmp(name, "--terminal")) box->terminal_rows = atoi(next(&argument)), box->terminal_columns = atoi(next(&argument));
     else if (!strcmp(name, "--volume") && box->volume_count < MOST_VOLUMES) {
       struct volume *volume = &box->volumes[box->volume_count++];
       volume->image = next(&argument);
@@ -140,7 +143,7 @@ static void check(const struct box *box) {
   errno = 0;
 }
 
-static void enter_cgroups(const struct box *box) {
+void enter_cgroups(const struct box *box) {
   char path[512];
   for (int i = 0; i < box->cgroup_count; i++) {
     snprintf(path, sizeof path, "%s/cgroup.procs", box->cgroups[i]);
@@ -175,6 +178,19 @@ static char **first_command(const struct box *box, char **command) {
   return words;
 }
 
+/* From the instance's root, inside its root, to whom its programs run as: what they may, and their variables. */
+void become_whom_it_runs_as(const struct box *box) {
+  drop_rights();
+  clearenv();
+  putenv("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  putenv("HOME=/root");
+  putenv("LANG=C.UTF-8");
+  struct identity identity = {0};
+  if (box->user) find_identity(box->user, &identity);
+  for (int i = 0; i < box->environment_count; i++) putenv((char *)box->environment[i]);
+  if (box->user) become_identity(&identity);
+}
+
 /* The first process of the instance, in its new namespaces, until it becomes the program. */
 __attribute__((noreturn)) static void become_program(const struct box *box, char **command, int go, int failed) {
   char byte;
@@ -198,15 +214,7 @@ __attribute__((noreturn)) static void become_program(const struct box *box, char
   enter_folder(box->working_directory ? box->working_directory : "/app");
   signal(SIGPIPE, SIG_DFL);
   prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
-  drop_rights();
-  clearenv();
-  putenv("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-  putenv("HOME=/root");
-  putenv("LANG=C.UTF-8");
-  struct identity identity = {0};
-  if (box->user) find_identity(box->user, &identity);
-  for (int i = 0; i < box->environment_count; i++) putenv((char *)box->environment[i]);
-  if (box->user) become_identity(&identity);
+  become_whom_it_runs_as(box);
   int error_log = fcntl(report, F_DUPFD_CLOEXEC, 101);
   dup2(1, STDERR_FILENO);
   command = first_command(box, command);
@@ -249,7 +257,7 @@ static int boot(struct box *box, char **command) {
 }
 
 /* The order on stdin, split at its NULs; NULL when there is none. Lives as long as the program. */
-static char **read_order(void) {
+char **read_order(void) {
   size_t size = 0, room = 1 << 16;
   char *text = malloc(room);
   for (;;) {
@@ -276,7 +284,7 @@ static char **read_order(void) {
  * is not broken for one as long as it: with the kernel's own (1.4 ms and more), whoever wakes waits for it to end. It is the machine's best
  * effort: kernels before 6.12 know no slices and ignore it. struct sched_attr as of sched_setattr(2).
  */
-static void shorten_slice(void) {
+void shorten_slice(void) {
   struct {
     uint32_t size, policy;
     uint64_t flags;
@@ -322,14 +330,16 @@ static int serve_slot(char **options) {
           (unsigned long long)(now_ns() - files));
   if (!strcmp(order[0], "restore")) return restore_by_criu(&box, worker, guard, command[0]);
   close(worker); /* CRIU is not needed and ends */
-  if (box.process_count > 0) copy_init(&box);
+  if (box.process_count > 0 || !strcmp(command[0], INIT_PATH)) copy_init(&box);
   return boot(&box, command);
 }
 
 int main(int count, char **arguments) {
   if (count >= 2 && !strcmp(arguments[1], "watch")) return watch_processes();
   if (count >= 2 && !strcmp(arguments[1], "init")) return run_processes(arguments + 2, count - 2);
+  if (count == 2 && !strcmp(arguments[1], "hold")) return hold_instance();
   if (count >= 2 && !strcmp(arguments[1], "slot")) return serve_slot(arguments + 2);
+  if (count >= 2 && !strcmp(arguments[1], "enter")) return enter(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "pager")) return pager(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "gate")) return gate(arguments + 2);
   if (count >= 2 && !strcmp(arguments[1], "unpack")) return unpack(arguments + 2, count - 2);

@@ -78,6 +78,8 @@ struct box {
   int secret_count;
   struct process_words processes[MOST_PROCESSES]; /* of a boot: beside the first */
   int process_count;
+  int terminal_rows;     /* of a session (enter.c): it has a terminal of this size; 0: pipes */
+  int terminal_columns;
   uid_t first_uid;       /* what uid 0 inside is outside */
   gid_t reader_gid;      /* the group that may read the log */
   uint64_t disk_bytes;
@@ -93,6 +95,25 @@ struct box {
 __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *what, ...);
 
 uint64_t now_ns(void);
+
+/* box.c */
+char **read_order(void);
+char **read_options(char **argument, struct box *box);
+void enter_cgroups(const struct box *box);
+void become_whom_it_runs_as(const struct box *box);
+void shorten_slice(void);
+
+/* enter.c, and session.c: the way of its bytes */
+struct session {
+  int connection;
+  int in, out, errors; /* of the command; `errors` -1 and the other two the same with a terminal */
+  pid_t pid;
+  int is_terminal;
+};
+int enter(char **options);
+void send_record(int connection, int kind, const void *payload, size_t length); /* blocking */
+void relay(struct session *session);
+void linger(int connection);
 
 /* mounts.c */
 void make_disk_and_root(const struct box *box);
@@ -122,6 +143,7 @@ int unpack(char **words, int count);
 /* init.c */
 int run_processes(char **words, int count); /* as the first process of an instance; its exit status */
 int read_processes(char **words, int count, struct process_words *found, int most);
+int hold_instance(void);
 void copy_init(const struct box *box);
 
 /* network.c */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf } from '../../kit/errors.ts';
 import type { CgroupPaths, KernelCounters } from '../model/calls.ts';
@@ -98,16 +98,37 @@ export function isFrozen(cgroup: CgroupPaths, asked = false): boolean {
   }
 }
 
+/**
+ * The folders of a session, a command that its provider runs in the instance: those of the instance, but for one below its freezer, by which
+ * all that the session has started is known. Nothing inside an instance can leave a cgroup.
+ */
+export function sessionCgroup(cgroup: InstanceCgroup, session: string): { readonly folders: readonly string[]; readonly own: string } {
+  const own = join(cgroup.freezer, session);
+  return { folders: [...cgroupFolders(cgroup).filter((folder) => folder !== cgroup.freezer), own], own };
+}
+
+const sessionPrefix = 'session-';
+
+/** Of every session that has not been cleared away. Empty when the cgroup is gone. */
+export function sessionFolders(cgroup: InstanceCgroup): string[] {
+  try {
+    return readdirSync(cgroup.freezer).filter((name) => name.startsWith(sessionPrefix)).map((name) => join(cgroup.freezer, name));
+  } catch {
+    return [];
+  }
+}
+
+export function processesIn(folder: string): number[] {
+  try {
+    return readFileSync(join(folder, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number);
+  } catch {
+    return []; // a cgroup that is gone holds no process
+  }
+}
+
 /** Processes in any of its folders: one that is just entering them is not in all yet. Empty when it is not there. */
 export function cgroupProcesses(cgroup: InstanceCgroup): number[] {
-  const lines = cgroupFolders(cgroup).flatMap((folder) => {
-    try {
-      return readFileSync(join(folder, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean);
-    } catch {
-      return []; // a cgroup that is gone holds no process
-    }
-  });
-  return [...new Set(lines)].map(Number);
+  return [...new Set([...cgroupFolders(cgroup), ...sessionFolders(cgroup)].flatMap(processesIn))];
 }
 
 /** Whether a thread of the cgroup runs, or waits for the processor or for memory: R and D of proc_pid_stat(5). */
@@ -160,7 +181,7 @@ export function readCounters(cgroup: InstanceCgroup): KernelCounters {
 /** Removes the folders; true when all are gone (a dying process keeps one busy for a moment). */
 export function removeCgroup(cgroup: InstanceCgroup): boolean {
   let gone = true;
-  for (const folder of cgroupFolders(cgroup)) {
+  for (const folder of [...sessionFolders(cgroup), ...cgroupFolders(cgroup)]) {
     try {
       if (existsSync(folder)) rmdirSync(folder);
     } catch {

@@ -128,6 +128,24 @@ int run_processes(char **words, int count) {
   }
 }
 
+/*
+ * edgepoint-box hold: the first process of an instance in which only a session runs (enter.c). It waits for whoever has lost its parent, until
+ * it is told to end.
+ */
+int hold_instance(void) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGCHLD);
+  sigaddset(&signals, SIGTERM);
+  sigprocmask(SIG_BLOCK, &signals, NULL);
+  signal(SIGTERM, do_nothing); /* as in run_processes */
+  while (sigwaitinfo(&signals, NULL) != SIGTERM) {
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+  }
+  return 0;
+}
+
 void copy_init(const struct box *box) {
   int program = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   struct stat status;

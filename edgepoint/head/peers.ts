@@ -4,7 +4,7 @@ import type { Owner } from '../../kit/ids.ts';
 import type { ExchangeCalls } from '../model/exchange.ts';
 import type { VolumeCalls } from '../model/volumes.ts';
 import type { CertificateOrder, ChallengeOrder } from '../model/certificates.ts';
-import type { FreezeTaken, ImageCalls, KernelCounters, MessageOrder, RestoredCalls, Route, RunningInstance, SecretsCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
+import type { FreezeTaken, ImageCalls, KernelCounters, MessageOrder, RestoredCalls, Route, RunningInstance, SecretsCalls, SessionCalls, SnapdCalls, SnapshotTaken, TaskAnswer, TaskOrder } from '../model/calls.ts';
 import type { DispatcherPort } from '../resources/ports.ts';
 
 /** A daemon that was killed under a call is asked again when it is back: every call of restored may be repeated. */
@@ -47,6 +47,11 @@ export function restoredOver(connection: Pick<PeerConnection, 'call'>): Restored
 /** restored's part in keeping secrets, over its socket. */
 export function secretsOver(connection: Pick<PeerConnection, 'call'>): SecretsCalls {
   return { opens: async () => (await repeated((method, params, options) => connection.call(method, params, options), 'opens', {}, stopTimeoutMs)) as string };
+}
+
+/** restored's sessions, over its socket: one that was killed under an order has ended what it began. */
+export function sessionsOver(connection: Pick<PeerConnection, 'call'>): SessionCalls {
+  return { enter: async (order) => (await connection.call('enter', order, { timeoutMs: stopTimeoutMs })) as { socketPath: string } };
 }
 
 /** snapd, over its socket. A snapshot that ends its instance may be repeated; one of an instance that runs on begins anew with its deploy. */

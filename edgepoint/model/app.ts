@@ -69,13 +69,14 @@ export interface KeptInstance {
 }
 
 /** What an instance was started for; only those that `serve` get requests and are scaled. */
-export type Purpose = 'serve' | 'prepare' | 'trial';
+export type Purpose = 'serve' | 'prepare' | 'trial' | 'run';
 
 /** The first letter of an instance's id says its purpose, so that a restarted head knows it from restored's list alone. */
-export const idPrefixes: Readonly<Record<Purpose, string>> = { serve: 'i', prepare: 'p', trial: 't' };
+export const idPrefixes: Readonly<Record<Purpose, string>> = { serve: 'i', prepare: 'p', trial: 't', run: 'r' };
 
 export function purposeOfId(instance: string): Purpose {
   if (instance.startsWith('p-')) return 'prepare';
+  if (instance.startsWith('r-')) return 'run';
   return instance.startsWith('t-') ? 'trial' : 'serve';
 }
 

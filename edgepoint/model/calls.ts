@@ -1,5 +1,6 @@
 import type { Owner } from '../../kit/ids.ts';
 import type { WrappedSecrets } from '../../kit/wire/secrets.ts';
+import type { SessionTerminal } from '../../kit/wire/session.ts';
 import type { PagersHold } from './frozen.ts';
 import type { Offering } from './offering.ts';
 import type { ProxyVersion } from './proxy-protocol.ts';
@@ -79,6 +80,17 @@ export interface RestoreOrder extends BoxOrder {
    * with) and its private disk is its own. False for a clone of a template: connections are closed, the template's disk is shared below it.
    */
   readonly continues: boolean;
+}
+
+/** A command in an instance that runs, for its provider (`edgepoint-box enter`). */
+export interface EnterOrder {
+  readonly instance: string;
+  /** Empty: a shell. */
+  readonly command: readonly string[];
+  readonly terminal: SessionTerminal | null;
+  /** /app when missing. */
+  readonly workingDirectory?: string;
+  readonly env: Readonly<Record<string, string>>;
 }
 
 /** What the kernel counted for an instance so far. */
@@ -171,6 +183,15 @@ export interface RestoredCalls {
 /** restored, too: what is wrapped for the key that it tells (X25519, SubjectPublicKeyInfo in base64) it opens. */
 export interface SecretsCalls {
   opens(): Promise<string>;
+}
+
+/** restored, too: runs a command in an instance as if that had started it. */
+export interface SessionCalls {
+  /**
+   * Waits for one connection to `socketPath`, a few seconds, and then begins it; it speaks records (kit/wire/session.ts), and ends, with all
+   * that it has started, with its connection. Fails with `no-such-instance`, `too-many-sessions` or `session-failed`. Not to be repeated.
+   */
+  enter(order: EnterOrder): Promise<{ socketPath: string }>;
 }
 
 /** restored tells the head, unasked. */

@@ -1,4 +1,5 @@
-import type { BootOrder, BoxOrder, RestoreOrder, VolumeOrder } from './calls.ts';
+import type { SessionOrder } from '../../kit/wire/session.ts';
+import type { BootOrder, BoxOrder, EnterOrder, RestoreOrder, VolumeOrder } from './calls.ts';
 import type { ReleaseOrder } from './app.ts';
 import { type FileValues, fillText } from './files.ts';
 import type { DataPaths } from './paths.ts';
@@ -86,6 +87,31 @@ export function bootOrder(order: ReleaseOrder, instance: string, address: string
     ...(order.manifest.workingDirectory === undefined ? {} : { workingDirectory: order.manifest.workingDirectory }),
     env: instanceEnv(order, instance),
     processes: (order.manifest.process ?? []).map((one) => ({ ...one, env: filledEnv(order, one.env) })),
+  };
+}
+
+/** As `edgepoint/box/box.h` has it. */
+const initPath = '/run/edgepoint/init';
+
+/**
+ * A release whose instance runs nothing but what is then started in it (`edgepoint-box hold`). Failure `volume-alone` where it would write a
+ * volume that another instance may be writing, or may be woken to write.
+ */
+export function heldOrder(order: ReleaseOrder): ReleaseOrder {
+  if (writesAlone(order)) {
+    const remedy = `Run it where the volume is: conduit ssh ${order.owner.app} -- COMMAND`;
+    throw new Failure('volume-alone', `a volume of ${order.owner.app} has one writer at a time, which an instance beside the app’s own would not be`, { remedy });
+  }
+  return { ...order, manifest: { ...order.manifest, command: [initPath, 'hold'], process: [] } };
+}
+
+export function enterOrder(order: ReleaseOrder, instance: string, session: SessionOrder): EnterOrder {
+  return {
+    instance,
+    command: session.command,
+    terminal: session.terminal,
+    ...(order.manifest.workingDirectory === undefined ? {} : { workingDirectory: order.manifest.workingDirectory }),
+    env: instanceEnv(order, instance),
   };
 }
 

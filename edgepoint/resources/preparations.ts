@@ -23,7 +23,7 @@ export interface Guest {
   readonly paths: DataPaths;
 }
 
-/** Starts an instance that serves nobody, for a deploy or a check, with memory as any other. */
+/** Starts an instance that serves nobody, for a deploy, a check or a command of its provider, with memory as any other. */
 export async function startPreparation(
   manager: ResourceManager,
   order: ReleaseOrder,
@@ -38,7 +38,7 @@ export async function startPreparation(
   await waitForRoom(manager, app.key, offeringOf(order).memoryBytes, sleepMs);
   const id = ports.newInstanceId(purpose);
   const nowBootNs = ports.clock.bootNs();
-  const reason = `release ${order.release} is being prepared`;
+  const reason = purpose === 'run' ? 'a command of its provider runs in it' : `release ${order.release} is being prepared`;
   const entry = addInstance(manager.state, app, { id, order, purpose, mode: 'cold', nowBootNs, reason });
   moveInstance(entry, start.kind === 'boot' ? 'booting' : 'restoring', nowBootNs, reason);
   touch();

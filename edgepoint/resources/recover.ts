@@ -35,7 +35,7 @@ export function reconcile(manager: ResourceManager, list: readonly RunningInstan
 }
 
 function whyUnusable(app: AppEntry, running: RunningInstance): string | null {
-  if (purposeOfId(running.instance) !== 'serve') return 'the deploy it was started for begins again';
+  if (purposeOfId(running.instance) !== 'serve') return 'what it was started for has ended, or begins again';
   if (app.serving === null) return 'no release of its app serves';
   if (app.serving.order.release !== running.release) return `release ${app.serving.order.release} serves, not ${running.release}`;
   if (runsAlone(app.serving.order) && app.instances.size > 0) return 'its app runs one at a time and another runs';

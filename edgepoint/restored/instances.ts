@@ -1,4 +1,4 @@
-import { existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../kit/clock.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
@@ -7,7 +7,7 @@ import { nsPerMs } from '../../kit/units.ts';
 import type { PlainSecrets } from '../../kit/wire/secrets.ts';
 import { instanceIpv6, instancePrefixLength } from '../model/instance-address.ts';
 import { gatewayOf, type Subnet } from '../box/address.ts';
-import { bootArguments, type BoxFacts, restoreArguments } from '../box/arguments.ts';
+import { bootArguments, type BoxFacts, enterArguments, restoreArguments } from '../box/arguments.ts';
 import { fillSettled, readFill } from '../box/memory/fill.ts';
 import { boxPlaces, fillPath, heldPath, hotPath, instanceFolder, logIn, logPath, pagerPath, snapshotParts, snapshottedMark } from '../box/folders.ts';
 import { isFrozen, readCounters, setFrozen } from '../box/cgroup.ts';
@@ -18,16 +18,18 @@ import { mountsBelow, readMountinfo } from '../box/mount-table.ts';
 import { allRecords, type InstanceRecord, processStartTicks, removeRecord, writeRecord } from '../box/record.ts';
 import { removeSlot, type Slot, slotCgroup, type SlotPlace, type SlotPool } from '../box/slot.ts';
 import { explainCriuLog } from '../box/dump-failure.ts';
-import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance } from '../model/calls.ts';
+import type { BootOrder, BoxOrder, FreezeTaken, KernelCounters, RestoredCalls, RestoredNews, RestoreOrder, RunningInstance, SessionCalls } from '../model/calls.ts';
 import { openAddresses } from './addresses.ts';
 import { chooseRestore, type RestoreFacts } from './choose-restore.ts';
 import type { Courtesy } from './courtesy.ts';
 import type { ExitWatch } from './exit-watch.ts';
 import { followFill } from './fills.ts';
+import { giveLogTo } from './give-log.ts';
 import type { Freezable, Freezing } from './freezing.ts';
 import { askToEnd, heedsTerm } from './grace.ts';
 import type { Pagers } from './pagers.ts';
 import { sweepInstances } from './sweep.ts';
+import type { Sessions } from './sessions.ts';
 import { prepareVolume } from './volume.ts';
 
 /** Snapshots, unpacked and verified, for restores (edgepoint/templates). */
@@ -69,6 +71,7 @@ export interface InstancesOptions {
   readonly freezing: Freezing;
   readonly pagers: Pick<Pagers, 'follow' | 'forget'>;
   readonly courtesy: Courtesy;
+  readonly sessions: Sessions;
   readonly tell: RestoredNews['exited'];
   readonly note: (text: string, fields: Record<string, unknown>) => void;
   readonly warn: (text: string, fields: Record<string, unknown>) => void;
@@ -79,12 +82,6 @@ function startedPid(out: string): number {
   return Number(/^pid (\d+)$/m.exec(out)?.[1]);
 }
 
-/** The log of a template that was made elsewhere is readable for that edgepoint's reader of logs, whose group is another here. */
-function giveLogTo(gid: number, log: string): void {
-  const status = lstatSync(log, { throwIfNoEntry: false });
-  if (status !== undefined && status.gid !== gid) lchownSync(log, status.uid, gid);
-}
-
 function fileBytes(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
@@ -93,7 +90,7 @@ const bootTimeoutMs = 30_000;
 const restoreTimeoutMs = 30_000;
 
 /** The instances of this edgepoint: started, watched and ended here and nowhere else. */
-export interface Instances extends RestoredCalls {
+export interface Instances extends RestoredCalls, SessionCalls {
   /** Adopts what an earlier restored left running and removes what it left half made. Call once, before anything else. */
   recover(watch: ExitWatch): Promise<void>;
   /** To be called when a watched process ended. */
@@ -350,6 +347,15 @@ export function openInstances(options: InstancesOptions): Instances {
       return options.freezing.thaw(freezable(record.slot, record.running));
     },
 
+    async enter(order) {
+      const record = records.get(order.instance);
+      const { instance } = order;
+      if (!record?.running || ending.has(instance) || stopping.has(instance)) throw new Failure('no-such-instance', `${instance} does not run`);
+      const { running, startTicks } = record;
+      const words = enterArguments(order, record.order, { address: record.address, peers: peersOf(record.order), secrets: options.openSecrets(record.order), guard: options.guard });
+      return options.sessions.begin({ cgroup: slotCgroup(options.place, record.slot), pid: running.pid, words, isSame: () => processStartTicks(running.pid) === startTicks });
+    },
+
     async stop({ instance, graceMs }): Promise<KernelCounters | null> {
       await starting.get(instance)?.catch(() => undefined); // its failure was told to who ordered it
       const record = records.get(instance);
@@ -380,6 +386,7 @@ export function openInstances(options: InstancesOptions): Instances {
         if (alive && record.running) {
           watch.watch(record.running.pid);
           follow(record);
+          await options.sessions.clear(slotCgroup(options.place, record.slot)); // nobody knows when they end
         } else await removeBox(record);
       }
       sweepInstances(runFolder, [...records.keys()]);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { sessionSchema } from './session.ts';
 import { defineMessage, encodeMessage, parseMessage } from './version.ts';
 
 /**
@@ -6,20 +7,26 @@ import { defineMessage, encodeMessage, parseMessage } from './version.ts';
  * between the command line and the conduit, and, with a number before each, as messages of the bus between the conduit and the
  * edgepoint. A frame is one byte that says its kind, and what belongs to it.
  */
-export const accessKinds = ['connect'] as const;
+export const accessKinds = ['connect', 'ssh', 'run'] as const;
 export type AccessKind = (typeof accessKinds)[number];
 
 /** The first frame to an edgepoint. */
-const openSchema = z.object({
-  provider: z.string(),
-  scope: z.string(),
-  app: z.string(),
-  kind: z.enum(accessKinds),
-  /** Where the program listens, in an instance. */
-  port: z.int().min(1).max(65_535),
-});
+const openSchema = z
+  .object({
+    provider: z.string(),
+    scope: z.string(),
+    app: z.string(),
+    kind: z.enum(accessKinds),
+    /** Of `connect`: where the program listens, in an instance. */
+    port: z.int().min(1).max(65_535).optional(),
+    /** Of the other kinds: what runs, and how. The stream is one of records (session.ts). */
+    session: sessionSchema.optional(),
+  })
+  .refine(({ kind, port, session }) => (kind === 'connect' ? port !== undefined : session !== undefined), 'its port or its session is missing');
 export type AccessOpen = z.output<typeof openSchema>;
-export const accessOpenMessage = defineMessage('access-open', { major: 1, minor: 0 }, openSchema);
+/** What is wanted of an app. */
+export type AccessWish = Pick<AccessOpen, 'kind' | 'port' | 'session'>;
+export const accessOpenMessage = defineMessage('access-open', { major: 1, minor: 1 }, openSchema);
 
 const openedSchema = z.object({ instance: z.string().max(64) });
 export type AccessOpened = z.output<typeof openedSchema>;

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Accesses, accessesPerApp } from '../../edgepoint/access/accesses.ts';
+import { Accesses, accessesPerApp, cappedRunMs, sessionsPerApp } from '../../edgepoint/access/accesses.ts';
 import type { DialPorts } from '../../edgepoint/access/accesses.ts';
 import { Pace } from '../../edgepoint/access/pace.ts';
 import { silentMsMax } from '../../kit/wire/access.ts';
@@ -27,8 +27,8 @@ function open(first: Route | null) {
       if (frame.kind !== 'beat') said.push(`${access} ${frame.kind}${frame.kind === 'close' ? ` ${frame.close.code}` : ''}`);
       return true;
     },
-    dial: ({ address, port }, ports) => {
-      said.push(`dial ${address}:${port}`);
+    dial: (to, { port }, ports) => {
+      said.push(to === null ? 'dial its own' : `dial ${to.address}:${port}`);
       const taken: AccessFrame[] = [];
       dialled.push({ ports, taken });
       const over = (close: AccessClose): void => {
@@ -60,13 +60,56 @@ function open(first: Route | null) {
   };
 }
 
+const session = { command: ['ls'], terminal: null };
+
+t.test('so many sessions of an app, beside its connections', async (t) => {
+  const { accesses, heard } = open(route(['i-1']));
+  for (let number = 0; number < sessionsPerApp; number += 1) accesses.take(`s${number}`, 0, { kind: 'open', open: { ...owner, kind: number % 2 === 0 ? 'ssh' : 'run', session } });
+  heard();
+  accesses.take('more', 0, { kind: 'open', open: { ...owner, kind: 'ssh', session } });
+  t.strictSame(heard(), ['more close busy']);
+  accesses.take('a', 0, { kind: 'open', open: { ...owner, kind: 'connect', port: 5432 } });
+  t.ok(heard().includes('dial 10.0.0.2:5432'));
+});
+
+t.test('a run has an instance of its own: it wakes none, uses none, and outlives those that serve', async (t) => {
+  const { accesses, dialled, route: tell, heard } = open(route([]));
+  accesses.take('r', 0, { kind: 'open', open: { ...owner, kind: 'run', session } });
+  t.strictSame(heard(), ['dial its own']);
+  dialled[0]?.ports.opened('r-7');
+  t.strictSame(heard(), ['r opened']);
+  dialled[0]?.ports.counted(1, 2);
+  tell(route(['i-1']));
+  tell(route([]));
+  t.notOk(heard().some((said) => said.startsWith('r close') || said.startsWith('dial')), 'routes are nothing to it');
+  dialled[0]?.ports.over({ code: '', text: '' });
+  t.equal(accesses.size, 0);
+});
+
+t.test('a run of an app that has reached its cap is cut in the end, and not when the cap is lifted', async (t) => {
+  const stop = { code: 'spending-cap-reached', untilWallMs: 1 } as const;
+  for (const lifted of [false, true]) {
+    const { accesses, dialled, route: tell, heard, pass } = open(route([]));
+    accesses.take('r', 0, { kind: 'open', open: { ...owner, kind: 'run', session } });
+    dialled[0]?.ports.opened('r-7');
+    tell(route([], { status: 'failed', reason: 'capped', stop }));
+    if (lifted) tell(route([]));
+    for (let ms = 0; ms < cappedRunMs; ms += 5000) {
+      pass(5000);
+      accesses.take('r', 1 + ms / 5000, { kind: 'beat' });
+    }
+    t.equal(heard().includes('r close spending-cap-reached'), !lifted);
+    t.equal(accesses.size, lifted ? 1 : 0);
+  }
+});
+
 t.test('one that finds the app asleep wakes it, is connected, and counts as use until it ends', async (t) => {
   const { accesses, dialled, begin, route: tell, heard } = open(route([]));
   begin('a');
   t.strictSame(heard(), ['waits 1, uses none']);
   tell(route(['i-1']));
   t.strictSame(heard(), ['dial 10.0.0.2:5432', 'waits 0, uses i-1']);
-  dialled[0]?.ports.opened();
+  dialled[0]?.ports.opened('i-1');
   accesses.take('a', 1, { kind: 'data', bytes: Uint8Array.of(1) });
   t.equal(dialled[0]?.taken.length, 1);
   dialled[0]?.ports.counted(1, 0);

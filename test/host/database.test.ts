@@ -91,7 +91,19 @@ t.test('two processes that open at once do each step once', async (t) => {
   for (const client of clients) client.close();
 });
 
-t.test('numbers have no gaps, and an unusable place is said', async (t) => {
+t.test('a step that comes late is made up for', async (t) => {
+  const url = databaseUrl(t);
+  const third: Migration = { number: 3, name: 'third', sql: ["UPDATE app SET name = 'third'"] };
+  (await openDatabase({ url, migrations: [...steps.slice(0, 1), third] }, log)).close();
+  await t.rejects(openDatabase({ url, migrations: steps }, log), { code: 'database-newer' }, 'a step that is not known here was done');
+  const client = await openDatabase({ url, migrations: [...steps, third] }, log);
+  t.strictSame((await client.execute('SELECT number FROM migration ORDER BY number')).rows.map((row) => row['number']), [1, 2, 3]);
+  t.strictSame((await client.execute('SELECT name, release FROM app')).rows.map((row) => [row['name'], row['release']]), [['third', 1]], 'each once');
+  client.close();
+});
+
+t.test('numbers begin with one and go up, and an unusable place is said', async (t) => {
+  await t.rejects(openDatabase({ url: databaseUrl(t), migrations: [...steps].reverse() }, log), /broken invariant/);
   await t.rejects(openDatabase({ url: databaseUrl(t), migrations: steps.slice(1) }, log), /broken invariant/);
   await t.rejects(openDatabase({ url: 'file:/nowhere/at/all.db', migrations: steps }, log), { code: 'database-unusable' });
 });
