@@ -12,9 +12,8 @@ import type { Log } from '../host/log.ts';
 import { PackedTexts } from '../host/packed-texts.ts';
 import { newId, ownerKey, siteKey } from '../kit/ids.ts';
 import type { Site } from '../kit/ids.ts';
-import { appStateMessage, edgepointStateMessage } from '../kit/wire/edgepoint-state.ts';
 import { logMessage } from '../kit/wire/event.ts';
-import { appStateKey, buckets, logSubject, stateKey } from '../kit/wire/subjects.ts';
+import { logSubject } from '../kit/wire/subjects.ts';
 import { encodeMessage } from '../kit/wire/version.ts';
 import { Cron } from './cron/run.ts';
 import { openAccesses } from './head/access.ts';
@@ -41,7 +40,7 @@ import { headSettings, settingsFacts } from './head/settings.ts';
 import type { HeadSettings } from './head/settings.ts';
 import { countedTell, openHeadMetrics } from './head/metrics.ts';
 import { tellerOf } from './head/teller.ts';
-import { openStatePublisher } from './head/state-publisher.ts';
+import { publishState } from './head/publish-state.ts';
 import { meteredRecords, storedAtStart } from './head/stored.ts';
 import { Demands, KernelPathLink, Ways } from './head/ways.ts';
 import type { DemandSource } from './head/ways.ts';
@@ -57,7 +56,6 @@ import type { Meter } from './perf/meter.ts';
 import { openOutbox, waking } from './perf/outbox.ts';
 import { startShipper } from './perf/shipper.ts';
 import type { UsageState } from './perf/usage.ts';
-import { describeApp, describeEdgepoint } from './resources/describe.ts';
 import { noteWork } from './resources/note-work.ts';
 import { reconcile } from './resources/recover.ts';
 import { ResourceManager } from './resources/run.ts';
@@ -193,21 +191,13 @@ async function startHead(settings: HeadSettings, log: Log): Promise<() => Promis
     },
     warn,
   });
-  const keyOf = (app: string | null): string => (app === null ? stateKey(site) : appStateKey(site, app));
-  const publisher = openStatePublisher({
-    apps: () => manager.state.apps.keys(),
-    describeApp: (key, epoch) => {
-      const app = manager.state.apps.get(key);
-      if (app === undefined) return null;
-      const tasks = cron.describe(key);
-      return encodeMessage(appStateMessage, { ...describeApp(app, manager.state.stored, clock.bootNs()), ...(tasks === null ? {} : { cron: tasks }), epoch });
-    },
-    describeSelf: (epoch, complete) => {
-      const facts = describeEdgepoint(manager.state, { ...settingsFacts(settings), bootId: clock.bootId, opens, sealTo });
-      return encodeMessage(edgepointStateMessage, { ...facts, epoch, complete });
-    },
-    put: (app, text) => (text === null ? bus.deleteKv(buckets.state, keyOf(app)) : bus.putKv(buckets.state, keyOf(app), text)),
-    placeOf: (app) => bus.placeOfKv(buckets.state, keyOf(app)),
+  const publisher = publishState({
+    bus,
+    site,
+    clock,
+    state: () => manager.state,
+    facts: () => ({ ...settingsFacts(settings), opens, sealTo }),
+    cron: () => cron,
     newEpoch: () => newIdOf('epoch'),
     wakeIn,
     onFault: (failure) => log.debug('the state waits to be published', { failure }),
