@@ -5,6 +5,7 @@ import type { Clock } from '../../kit/clock.ts';
 import { Failure, codeOf } from '../../kit/errors.ts';
 import { ownerKey } from '../../kit/ids.ts';
 import type { Site } from '../../kit/ids.ts';
+import { nsPerMs } from '../../kit/units.ts';
 import { encodeFrame, numbered, readFrame, readNumbered } from '../../kit/wire/access.ts';
 import type { AccessFrame, AccessOpen } from '../../kit/wire/access.ts';
 import type { SessionOrder } from '../../kit/wire/session.ts';
@@ -39,7 +40,7 @@ export function openAccesses(about: { bus: Bus; site: Site; clock: Clock; epoch:
   const { bus, site, clock, epoch, sessions, manager, perf } = about;
   const numbers = new Map<string, number>();
   const pace = new Pace(bytesPerSecondMax);
-  const nowMs = (): number => clock.bootNs() / 1e6;
+  const nowMs = (): number => clock.bootNs() / nsPerMs;
   const send = (access: string, frame: AccessFrame): boolean => {
     const number = numbers.get(access) ?? 0;
     if (frame.kind === 'close') numbers.delete(access);

@@ -3,7 +3,7 @@ import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { connectToPeer } from '../../host/calls.ts';
 import { openLog } from '../../host/log.ts';
 import { Failure, messageOf } from '../../kit/errors.ts';
-import { formatMs } from '../../kit/units.ts';
+import { formatMs, nsPerMs } from '../../kit/units.ts';
 import { planEdgepoint } from '../resources/plan/plan.ts';
 import type { Step } from '../resources/plan/view.ts';
 import type { Dump, Status } from './answers.ts';
@@ -78,7 +78,7 @@ export async function runExplain(argv: readonly string[]): Promise<void> {
   say(steps.length === 0 ? 'now: nothing to do' : 'now:');
   for (const step of steps) say(`  ${lineOf(step)}`);
   for (const note of plan.notes) say(`  note: ${note}`);
-  if (plan.lookAgainBootNs !== null) say(`looks again in ${formatMs(Math.max(0, (plan.lookAgainBootNs - dump.view.nowBootNs) / 1_000_000))}`);
+  if (plan.lookAgainBootNs !== null) say(`looks again in ${formatMs(Math.max(0, (plan.lookAgainBootNs - dump.view.nowBootNs) / nsPerMs))}`);
 }
 
 /** The options, or a Failure that names the wrong one. */
@@ -108,5 +108,5 @@ function lineOf(step: Step): string {
 }
 
 function ago(ns: number): string {
-  return `${formatMs(Math.max(0, ns / 1_000_000))} ago`;
+  return `${formatMs(Math.max(0, ns / nsPerMs))} ago`;
 }

@@ -89,7 +89,7 @@ export class ResourceManager implements Manages {
   /** An instance that served is gone or useless: its requests are held for another from now on. */
   loseInstance(app: AppEntry, entry: InstanceEntry, reason: string, code: string): void {
     const nowBootNs = this.ports.clock.bootNs();
-    const servedMs = (nowBootNs - entry.facts.sinceBootNs) / 1_000_000;
+    const servedMs = (nowBootNs - entry.facts.sinceBootNs) / nsPerMs;
     moveInstance(entry, 'failed', nowBootNs, reason);
     app.backoff = servedMs < steadyMs ? nextBackoff(app.backoff, { nowBootNs, reason: `its instances end by themselves: ${reason}`, free: true }) : null;
     if (app.kept?.instance === entry.facts.id && app.backoff !== null && app.backoff.failures >= keptFailuresMax) this.dropKept(app, app.kept, reason);
