@@ -17,10 +17,10 @@ export interface Edgepoints {
   /** By site key. */
   seen(): ReadonlyMap<string, SeenEdgepoint>;
   /**
-   * The first answer of `choose` that is not null. A conduit that has just begun has not heard its edgepoints yet: it then waits for their first
-   * heartbeats before it gives up.
+   * The first answer of `choose` that is not null. A conduit that has just begun has not heard its edgepoints yet, nor has one to which the bus has
+   * just come back: it then waits for their first heartbeats before it gives up.
    */
-  chooseOnceHeard<T>(choose: (seen: ReadonlyMap<string, SeenEdgepoint>) => T | null): Promise<T | null>;
+  chooseOnceHeard<T>(choose: (seen: ReadonlyMap<string, SeenEdgepoint>) => T | null | Promise<T | null>): Promise<T | null>;
   /** Calls back when an edgepoint tells another key than before, for which secrets are wrapped. */
   onNewKey(callback: () => void): void;
   /** Calls back after each change; returns what stops it. */
@@ -72,7 +72,8 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
     if (isBack) tell();
   });
   const isHeard = (key: string): boolean => nowMs() - (heardMs.get(key) ?? Number.NEGATIVE_INFINITY) < heartbeatsMs;
-  const beganMs = nowMs();
+  let listensSinceMs = nowMs();
+  bus.onUp(() => (listensSinceMs = nowMs()));
   const seenNow = (): ReadonlyMap<string, SeenEdgepoint> => {
     const seen = new Map<string, SeenEdgepoint>();
     for (const site of states.sites()) {
@@ -96,8 +97,8 @@ export async function watchEdgepoints(bus: Bus, clock: Clock, log: Log): Promise
     seen: seenNow,
     async chooseOnceHeard(choose) {
       for (;;) {
-        const chosen = choose(seenNow());
-        const leftMs = beganMs + firstHeartbeatMs - nowMs();
+        const chosen = await choose(seenNow());
+        const leftMs = listensSinceMs + firstHeartbeatMs - nowMs();
         if (chosen !== null || leftMs <= 0) return chosen;
         await nextChange(leftMs);
       }

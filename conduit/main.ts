@@ -19,7 +19,8 @@ import type { AccessSocketData } from './access/relay.ts';
 import { describeCaps } from './api/caps.ts';
 import { openFollow } from './api/follow.ts';
 import { answerJson, apiRoutes } from './api/routes.ts';
-import type { Environment } from './api/ports.ts';
+import type { AppAtSite } from './api/answers.ts';
+import type { ApiPorts, Environment } from './api/ports.ts';
 import { openSignIn } from './api/sign-in.ts';
 import { conduitSettings } from './config.ts';
 import type { ConduitSettings } from './config.ts';
@@ -157,6 +158,14 @@ function openDoor(parts: Parts): Hono<Environment> {
     if (!release) throw new Error(`broken invariant: release ${app.release} of ${app.owner.app} has no row`);
     return describeApp({ app, release, hosting: placements.hosting, seen: edgepoints.seen(), zoneName, canary, certificate: issued.of(zoneName), nowWallMs: clock.wallMs() });
   };
+  const sitesOnce: ApiPorts['sitesOnce'] = async (app, enough) => {
+    const sites = async (): Promise<readonly AppAtSite[]> => (await describe(app)).sites;
+    const once = await edgepoints.chooseOnceHeard(async () => {
+      const now = await sites();
+      return enough(now) ? now : null;
+    });
+    return once ?? sites();
+  };
   const signIn = openSignIn(accounts, () => clock.bootNs() / nsPerMs);
   const follow = openFollow({ bus, apps, edgepoints, log, deployMs: deployWatchMs, checkMs: settings.checkSeconds * 1000, followersMax });
   const usage = (provider: string, app: string) => askUsage(bus, provider, app);
@@ -168,7 +177,7 @@ function openDoor(parts: Parts): Hono<Environment> {
     await next();
     answered.inc({ status: String(c.res.status) });
   });
-  door.route('/v1', apiRoutes({ ...parts.capPorts, bus, deploys, domains, checks, layers, queues, volumes, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax, audit }));
+  door.route('/v1', apiRoutes({ ...parts.capPorts, sitesOnce, bus, deploys, domains, checks, layers, queues, volumes, vault, signIn, describe, zoneName, log, follow, usage, uploadBytesMax, audit }));
   const openApp = (speaker: Speaker, name: string, onChange: () => void) => openShown({ bus, apps, describe, usage, caps: (provider) => describeCaps(parts.capPorts, provider), wallMs: clock.wallMs }, { speaker, name, onChange });
   door.route('/', webRoutes({ accounts, signIn, randomBytes, appsOf, openApp, onChange: changes.on, wallMs: clock.wallMs }));
   door.onError((thrown, c) => answerJson({ log }, thrown, c));

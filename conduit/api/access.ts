@@ -8,10 +8,11 @@ import type { SessionOrder } from '../../kit/wire/session.ts';
 import { windowBytes } from '../../kit/flow.ts';
 import { Failure } from '../../kit/errors.ts';
 import { chooseAccessSite } from '../access/choose-site.ts';
+import type { ChosenSite } from '../access/choose-site.ts';
 import type { AccessClient, AccessRelay, AccessSocketData } from '../access/relay.ts';
 import type { StoredApp } from '../store/apps.ts';
 import { accessesListedMax } from '../store/audit.ts';
-import type { AccessesAnswer } from './answers.ts';
+import type { AccessesAnswer, AppAtSite } from './answers.ts';
 import type { ApiPorts, Ask, Environment } from './ports.ts';
 
 const atSchema = z.string().max(100).optional();
@@ -29,8 +30,13 @@ export const sessionHeader = 'x-session';
 export function accessRoutes(api: Hono<Environment>, ports: ApiPorts, own: (c: Ask) => Promise<StoredApp>): void {
   const open = async (c: Ask, wish: AccessWish, at: string | null): Promise<Response> => {
     const app = await own(c);
-    const { sites } = await ports.describe(app);
-    const to = chooseAccessSite(sites, at);
+    const choose = (sites: readonly AppAtSite[]): ChosenSite => chooseAccessSite(sites, at);
+    const to = choose(
+      await ports.sitesOnce(app, (sites) => {
+        const chosen = choose(sites);
+        return chosen.ok || chosen.code !== 'no-edgepoint';
+      }),
+    );
     const { tokenId } = c.get('speaker');
     // Before it begins, so that none is ever there that nobody has written down.
     const audited = await ports.audit.begin({ owner: app.owner, tokenId, wish, site: to.ok ? to.site : null, begunWallMs: ports.wallMs() });

@@ -15,7 +15,7 @@ import type { Speaker } from '../store/accounts.ts';
 import type { AppStore, StoredApp } from '../store/apps.ts';
 import type { AuditStore } from '../store/audit.ts';
 import type { CapStore } from '../store/caps.ts';
-import type { AppAnswer } from './answers.ts';
+import type { AppAnswer, AppAtSite } from './answers.ts';
 import type { Follow } from './follow.ts';
 import type { VolumeDesk } from '../volumes/desk.ts';
 import type { SignIn } from './sign-in.ts';
@@ -45,6 +45,8 @@ export interface ApiPorts extends CapPorts {
   readonly signIn: SignIn;
   readonly follow: Follow;
   readonly describe: (app: StoredApp) => Promise<AppAnswer>;
+  /** An app's edgepoints, when they are `enough`, or when all that live have been heard (`Edgepoints.chooseOnceHeard`). */
+  readonly sitesOnce: (app: StoredApp, enough: (sites: readonly AppAtSite[]) => boolean) => Promise<readonly AppAtSite[]>;
   readonly usage: (provider: string, app: string) => Promise<UsageReport>;
   readonly uploadBytesMax: number;
   readonly zoneName: string;

@@ -20,7 +20,7 @@ const querySchema = z.object({ at: z.string().max(100).optional(), from: z.strin
 export function volumeRoutes(api: Hono<Environment>, ports: ApiPorts, own: (c: Ask) => Promise<StoredApp>): void {
   api.get('/apps/:app/volumes', async (c) => {
     const app = await own(c);
-    const { sites } = await ports.describe(app);
+    const sites = await ports.sitesOnce(app, allReachable);
     return c.json({ app: app.owner.app, sites: await Promise.all(sites.map(async (site) => listAt(ports, app, site))) } satisfies VolumesAnswer);
   });
 
@@ -29,7 +29,7 @@ export function volumeRoutes(api: Hono<Environment>, ports: ApiPorts, own: (c: A
     const volume = c.req.param('volume') ?? '';
     if (!namePattern.test(volume)) throw new Failure('volume-unknown', `${JSON.stringify(volume.slice(0, 64))} is no name of a volume`, { remedy: '`conduit volumes APP` lists them.' });
     const { at, from, keep } = query(c);
-    const site = chooseSite((await ports.describe(app)).sites, at ?? null);
+    const site = chooseSite(await ports.sitesOnce(app, allReachable), at ?? null);
     const ask = askOf(app, { operation, volume, snapshot, keep: keep ?? null, from: from.replace('/', '.') });
     const body = streamLines({
       encode: asNdjson,
@@ -68,6 +68,8 @@ async function listAt(ports: ApiPorts, app: StoredApp, { zone, edgepoint, reacha
     return { zone, edgepoint, volumes: [], reason: codeOf(thrown) === 'client-gone' ? `it has not answered within ${listMsMax / 1000} s` : messageOf(thrown) };
   }
 }
+
+const allReachable = (sites: readonly AppAtSite[]): boolean => sites.every(({ reachable }) => reachable);
 
 /** The one that is named, or the only one there is. */
 export function chooseSite(sites: readonly AppAtSite[], at: string | null): Site {

@@ -62,10 +62,11 @@ function speak(web: WebSocket, wish: SessionWish, client: Client): Promise<numbe
     const send = (frame: AccessFrame): void => {
       if (web.readyState === WebSocket.OPEN) web.send(encodeFrame(frame));
     };
+    const gate = new Gate();
     const stream = new SessionStream({
       send,
       write: (to, bytes, written) => void process[to].write(bytes, () => written()),
-      wantsInput: (wants) => void (wants ? process.stdin.resume() : process.stdin.pause()),
+      wantsInput: (wants) => gate.set(wants),
       over: (end) => ('status' in end ? resolve(end.status) : fail(end.close.code === '' ? 'access-cut' : end.close.code, end.close.text || 'the session was cut')),
     });
     const silence = setTimeout(() => fail('access-cut', 'the session is silent'), silentMsMax + 5000);
@@ -80,7 +81,7 @@ function speak(web: WebSocket, wish: SessionWish, client: Client): Promise<numbe
       const frame = event.data instanceof ArrayBuffer ? readFrame(new Uint8Array(event.data)) : null;
       if (frame?.kind === 'opened' && !isOpen) {
         isOpen = true;
-        feed(stream);
+        void feed(stream, gate);
       } else if (frame !== null) stream.take(frame);
     });
     const lost = (): void => {
@@ -100,14 +101,32 @@ function speak(web: WebSocket, wish: SessionWish, client: Client): Promise<numbe
   });
 }
 
-/** Input, from when the command is there. */
-function feed(stream: SessionStream): void {
+/** Whether more input may be read. */
+class Gate {
+  private isOpen = true;
+  private waits: (() => void)[] = [];
+
+  set(isOpen: boolean): void {
+    this.isOpen = isOpen;
+    if (isOpen) for (const goOn of this.waits.splice(0)) goOn();
+  }
+
+  opened(): Promise<void> {
+    return this.isOpen ? Promise.resolve() : new Promise((resolve) => this.waits.push(resolve));
+  }
+}
+
+/** Input, from when the command is there. It is asked for rather than paused and resumed: in Bun 1.4 an end that comes while it is paused is lost at times. */
+async function feed(stream: SessionStream, gate: Gate): Promise<void> {
   const { stdin, stdout } = process;
-  stdin.on('data', (bytes: Buffer) => {
-    for (let at = 0; at < bytes.length; at += recordBytesMax) stream.say({ kind: 'input', bytes: bytes.subarray(at, at + recordBytesMax) });
-  });
-  stdin.once('end', () => stream.say({ kind: 'input-end' }));
-  stdin.once('error', () => stream.say({ kind: 'input-end' }));
-  if (!stdin.isTTY) return;
-  stdout.on('resize', () => stream.say({ kind: 'size', ...sizeOf() }));
+  if (stdin.isTTY) stdout.on('resize', () => stream.say({ kind: 'size', ...sizeOf() }));
+  try {
+    for await (const bytes of stdin as AsyncIterable<Buffer>) {
+      for (let at = 0; at < bytes.length; at += recordBytesMax) stream.say({ kind: 'input', bytes: bytes.subarray(at, at + recordBytesMax) });
+      await gate.opened();
+    }
+  } catch {
+    // Its terminal has gone: that is the end of it too.
+  }
+  stream.say({ kind: 'input-end' });
 }
