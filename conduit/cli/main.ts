@@ -386,5 +386,8 @@ process.stdout.on('error', (thrown: NodeJS.ErrnoException) => process.exit(throw
 try {
   await describeProgram().parseAsync(process.argv);
 } catch (thrown) {
-  process.exitCode = report(thrown);
+  const code = report(thrown);
+  // Somebody still reads stdin there, which would keep the process.
+  if (passesExitOn()) process.exit(code);
+  process.exitCode = code;
 }

@@ -42,7 +42,6 @@ export async function runSession(wish: SessionWish, client: Client): Promise<num
   } finally {
     leaveRawMode();
     web.close();
-    process.stdin.pause();
   }
 }
 
