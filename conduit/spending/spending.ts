@@ -72,7 +72,11 @@ export async function openSpending(ports: SpendingPorts): Promise<Spending> {
   const judgeAll = async (): Promise<void> => {
     clearTimeout(timer);
     const wallMs = ports.wallMs();
-    for (const provider of await caps.providers().catch(() => [] as readonly string[])) await judge(provider);
+    const providers = await caps.providers().catch((thrown: unknown) => {
+      log.error('it is not known whose caps are to be judged', { reason: messageOf(thrown) });
+      return [] as readonly string[];
+    });
+    for (const provider of providers) await judge(provider);
     if (!stopped) timer = setTimeout(() => void judgeAll(), Math.min(lookAgainMs, monthEndWallMs(monthOf(wallMs)) - wallMs));
   };
 

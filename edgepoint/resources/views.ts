@@ -124,9 +124,11 @@ export function noteSurplus(app: AppEntry, nowBootNs: number, draining = false):
 function working(app: AppEntry, nowBootNs: number): number {
   const backgroundNs = backgroundNsOf(app);
   let count = 0;
-  for (const { work, lastActiveBootNs, facts } of app.instances.values()) if (work !== '' && facts.mode === 'warm' && nowBootNs < lastActiveBootNs + backgroundNs) count += 1;
+  for (const { purpose, work, lastActiveBootNs, facts } of app.instances.values()) {
+    if (purpose === 'serve' && facts.mode === 'warm' && work !== '' && nowBootNs < lastActiveBootNs + backgroundNs) count += 1;
+  }
   return count;
 }
 
-// Orders that were stored before there was such a word have none.
+/** Orders that were stored before there was such a word have none. */
 const backgroundNsOf = ({ serving }: AppEntry): number => (serving?.order.manifest.scale.backgroundSeconds ?? 0) * nsPerSecond;

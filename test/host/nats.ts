@@ -63,7 +63,8 @@ export async function startNats(t: Test, sites: readonly Site[] = [siteA, siteB]
   let output = '';
   const start = async (): Promise<void> => {
     writeNatsConfig(configPath, configText());
-    const child = spawn(tools.natsServer, ['-c', configPath, ...(process.env['TEST_NATS_TRACE'] ? ['-DV'] : [])], { stdio: ['ignore', 'ignore', 'pipe'] });
+    // It ends with a test that is killed, too.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', tools.natsServer, '-c', configPath, ...(process.env['TEST_NATS_TRACE'] ? ['-DV'] : [])], { stdio: ['ignore', 'ignore', 'pipe'] });
     server = child;
     child.stderr.on('data', (bytes: Buffer) => {
       output = `${output}${bytes.toString()}`.slice(-100_000);

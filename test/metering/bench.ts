@@ -55,7 +55,8 @@ async function startNats(folder: string, users: readonly BusUser[]): Promise<{ s
   const portsFolder = join(folder, 'ports');
   mkdirSync(portsFolder);
   writeFileSync(config, natsServerConfig({ operator: 'us', listen: '127.0.0.1:-1', storeFolder: join(folder, 'jetstream'), users, portsFolder }));
-  const server = spawn(tools.natsServer, ['-c', config], { stdio: 'ignore' });
+  // It ends with whoever runs this, killed or not.
+  const server = spawn('setpriv', ['--pdeathsig', 'KILL', tools.natsServer, '-c', config], { stdio: 'ignore' });
   await until('the message server says its port', () => readdirSync(portsFolder).length > 0);
   const portsFile = join(portsFolder, readdirSync(portsFolder)[0] ?? '');
   let url = '';

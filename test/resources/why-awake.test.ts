@@ -62,5 +62,14 @@ t.test('its own work is use, for as long as its manifest says', (t) => {
   t.equal(surplusSince(60, 'goes on computing'), null, 'it is none too many');
   t.equal(surplusSince(60, ''), nowNs, 'it has done its work');
   t.equal(surplusSince(10, 'goes on computing'), nowNs, 'it has had its time');
+  const { app } = warmApp({ scale: { backgroundSeconds: 60 } }, { lastActiveBootNs: used });
+  const { order } = app.serving ?? {};
+  if (order === undefined) return t.fail('it serves');
+  const runs = addInstance(openState(1, () => ({ zramBytes: null, pagerBytes: null })), app, { id: 'r', order, purpose: 'prepare', mode: 'cold', nowBootNs: 0, reason: '' });
+  moveInstance(runs, 'booting', 0, '');
+  moveInstance(runs, 'warm', 0, '');
+  Object.assign(runs, { work: 'goes on computing', lastActiveBootNs: nowNs });
+  noteSurplus(app, nowNs);
+  t.equal(app.surplusSinceBootNs, nowNs, 'nobody is served by a one-off command');
   t.end();
 });
