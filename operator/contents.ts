@@ -16,12 +16,14 @@ const wholeFolders: ReadonlySet<string> = new Set(['conduit', 'metering', 'certi
 const edgepointFolders: ReadonlySet<string> = new Set(['keys', 'certificates']);
 /** What is left out of an edgepoint's folder and of the data folder, and what that means. */
 const leftOut: Readonly<Record<string, string>> = {
-  nats: 'the bus: filled again from the database; messages in queues of apps: LOST without the machine',
+  nats: 'the bus: filled again from the database; snapshots of volumes and messages in queues of apps: LOST without the machine',
   logs: 'logs',
   'global-dispatcher': 'a cache',
   snapshots: 'templates: made again by a boot',
   kept: 'what apps with state = "keep" sleep with: LOST without the machine',
   volumes: 'volumes: LOST without the machine',
+  'volume-copies': 'copies of volumes under way',
+  builds: 'dependencies of builds: installed again',
   artefacts: 'unpacked artefacts: fetched again',
   head: 'what the edgepoint remembers: told again by the conduit',
 };

@@ -1,25 +1,14 @@
-import { createClient } from '@libsql/client';
 import fc from 'fast-check';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import t from 'tap';
 import type { UsageTotals } from '../../kit/wire/usage.ts';
 import { defaultLimits } from '../../metering/judge.ts';
 import { openLedger } from '../../metering/ledger.ts';
 import type { Ledger, UsageMessage } from '../../metering/ledger.ts';
-import { ledgerSteps } from '../../metering/schema.ts';
 import { wireTotals } from '../../metering/totals.ts';
+import { openLedgerDatabase } from './database.ts';
 import { aRecord, messageOf, storyOf, twin } from './records.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'edgepoint-test-ledger-'));
-t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-const client = createClient({ url: `file:${join(folder, 'metering.db')}` });
-t.teardown(() => client.close());
-await client.execute('PRAGMA journal_mode = WAL');
-// What survives a crash is shown with the real daemon (killed.test.ts); here the disk would only make thousands of batches slow.
-await client.execute('PRAGMA synchronous = OFF');
-for (const step of ledgerSteps) await client.batch(step.sql, 'write');
+const client = await openLedgerDatabase(t);
 
 const openFresh = async (): Promise<Ledger> => {
   await client.batch(['DELETE FROM records', 'DELETE FROM instances', 'DELETE FROM refused'], 'write');

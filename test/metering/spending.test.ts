@@ -1,26 +1,16 @@
-import { createClient } from '@libsql/client';
 import fc from 'fast-check';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import t from 'tap';
 import { monthEndWallMs, monthOf, spentMessage } from '../../kit/wire/spending.ts';
 import { parseMessage } from '../../kit/wire/version.ts';
 import { charges } from '../../metering/charges.ts';
 import { defaultLimits } from '../../metering/judge.ts';
 import { openLedger } from '../../metering/ledger.ts';
-import { ledgerSteps } from '../../metering/schema.ts';
 import { openSpendingTeller } from '../../metering/spending.ts';
 import { addTotals, wireTotals, zeroTotals } from '../../metering/totals.ts';
+import { openLedgerDatabase } from './database.ts';
 import { aRecord, messageOf, storyOf, twin } from './records.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'edgepoint-test-months-'));
-t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-const client = createClient({ url: `file:${join(folder, 'metering.db')}` });
-t.teardown(() => client.close());
-await client.execute('PRAGMA journal_mode = WAL');
-await client.execute('PRAGMA synchronous = OFF');
-for (const step of ledgerSteps) await client.batch(step.sql, 'write');
+const client = await openLedgerDatabase(t);
 let wallMs = 0;
 const ledger = openLedger({ client, operator: 'us', limits: defaultLimits, wallMs: () => wallMs });
 const emptied = (): Promise<unknown> => client.batch(['DELETE FROM records', 'DELETE FROM instances', 'DELETE FROM months'], 'write');

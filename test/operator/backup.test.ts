@@ -69,7 +69,7 @@ t.test('what is in a backup and what is not', async (t) => {
     ['backup.json', null],
   ];
   for (const [path, kind] of rows) t.equal(contentOf(path)?.kind ?? null, kind, path);
-  t.same(leftOutOf(['conduit', 'nats', 'nats/kept', 'paris', 'paris/keys', 'paris/volumes']), ['nats (the bus: filled again from the database; messages in queues of apps: LOST without the machine)', 'paris/volumes (volumes: LOST without the machine)']);
+  t.same(leftOutOf(['conduit', 'nats', 'nats/kept', 'paris', 'paris/keys', 'paris/volumes']), ['nats (the bus: filled again from the database; snapshots of volumes and messages in queues of apps: LOST without the machine)', 'paris/volumes (volumes: LOST without the machine)']);
 });
 
 t.test('a backup under writes is of one moment; it is restored with owners and modes, and nothing else', async (t) => {
