@@ -6,6 +6,7 @@ import type { AppEvent } from '../../kit/wire/event.ts';
 import { ask, asleep, instanceRemains, openFaultWorld, until, writeApp } from './faults/fault-world.ts';
 import type { FaultWorld, Provider } from './faults/fault-world.ts';
 import { startPackageRegistry } from './package-registry.ts';
+import { setSecret } from './secret-app.ts';
 
 t.setTimeout(600_000);
 
@@ -85,14 +86,17 @@ t.test('source folders are built by the platform', async (t) => {
     t.ok(registry.asked.slice(before).some((path) => path.endsWith('.tgz')), 'it was fetched for him');
   });
 
-  await t.test('a command of [build] runs, sees no secret, and its own tools are not released', async (t) => {
+  await t.test('a command of [build] runs, sees no variable or secret of the app, and its own tools are not released', async (t) => {
     t.equal((await ada.conduit(['env', 'set', 'SHOWN=no-secret-but-set', '--app', 'greeter'])).exitCode, 0);
+    await setSecret(world, ada, 'greeter', 'a-word-that-no-build-sees');
     const build = '[build]\ncommand = ["node", "build.mjs"]\n';
     const files = { 'build.mjs': "import { writeFileSync, existsSync } from 'node:fs';\nconsole.log('BUILD', existsSync('/run/secrets'), JSON.stringify(process.env));\nwriteFileSync('server.mjs', process.env.npm_none ?? (await import('node:fs')).readFileSync('template.mjs', 'utf8'));\n", 'template.mjs': server('three') };
     const sent = await send(ada, ['deploy', greeter('nobody', { manifest: build, files })]);
     t.equal(sent.exitCode, 0, sent.stderr);
     t.match(sent.output, 'BUILD false');
     t.notMatch(sent.output, 'no-secret-but-set');
+    t.notMatch(sent.output, 'a-word-that-no-build-sees');
+    t.notMatch(sent.output, '"KEY"');
     t.same(await answers(), hello('three'));
     await nothingLeft(world);
   });
